@@ -1,0 +1,30 @@
+//! The gateway: configuration, TLS, routes, the pipeline that a request walks through, upstreams
+//! and administration. ARCHITECTURE.md tells the life of a request; the modules below are named
+//! after the rooms that it walks through, in that order.
+#![deny(unsafe_code)]
+
+// The way of a request.
+pub mod accept;
+pub mod handshake;
+pub mod message;
+pub mod route;
+pub mod identify;
+pub mod decide;
+pub mod protocol;
+pub mod transform;
+pub mod forward;
+pub mod filter;
+pub mod respond;
+pub mod record;
+
+// What the rooms stand on.
+pub mod config;
+pub mod runtime;
+pub mod telemetry;
+pub mod tls;
+pub mod upstream;
+
+// What people and tools talk to.
+pub mod admin;
+pub mod cli;
+pub mod sandbox;
