@@ -1,1 +1,3 @@
-//! End-to-end tests, one binary.
+//! End-to-end tests, one binary: it links once.
+
+mod dependencies;
