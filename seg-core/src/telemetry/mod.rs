@@ -1,1 +1,4 @@
-//! telemetry.
+//! What operators see of the gateway: metrics, one log event a request, and pseudonyms for the
+//! names of people and devices in that log.
+
+pub mod metrics;
