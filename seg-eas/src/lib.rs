@@ -1,2 +1,28 @@
 #![forbid(unsafe_code)]
-//! seg-eas
+//! Exchange ActiveSync (EAS) on the wire, without I/O.
+//!
+//! What a gateway needs to understand of ActiveSync, in the order in which it needs it:
+//!
+//! - [`request_line`]: who asks for what, from the query in either form (MS-ASHTTP). It yields a
+//!   [`Command`], a [`DeviceId`] in canonical form and, in the base64 form, a [`ProtocolVersion`].
+//! - [`wbxml`]: the body. A pull reader that allocates nothing, a writer, the 26 code pages, and a
+//!   readable text form that loses nothing (MS-ASWBXML).
+//! - [`poll`] and [`item_operations`]: what a body says about time and about repetition.
+//! - [`answer`]: the answers that the gateway gives itself, byte for byte.
+//!
+//! Nothing here panics on input: every decoder returns an error that names what is wrong and where.
+
+pub mod answer;
+mod command;
+mod device_id;
+#[doc(hidden)]
+pub mod fuzz;
+pub mod item_operations;
+pub mod poll;
+pub mod request_line;
+mod version;
+pub mod wbxml;
+
+pub use command::{Command, Replay};
+pub use device_id::{DeviceId, DeviceIdError};
+pub use version::ProtocolVersion;
