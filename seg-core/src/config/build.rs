@@ -1,0 +1,562 @@
+//! From texts to types. Every value is parsed, every failure collected; a value that failed is
+//! replaced by its default so that the rest can still be checked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http::HeaderName;
+
+use super::changes::Written;
+use super::keys::{self, Effect, Key, Kind};
+use super::layers::{Raw, Values};
+use super::problem::{At, Problem, Warning};
+use super::settings::{
+    Admin, CertificateSource, Challenges, Compliance, Config, Health, Heartbeat, Identity, Leg,
+    Log, PemPair, Redirect, Revocation, Route, Server, ServerTls, UpstreamTls,
+};
+use super::value::{
+    self, ClientAuth, ComplianceMode, DefaultVerdict, EmptyChallenge, EwsRefusal, HealthExpect,
+    HostHeader, LogFormat, LogLevel, Origin, ProxyAddress, RedirectMode, Secret, TlsVersion,
+    Toggle, UserMismatch, UserMode,
+};
+
+/// Builds the whole configuration. Problems and warnings are appended; where there are problems,
+/// the value is good for nothing but finding more of them.
+pub(super) fn build(
+    values: &Values,
+    file: Option<PathBuf>,
+    base: &Path,
+    problems: &mut Vec<Problem>,
+    warnings: &mut Vec<Warning>,
+) -> Config {
+    let mut reader = Reader {
+        values,
+        base,
+        problems,
+        warnings,
+    };
+    reader.check_names();
+    reader.warn_without_effect();
+    let data_dir = reader
+        .path("data.dir")
+        .unwrap_or_else(|| base.to_path_buf());
+    let config = Config {
+        file,
+        server: server(&mut reader),
+        eas: leg(&mut reader, ""),
+        ews: leg(&mut reader, "ews."),
+        ews_enabled: reader.switch("enable.boxer.ens.ews.proxy"),
+        challenges: challenges(&mut reader),
+        heartbeat: Heartbeat {
+            margin: reader.seconds("eas.heartbeat.margin.seconds"),
+            max: reader.seconds("eas.heartbeat.max.seconds"),
+        },
+        ews_refusal: reader.read("ews.refusal", EwsRefusal::parse),
+        ews_refusal_server_version: reader.read("ews.refusal.server.version", server_version),
+        redirect: Redirect {
+            mode: reader.read("redirect.mode", RedirectMode::parse),
+            allowed_hosts: reader.list("redirect.allowed.hosts", value::host_name),
+        },
+        routes: routes(&mut reader),
+        identity: Identity {
+            domain_map: domain_map(&mut reader),
+            default_domain: reader.optional("identity.default.domain", value::host_name),
+            alias_path: reader.path("identity.alias.path"),
+            user_mismatch: reader.read("identity.user.mismatch", UserMismatch::parse),
+        },
+        compliance: Compliance {
+            policies_path: reader
+                .path("compliance.policies.path")
+                .unwrap_or_else(|| base.join("policies.toml")),
+            mode: reader.read("compliance.mode", ComplianceMode::parse),
+            unknown_device: reader.read("compliance.unknown.device", DefaultVerdict::parse),
+            known_device: reader.read("compliance.known.device", DefaultVerdict::parse),
+            user_mode: reader.read("compliance.user.mode", UserMode::parse),
+        },
+        admin: Admin {
+            listen: reader.read("admin.listen", value::listen_address),
+            token_path: reader
+                .path("admin.token.path")
+                .unwrap_or_else(|| data_dir.join("admin.token")),
+        },
+        data_dir,
+        outbound_proxy: reader.optional("outbound.proxy.url", ProxyAddress::parse),
+        log: Log {
+            format: reader.read("log.format", LogFormat::parse),
+            level: reader.read("log.level", LogLevel::parse),
+            pseudonym_key_path: reader.path("log.pseudonym.key.path"),
+        },
+        written: written(values),
+    };
+    no_mail_server(&config, &mut reader);
+    config
+}
+
+fn server(reader: &mut Reader<'_>) -> Server {
+    let body_max = reader.whole("server.body.max.bytes");
+    let header_max = reader.whole("server.header.max.bytes");
+    Server {
+        listen: listen(reader),
+        http_listen: reader.list("server.http.listen", value::listen_address),
+        public_url: reader.optional("server.public.url", Origin::parse),
+        allowed_hosts: reader.list("server.allowed.hosts", value::host_name),
+        trusted_proxies: reader.list("server.trusted.proxies", value::network),
+        proxy_protocol: reader.switch("server.proxy.protocol"),
+        forwarded_headers: reader.read("server.forwarded.headers", Toggle::parse) == Toggle::On,
+        tls: server_tls(reader),
+        body_max: (body_max > 0).then_some(body_max),
+        header_max: usize::try_from(header_max).unwrap_or(usize::MAX),
+        handshake_timeout: reader.seconds("server.timeout.handshake.seconds"),
+        header_timeout: reader.seconds("server.timeout.header.seconds"),
+        body_timeout: reader.seconds("server.timeout.body.seconds"),
+        idle_timeout: reader.seconds("server.timeout.idle.seconds"),
+        drain: reader.seconds("server.drain.seconds"),
+    }
+}
+
+fn listen(reader: &mut Reader<'_>) -> Vec<SocketAddr> {
+    let addresses = reader.list("server.listen", value::listen_address);
+    if addresses.is_empty() {
+        reader.refuse(
+            "server.listen",
+            "is empty; the gateway must listen somewhere",
+        );
+    }
+    let distinct: BTreeSet<_> = addresses
+        .iter()
+        .filter(|address| address.port() != 0)
+        .collect();
+    if distinct.len()
+        < addresses
+            .iter()
+            .filter(|address| address.port() != 0)
+            .count()
+    {
+        reader.refuse(
+            "server.listen",
+            "names an address twice; remove one of the two",
+        );
+    }
+    addresses
+}
+
+fn server_tls(reader: &mut Reader<'_>) -> ServerTls {
+    let min_version = reader.read("server.tls.min.version", TlsVersion::parse);
+    let cipher_suites = reader.list("server.tls.cipher.suites", |name| {
+        crate::tls::suite(name)
+            .map(|_| name.to_owned())
+            .ok_or_else(|| {
+                format!(
+                    "`{}` is no cipher suite here, expected {}",
+                    name,
+                    crate::tls::suite_names().join(", ")
+                )
+            })
+    });
+    let usable = |name: &String| {
+        crate::tls::suite(name).is_some_and(|suite| crate::tls::spoken_from(suite, min_version))
+    };
+    if !cipher_suites.is_empty() && !cipher_suites.iter().any(usable) {
+        reader.refuse(
+            "server.tls.cipher.suites",
+            "holds no suite for the TLS versions that are spoken",
+        );
+    }
+    let client_auth = reader.read("server.client.auth", ClientAuth::parse);
+    let client_ca = reader.path("server.client.ca.path");
+    if client_auth != ClientAuth::None && client_ca.is_none() {
+        reader.refuse(
+            "server.client.auth",
+            "needs server.client.ca.path, the CAs that sign client certificates",
+        );
+    }
+    if client_auth == ClientAuth::None && client_ca.is_some() {
+        reader.warn(
+            "server.client.ca.path",
+            "has no effect while server.client.auth is none",
+        );
+    }
+    let minutes = reader.whole("remote.crl.fetch.interval.in.minutes");
+    ServerTls {
+        certificate: certificate_source(reader),
+        min_version,
+        cipher_suites,
+        client_auth,
+        client_ca,
+        upn_from_subject_cn: reader.switch("enable.upn.lookup.from.subject.cn"),
+        revocation: Revocation {
+            enabled: reader.switch("enable.cert.revocation.validation"),
+            directory: reader
+                .path("cert.based.auth.crl.files.parent.dir.path")
+                .unwrap_or_else(|| reader.base.to_path_buf()),
+            uris: reader.list(
+                "remote.crl.distribution.http.uris",
+                |uri| Ok(uri.to_owned()),
+            ),
+            fetch_interval: Duration::from_secs(minutes * 60),
+            required_at_start: reader
+                .switch("fail.hard.on.crl.download.failure.during.server.startup"),
+        },
+    }
+}
+
+fn certificate_source(reader: &mut Reader<'_>) -> CertificateSource {
+    let certificate = reader.path("server.tls.certificate.path");
+    let key = reader.path("server.tls.private.key.path");
+    let pkcs12 = reader.path("server.tls.pkcs12.path");
+    let password = Secret::new(reader.raw("server.tls.pkcs12.password").text.clone());
+    if pkcs12.is_some() && (certificate.is_some() || key.is_some()) {
+        reader.refuse(
+            "server.tls.pkcs12.path",
+            "stands beside a PEM certificate or key; give one of the two forms",
+        );
+    }
+    if pkcs12.is_none() && !password.is_empty() {
+        reader.refuse("server.tls.pkcs12.password", "needs server.tls.pkcs12.path");
+    }
+    match (certificate, key, pkcs12) {
+        (_, _, Some(path)) => CertificateSource::Pkcs12 { path, password },
+        (Some(certificate), Some(key), None) => CertificateSource::Pem { certificate, key },
+        (None, None, None) => CertificateSource::SelfSigned,
+        (Some(_), None, None) => {
+            reader.refuse(
+                "server.tls.certificate.path",
+                "needs server.tls.private.key.path",
+            );
+            CertificateSource::SelfSigned
+        }
+        (None, Some(_), None) => {
+            reader.refuse(
+                "server.tls.private.key.path",
+                "needs server.tls.certificate.path",
+            );
+            CertificateSource::SelfSigned
+        }
+    }
+}
+
+/// The leg whose keys start with the prefix: empty for ActiveSync, `ews.` for its twins.
+fn leg(reader: &mut Reader<'_>, prefix: &str) -> Leg {
+    let key = |rest: &str| format!("{prefix}{rest}");
+    let certificate = reader.path(&key("email.server.client.certificate.path"));
+    let private_key = reader.path(&key("email.server.client.private.key.path"));
+    let client_certificate = match (certificate, private_key) {
+        (Some(certificate), Some(key)) => Some(PemPair { certificate, key }),
+        (None, None) => None,
+        (Some(_), None) => {
+            let name = key("email.server.client.certificate.path");
+            reader.refuse(&name, "needs email.server.client.private.key.path");
+            None
+        }
+        (None, Some(_)) => {
+            let name = key("email.server.client.private.key.path");
+            reader.refuse(&name, "needs email.server.client.certificate.path");
+            None
+        }
+    };
+    let threshold = reader.whole(&key("email.server.health.threshold"));
+    Leg {
+        upstreams: reader.list(&key("email.server.host.and.port"), Origin::parse),
+        tls: UpstreamTls {
+            ca: reader.path(&key("email.server.ca.path")),
+            client_certificate,
+            ignore_errors: reader.switch(&key("ignore.ssl.errors.with.exchange")),
+        },
+        host_header: reader.read(&key("email.server.host.header"), HostHeader::parse),
+        connect_timeout: reader.seconds(&key("email.server.timeout.connect.seconds")),
+        response_timeout: reader.seconds(&key("email.server.timeout.response.seconds")),
+        health: Health {
+            path: reader.read(&key("email.server.health.path"), value::request_path),
+            expect: reader.read(&key("email.server.health.expect"), HealthExpect::parse),
+            interval: reader.seconds(&key("email.server.health.interval.seconds")),
+            threshold: u32::try_from(threshold).unwrap_or(u32::MAX),
+        },
+        affinity: reader.read(&key("email.server.affinity"), value::Affinity::parse),
+    }
+}
+
+/// `remove.unsupported.auth` sets both of its children. A child that a higher layer sets itself
+/// keeps its own value; in the same layer the two must not contradict each other.
+fn challenges(reader: &mut Reader<'_>) -> Challenges {
+    const BOTH: &str = "remove.unsupported.auth";
+    let both = reader.optional(BOTH, value::switch);
+    let layer = reader.raw(BOTH).at.layer();
+    let mut one = |name: &str| {
+        let own = reader.switch(name);
+        let Some(both) = both else { return own };
+        let at = reader.raw(name).at.clone();
+        if at.layer() < layer {
+            return both;
+        }
+        if at.layer() == layer && both != own {
+            reader.refuse(
+                name,
+                &format!("is {own}, but {BOTH} sets it to {both}; remove one of the two"),
+            );
+        }
+        own
+    };
+    let filter_ews = one("remove.unsupported.auth.for.ews");
+    let filter_eas = one("remove.unsupported.auth.for.eas");
+    Challenges {
+        filter_ews,
+        filter_eas,
+        when_empty: reader.read("remove.unsupported.auth.empty", EmptyChallenge::parse),
+    }
+}
+
+fn routes(reader: &mut Reader<'_>) -> BTreeMap<String, Route> {
+    let names: BTreeSet<String> = reader
+        .values
+        .keys()
+        .filter_map(|key| keys::find_route(key))
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    names
+        .into_iter()
+        .map(|name| {
+            let key = |field: &str| format!("route.{name}.{field}");
+            let upstreams = reader.list(&key("upstream"), Origin::parse);
+            if upstreams.is_empty() {
+                reader.refuse(
+                    &key("upstream"),
+                    "is missing; a route needs an address to send requests to",
+                );
+            }
+            let priority = reader.whole(&key("priority"));
+            let route = Route {
+                hosts: reader.list(&key("host"), value::host_name),
+                path: reader.read(&key("path"), value::request_path),
+                upstreams,
+                priority: u16::try_from(priority).unwrap_or(u16::MAX),
+                client_cert_header: reader.optional(&key("client.cert.header"), |text| {
+                    text.parse::<HeaderName>()
+                        .map_err(|_| "is no header name".to_owned())
+                }),
+            };
+            (name, route)
+        })
+        .collect()
+}
+
+fn domain_map(reader: &mut Reader<'_>) -> BTreeMap<String, String> {
+    let mut map = BTreeMap::new();
+    for (short, domain) in reader.list("identity.domain.map", value::domain_pair) {
+        if map.insert(short.clone(), domain).is_some() {
+            reader.refuse("identity.domain.map", &format!("names {short} twice"));
+        }
+    }
+    map
+}
+
+/// Four numbers with dots, as in `h:ServerVersionInfo`.
+fn server_version(text: &str) -> Result<String, String> {
+    let numbers = text
+        .split('.')
+        .filter(|part| part.parse::<u16>().is_ok())
+        .count();
+    if numbers == 4 && text.split('.').count() == 4 {
+        Ok(text.to_owned())
+    } else {
+        Err("expected four numbers such as 15.1.2507.6".to_owned())
+    }
+}
+
+/// Without a mail server the gateway runs, but serves nobody; that is worth a word.
+fn no_mail_server(config: &Config, reader: &mut Reader<'_>) {
+    if config.eas.upstreams.is_empty() {
+        let name = "email.server.host.and.port";
+        reader.warn(
+            name,
+            "is empty: there is no mail server, and every ActiveSync request is answered with 503",
+        );
+    }
+    let legs = [
+        ("", &config.eas, true),
+        ("ews.", &config.ews, config.ews_enabled),
+    ];
+    for (prefix, leg, open) in legs {
+        let own = prefix.is_empty() || leg.tls.ignore_errors != config.eas.tls.ignore_errors;
+        if open && own && leg.tls.ignore_errors {
+            let name = format!("{prefix}ignore.ssl.errors.with.exchange");
+            reader.warn(&name, "the mail server's certificate is not verified; give its CA in email.server.ca.path instead");
+        }
+    }
+}
+
+/// What every key effectively says.
+fn written(values: &Values) -> Written {
+    let mut written: BTreeMap<String, String> = values
+        .iter()
+        .filter(|(key, _)| keys::find(key).is_some() || keys::find_route(key).is_some())
+        .map(|(key, raw)| (key.clone(), raw.text.trim().to_owned()))
+        .collect();
+    // An inheriting twin stays empty: only the key that was changed is named as changed.
+    written.retain(|_, text| !text.is_empty());
+    Written(written)
+}
+
+struct Reader<'a> {
+    values: &'a Values,
+    base: &'a Path,
+    problems: &'a mut Vec<Problem>,
+    warnings: &'a mut Vec<Warning>,
+}
+
+impl Reader<'_> {
+    /// Refuses the keys that nobody knows, and says of the ineffective ones why they are.
+    fn check_names(&mut self) {
+        for (written, raw) in self.values {
+            if keys::find(written).is_some() || keys::find_route(written).is_some() {
+                continue;
+            }
+            if let Some(reason) = keys::no_effect_here(written) {
+                let message = format!("no effect here, because {reason}");
+                self.warnings
+                    .push(Problem::new(Some(written), raw.at.clone(), message));
+            } else {
+                let message = format!(
+                    "unknown key; the nearest known key is {}",
+                    keys::nearest(written)
+                );
+                self.problems
+                    .push(Problem::new(Some(written), raw.at.clone(), message));
+            }
+        }
+    }
+
+    /// Names the keys that are set, but steer what isn't built yet.
+    fn warn_without_effect(&mut self) {
+        for (written, raw) in self.values {
+            let row = keys::find(written).or_else(|| keys::find_route(written).map(|(_, row)| row));
+            let Some(Key {
+                effect: Effect::Later(what),
+                default,
+                ..
+            }) = row
+            else {
+                continue;
+            };
+            if raw.text.trim() != *default {
+                let message =
+                    format!("is accepted, but has no effect in this version: it lacks {what}");
+                self.warnings
+                    .push(Problem::new(Some(written), raw.at.clone(), message));
+            }
+        }
+    }
+
+    /// The text that holds for a key: its own or, where that is empty, the inherited one.
+    fn raw(&self, name: &str) -> Raw {
+        let row = row(name);
+        let own = self
+            .values
+            .get(name)
+            .filter(|raw| !raw.text.trim().is_empty());
+        match (own, row.inherits) {
+            (Some(own), _) => own.clone(),
+            (None, Some(parent)) => self.raw(parent),
+            // Written as empty: the default holds where a value is needed.
+            (None, None) => Raw {
+                text: row.default.to_owned(),
+                at: self
+                    .values
+                    .get(name)
+                    .map_or(At::Default, |raw| raw.at.clone()),
+            },
+        }
+    }
+
+    fn read<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> T {
+        let raw = self.raw(name);
+        parse(raw.text.trim()).unwrap_or_else(|message| {
+            self.refuse_at(name, raw.at, message);
+            parse(effective_default(name))
+                .unwrap_or_else(|wrong| panic!("default of {name}: {wrong}"))
+        })
+    }
+
+    fn optional<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        self.read(name, |text| {
+            if text.is_empty() {
+                Ok(None)
+            } else {
+                parse(text).map(Some)
+            }
+        })
+    }
+
+    fn list<T>(&mut self, name: &str, one: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+        self.read(name, |text| value::list(text, &one))
+    }
+
+    fn switch(&mut self, name: &str) -> bool {
+        self.read(name, value::switch)
+    }
+
+    fn whole(&mut self, name: &str) -> u64 {
+        let Kind::Whole { min, max } = row(name).kind else {
+            panic!("{name} is no whole number")
+        };
+        self.read(name, |text| value::whole(text, min, max))
+    }
+
+    fn seconds(&mut self, name: &str) -> Duration {
+        let Kind::Seconds { min, max } = row(name).kind else {
+            panic!("{name} is no time")
+        };
+        self.read(name, |text| value::seconds(text, min, max))
+    }
+
+    fn path(&mut self, name: &str) -> Option<PathBuf> {
+        self.optional(name, |text| Ok(PathBuf::from(text)))
+            .map(|path| self.base.join(path))
+    }
+
+    /// Refuses the value of a key for a reason.
+    fn refuse(&mut self, name: &str, message: &str) {
+        let at = self.raw(name).at;
+        self.refuse_at(name, at, message);
+    }
+
+    fn refuse_at(&mut self, name: &str, at: At, message: impl Into<String>) {
+        // What a twin inherits is refused where it was written.
+        let own = self
+            .values
+            .get(name)
+            .is_some_and(|raw| !raw.text.trim().is_empty());
+        if row(name).inherits.is_some() && !own {
+            return;
+        }
+        // The text of a message may quote the value.
+        let message = if row(name).secret {
+            "is not possible (its value is not shown)".to_owned()
+        } else {
+            message.into()
+        };
+        self.problems.push(Problem::new(Some(name), at, message));
+    }
+
+    fn warn(&mut self, name: &str, message: &str) {
+        let at = self.raw(name).at;
+        self.warnings.push(Problem::new(Some(name), at, message));
+    }
+}
+
+/// The row of a key that the code reads. The tests read every one, so a name that is missing in
+/// the table can't be released.
+fn row(name: &str) -> &'static Key {
+    keys::find(name)
+        .or_else(|| keys::find_route(name).map(|(_, row)| row))
+        .unwrap_or_else(|| panic!("{name} is not in the table of keys"))
+}
+
+fn effective_default(name: &str) -> &'static str {
+    let row = row(name);
+    match row.inherits {
+        Some(parent) if row.default.is_empty() => effective_default(parent),
+        _ => row.default,
+    }
+}

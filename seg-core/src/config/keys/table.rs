@@ -1,0 +1,246 @@
+//! The keys. Names and defaults are a contract with everybody who has a properties file.
+
+use super::{Group, Key, Kind};
+use crate::config::value::{
+    ClientAuth, ComplianceMode, DefaultVerdict, EmptyChallenge, EwsRefusal, HostHeader, LogFormat,
+    LogLevel, RedirectMode, TlsVersion, UserMismatch, UserMode,
+};
+
+const LISTEN: Kind = Kind::Text("comma list of address:port");
+const HOSTS: Kind = Kind::Text("comma list of host names");
+const ORIGINS: Kind = Kind::Text("comma list of https://host:port");
+const PLAIN_HTTP: &str = "the plain-HTTP listener";
+const ROUTES: &str = "pass-through routes";
+const REDIRECTS: &str = "the handling of redirects";
+const REVOCATION: &str = "the check of certificates against revocation lists";
+
+/// The keys of one leg towards mail servers. The `ews.` twin is empty by default and then has the
+/// value of the key without `ews.`; only its health path has a default of its own, because the
+/// two services report their health in different places.
+macro_rules! legs {
+    ($($name:literal, $default:literal, $twin:literal, $kind:expr, $meaning:literal;)+) => {
+        const EAS_LEG: &[Key] = &[
+            $(Key::new($name, $default, $kind, $meaning),)+
+            Key::new(IGNORE, "false", Kind::Switch,
+                "true: the mail server's certificate is not verified, which lets anybody in between read the mail")
+                .aliases(&["ignoreSslErrorsWithExch"]),
+        ];
+        const EWS_LEG: &[Key] = &[
+            $(Key::new(concat!("ews.", $name), $twin, $kind, concat!("EWS: ", $meaning)).inherits($name),)+
+            Key::new("ews.ignore.ssl.errors.with.exchange", "", Kind::Switch,
+                "EWS: true: the mail server's certificate is not verified")
+                .inherits(IGNORE),
+        ];
+    };
+}
+
+const IGNORE: &str = "ignore.ssl.errors.with.exchange";
+
+legs! {
+    "email.server.host.and.port", "", "", ORIGINS,
+        "the mail server, or several in a comma list";
+    "email.server.ca.path", "", "", Kind::Path,
+        "PEM file with CAs that are trusted for it besides the system's own";
+    "email.server.host.header", "upstream", "", Kind::Choice(HostHeader::WORDS),
+        "the Host header it sees: its own name, or the one the client sent";
+    "email.server.client.certificate.path", "", "", Kind::Path,
+        "PEM file with our own certificate towards it";
+    "email.server.client.private.key.path", "", "", Kind::Path,
+        "PEM file with the private key of that certificate";
+    "email.server.timeout.connect.seconds", "10", "", Kind::Seconds { min: 1, max: 300 },
+        "how long a connection to it may take, TLS included";
+    "email.server.timeout.response.seconds", "90", "", Kind::Seconds { min: 1, max: 3600 },
+        "how long it may take to answer anything but a long poll";
+    "email.server.health.path", "/Microsoft-Server-ActiveSync/healthcheck.htm", "/EWS/healthcheck.htm",
+        Kind::Text("a path"), "where it is asked for its health";
+    "email.server.health.expect", "any", "", Kind::Text("any, or a status"),
+        "the healthy answer; any: every complete answer below 500";
+    "email.server.health.interval.seconds", "10", "", Kind::Seconds { min: 1, max: 3600 },
+        "how often it is asked";
+    "email.server.health.threshold", "3", "", Kind::Whole { min: 1, max: 100 },
+        "after so many equal answers it counts as down, or as up again";
+    "email.server.affinity", "device", "", Kind::AFFINITY,
+        "device: a device stays with its server while that one is up";
+}
+
+/// Every key but those of routes.
+pub(in crate::config) static GROUPS: &[Group] = &[
+    Group { title: "Listeners", keys: &[
+        Key::new("server.listen", "0.0.0.0:8443", LISTEN,
+            "where phones and mail clients connect, with TLS").restart(),
+        Key::new("server.http.listen", "", LISTEN,
+            "plain HTTP: pass-through routes, everything else is sent to https").restart().later(PLAIN_HTTP),
+        Key::new("server.public.url", "", Kind::Text("https://host:port"),
+            "our own address as clients know it, for Autodiscover, 451 and callbacks")
+            .later("the rewriting of addresses in Autodiscover, 451 and callbacks"),
+        Key::new("server.allowed.hosts", "", HOSTS,
+            "Host headers that are served; empty: any"),
+        Key::new("server.trusted.proxies", "", Kind::Text("comma list of networks"),
+            "load balancers whose forwarded headers and PROXY protocol are believed"),
+        Key::new("server.proxy.protocol", "false", Kind::Switch,
+            "true: connections from trusted proxies start with the PROXY protocol").later("the PROXY protocol"),
+        Key::new("server.forwarded.headers", "on", Kind::TOGGLE,
+            "off: the client's address is not told to mail servers"),
+    ] },
+    Group { title: "TLS towards clients", keys: &[
+        Key::new("server.tls.certificate.path", "", Kind::Path,
+            "PEM file with the certificate and its chain; no certificate at all: a self-signed one is made at start"),
+        Key::new("server.tls.private.key.path", "", Kind::Path,
+            "PEM file with the private key"),
+        Key::new("server.tls.pkcs12.path", "", Kind::Path,
+            "certificate, chain and key in one PKCS#12 file, instead of the two above"),
+        Key::new("server.tls.pkcs12.password", "", Kind::Text("text"),
+            "the password of the PKCS#12 file").secret(),
+        Key::new("server.tls.min.version", "1.2", Kind::Choice(TlsVersion::WORDS),
+            "the oldest TLS version that is spoken"),
+        Key::new("server.tls.cipher.suites", "", Kind::Text("comma list of suite names"),
+            "the cipher suites in order of preference; empty: rustls' own choice"),
+        Key::new("server.client.auth", "none", Kind::Choice(ClientAuth::WORDS),
+            "whether clients show a certificate"),
+        Key::new("server.client.ca.path", "", Kind::Path,
+            "PEM file with the CAs that sign client certificates, any number of them"),
+        Key::new("enable.upn.lookup.from.subject.cn", "false", Kind::Switch,
+            "true: a client certificate without a UPN names its user by the subject's common name"),
+        Key::new("enable.cert.revocation.validation", "false", Kind::Switch,
+            "true: client certificates are checked against revocation lists").later(REVOCATION),
+        Key::new("cert.based.auth.crl.files.parent.dir.path", "/config/crls", Kind::Path,
+            "the folder with the revocation lists").later(REVOCATION),
+        Key::new("remote.crl.distribution.http.uris", "", Kind::Text("comma list of http:// addresses"),
+            "where revocation lists are fetched").later(REVOCATION),
+        Key::new("remote.crl.fetch.interval.in.minutes", "1440", Kind::Whole { min: 1, max: 525_600 },
+            "how often they are fetched, in minutes").later(REVOCATION),
+        Key::new("fail.hard.on.crl.download.failure.during.server.startup", "false", Kind::Switch,
+            "true: no start without fresh revocation lists").later(REVOCATION),
+    ] },
+    Group { title: "Limits and times towards clients", keys: &[
+        Key::new("server.body.max.bytes", "0", Kind::Whole { min: 0, max: u64::MAX },
+            "longer request bodies are refused with 413; 0: no limit"),
+        Key::new("server.header.max.bytes", "65536", Kind::Whole { min: 8192, max: 1_048_576 },
+            "longer request heads are refused"),
+        Key::new("server.timeout.handshake.seconds", "10", Kind::Seconds { min: 1, max: 3600 },
+            "how long a TLS handshake may take"),
+        Key::new("server.timeout.header.seconds", "60", Kind::Seconds { min: 1, max: 3600 },
+            "how long a request head may take to arrive"),
+        Key::new("server.timeout.body.seconds", "60", Kind::Seconds { min: 1, max: 3600 },
+            "how long a request body may stand still"),
+        Key::new("server.timeout.idle.seconds", "120", Kind::Seconds { min: 1, max: 86_400 },
+            "how long a connection may wait for its next request"),
+        Key::new("server.drain.seconds", "30", Kind::Seconds { min: 0, max: 3600 },
+            "over how long open polls are ended at shutdown"),
+    ] },
+    Group { title: "The mail server: ActiveSync", keys: EAS_LEG },
+    Group { title: "The mail server: EWS (empty: as for ActiveSync)", keys: EWS_LEG },
+    Group { title: "What is opened, and which ways to log in are offered", keys: &[
+        Key::new("enable.boxer.ens.ews.proxy", "false", Kind::Switch,
+            "true: /EWS is open too, for Boxer, its notification service and other EWS clients"),
+        Key::new("remove.unsupported.auth", "", Kind::Switch,
+            "sets both of the next two keys"),
+        Key::new("remove.unsupported.auth.for.ews", "true", Kind::Switch,
+            "EWS: true: NTLM is never offered, Negotiate only to those a certificate or token has named"),
+        Key::new("remove.unsupported.auth.for.eas", "true", Kind::Switch,
+            "ActiveSync: true: NTLM is never offered, Negotiate only to those a certificate or token has named"),
+        Key::new("remove.unsupported.auth.empty", "403", Kind::Choice(EmptyChallenge::WORDS),
+            "what a 401 becomes when none of its ways to log in is left"),
+    ] },
+    Group { title: "ActiveSync", keys: &[
+        Key::new("eas.heartbeat.margin.seconds", "60", Kind::Seconds { min: 0, max: 3600 },
+            "how long a mail server may be late with the end of a long poll"),
+        Key::new("eas.heartbeat.max.seconds", "3540", Kind::Seconds { min: 1, max: 86_400 },
+            "the longest long poll that is waited for"),
+    ] },
+    Group { title: "EWS", keys: &[
+        Key::new("ews.refusal", "response", Kind::Choice(EwsRefusal::WORDS),
+            "how a refusal looks: the operation's own response with ErrorAccessDenied, or a bare 403"),
+        // A refusal carries the server version the mail server last named. This one stands in
+        // until the first answer was seen: Exchange 2016, which every client in use accepts.
+        Key::new("ews.refusal.server.version", "15.1.2507.6", Kind::Text("major.minor.build.revision"),
+            "the Exchange version a refusal names before the mail server has named its own"),
+    ] },
+    Group { title: "Redirects", keys: &[
+        Key::new("redirect.mode", "follow", Kind::Choice(RedirectMode::WORDS),
+            "what is done with a mail server's redirect").later(REDIRECTS),
+        Key::new("redirect.allowed.hosts", "", HOSTS,
+            "hosts to which a redirect may lead").later(REDIRECTS),
+    ] },
+    Group { title: "Identity", keys: &[
+        Key::new("identity.domain.map", "", Kind::Text("comma list such as CORP=corp.example"),
+            "makes CORP\\alice and alice@corp.example one user"),
+        Key::new("identity.default.domain", "", Kind::Text("a domain"),
+            "the domain of users that name none"),
+        Key::new("identity.alias.path", "", Kind::Path,
+            "CSV file with the columns alias,user, for mail addresses and other UPN suffixes"),
+        Key::new("identity.user.mismatch", "log", Kind::Choice(UserMismatch::WORDS),
+            "a request whose User parameter isn't the user who logged in"),
+    ] },
+    Group { title: "Compliance", keys: &[
+        Key::new("data.dir", "data", Kind::Path,
+            "the folder of the store and its exports").restart(),
+        Key::new("compliance.policies.path", "policies.toml", Kind::Path,
+            "the policies; a missing file is an empty one"),
+        Key::new("compliance.mode", "enforce", Kind::Choice(ComplianceMode::WORDS),
+            "observe: decide, log and count, but refuse nobody"),
+        Key::new("compliance.unknown.device", "block", Kind::Choice(DefaultVerdict::WORDS),
+            "the verdict for devices nobody has reported"),
+        Key::new("compliance.known.device", "allow", Kind::Choice(DefaultVerdict::WORDS),
+            "the verdict for reported devices where nothing else decides"),
+        Key::new("compliance.user.mode", "any-compliant", Kind::Choice(UserMode::WORDS),
+            "how requests that carry no device are judged, by their user's devices"),
+    ] },
+    Group { title: "Administration", keys: &[
+        Key::new("admin.listen", "127.0.0.1:44444", Kind::Text("address:port"),
+            "where the admin API, health and metrics listen").restart(),
+        Key::new("admin.token.path", "", Kind::Path,
+            "the file with the admin API's token, made on first start; empty: admin.token in data.dir").restart(),
+        Key::new("outbound.proxy.url", "", Kind::Text("http://user:password@host:port"),
+            "a proxy for the gateway's own requests to device management, keys and revocation lists")
+            .secret().later("outgoing requests through a proxy"),
+    ] },
+    Group { title: "Log", keys: &[
+        Key::new("log.format", "json", Kind::Choice(LogFormat::WORDS),
+            "json: one object a line; text: for people").restart(),
+        // Beyond the names every gateway needs: how much, and whether people stay recognisable.
+        Key::new("log.level", "info", Kind::Choice(LogLevel::WORDS),
+            "how much is logged").restart(),
+        Key::new("log.pseudonym.key.path", "", Kind::Path,
+            "a file with a key: device ids and users are logged as pseudonyms made with it").restart(),
+    ] },
+];
+
+/// The keys of a pass-through route.
+pub(in crate::config) static ROUTE_KEYS: &[Key] = &[
+    Key::new(
+        "route.<name>.host",
+        "",
+        HOSTS,
+        "Host headers the route serves; empty: any",
+    )
+    .later(ROUTES),
+    Key::new(
+        "route.<name>.path",
+        "/",
+        Kind::Text("a path"),
+        "the start of the paths it serves",
+    )
+    .later(ROUTES),
+    Key::new(
+        "route.<name>.upstream",
+        "",
+        ORIGINS,
+        "where its requests go; a route needs one",
+    )
+    .later(ROUTES),
+    Key::new(
+        "route.<name>.priority",
+        "0",
+        Kind::Whole { min: 0, max: 1000 },
+        "of several routes that fit, the one with the highest priority serves",
+    )
+    .later(ROUTES),
+    Key::new(
+        "route.<name>.client.cert.header",
+        "",
+        Kind::Text("a header name"),
+        "the header in which the upstream finds the client's certificate",
+    )
+    .later(ROUTES),
+];

@@ -1,0 +1,319 @@
+//! The configuration as the gateway uses it: one immutable value, built whole or not at all.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http::HeaderName;
+use ipnet::IpNet;
+
+use super::changes::Written;
+use super::value::{
+    Affinity, ClientAuth, ComplianceMode, DefaultVerdict, EmptyChallenge, EwsRefusal, HealthExpect,
+    HostHeader, LogFormat, LogLevel, Origin, ProxyAddress, RedirectMode, Secret, TlsVersion,
+    UserMismatch, UserMode,
+};
+
+/// Everything that can be configured. Paths are absolute; secrets are hidden from Debug.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The properties file it was read from.
+    pub file: Option<PathBuf>,
+    /// The side that clients see.
+    pub server: Server,
+    /// The mail server(s) for ActiveSync.
+    pub eas: Leg,
+    /// The mail server(s) for EWS, with everything inherited already.
+    pub ews: Leg,
+    /// `enable.boxer.ens.ews.proxy`: `/EWS` is open.
+    pub ews_enabled: bool,
+    /// What is done with the challenges of mail servers.
+    pub challenges: Challenges,
+    /// Long polls of ActiveSync.
+    pub heartbeat: Heartbeat,
+    /// How a refusal on EWS looks.
+    pub ews_refusal: EwsRefusal,
+    /// `ews.refusal.server.version`, four numbers with dots.
+    pub ews_refusal_server_version: String,
+    /// Redirects of mail servers.
+    pub redirect: Redirect,
+    /// Pass-through routes by name.
+    pub routes: BTreeMap<String, Route>,
+    /// How users are named.
+    pub identity: Identity,
+    /// `data.dir`: the store and its exports.
+    pub data_dir: PathBuf,
+    /// Who is let in.
+    pub compliance: Compliance,
+    /// The admin listener.
+    pub admin: Admin,
+    /// `outbound.proxy.url`.
+    pub outbound_proxy: Option<ProxyAddress>,
+    /// The log.
+    pub log: Log,
+    /// What was written, key by key, for the list of changes.
+    pub(super) written: Written,
+}
+
+/// The side that clients see.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// `server.listen`, at least one address.
+    pub listen: Vec<SocketAddr>,
+    /// `server.http.listen`.
+    pub http_listen: Vec<SocketAddr>,
+    /// `server.public.url`.
+    pub public_url: Option<Origin>,
+    /// `server.allowed.hosts` in lower case, without ports; empty: any.
+    pub allowed_hosts: Vec<String>,
+    /// `server.trusted.proxies`.
+    pub trusted_proxies: Vec<IpNet>,
+    /// `server.proxy.protocol`.
+    pub proxy_protocol: bool,
+    /// `server.forwarded.headers`.
+    pub forwarded_headers: bool,
+    /// TLS towards clients.
+    pub tls: ServerTls,
+    /// `server.body.max.bytes`; `None`: no limit.
+    pub body_max: Option<u64>,
+    /// `server.header.max.bytes`.
+    pub header_max: usize,
+    /// `server.timeout.handshake.seconds`.
+    pub handshake_timeout: Duration,
+    /// `server.timeout.header.seconds`.
+    pub header_timeout: Duration,
+    /// `server.timeout.body.seconds`.
+    pub body_timeout: Duration,
+    /// `server.timeout.idle.seconds`.
+    pub idle_timeout: Duration,
+    /// `server.drain.seconds`.
+    pub drain: Duration,
+}
+
+/// TLS towards clients.
+#[derive(Clone, Debug)]
+pub struct ServerTls {
+    /// Where certificate and key come from.
+    pub certificate: CertificateSource,
+    /// `server.tls.min.version`.
+    pub min_version: TlsVersion,
+    /// `server.tls.cipher.suites`, names that [`crate::tls::suite`] knows; empty: rustls' own choice.
+    pub cipher_suites: Vec<String>,
+    /// `server.client.auth`.
+    pub client_auth: ClientAuth,
+    /// `server.client.ca.path`; always there when client certificates are asked for.
+    pub client_ca: Option<PathBuf>,
+    /// `enable.upn.lookup.from.subject.cn`.
+    pub upn_from_subject_cn: bool,
+    /// Revocation of client certificates.
+    pub revocation: Revocation,
+}
+
+/// Where the server's certificate and key come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CertificateSource {
+    /// Nowhere: one is made at start.
+    SelfSigned,
+    /// Two PEM files.
+    Pem {
+        /// The certificate and its chain.
+        certificate: PathBuf,
+        /// The private key.
+        key: PathBuf,
+    },
+    /// One PKCS#12 file.
+    Pkcs12 {
+        /// The file.
+        path: PathBuf,
+        /// Its password.
+        password: Secret,
+    },
+}
+
+/// Revocation of client certificates.
+#[derive(Clone, Debug)]
+pub struct Revocation {
+    /// `enable.cert.revocation.validation`.
+    pub enabled: bool,
+    /// `cert.based.auth.crl.files.parent.dir.path`.
+    pub directory: PathBuf,
+    /// `remote.crl.distribution.http.uris`.
+    pub uris: Vec<String>,
+    /// `remote.crl.fetch.interval.in.minutes`.
+    pub fetch_interval: Duration,
+    /// `fail.hard.on.crl.download.failure.during.server.startup`.
+    pub required_at_start: bool,
+}
+
+/// One leg towards mail servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leg {
+    /// `email.server.host.and.port`; empty: there is no mail server for this leg.
+    pub upstreams: Vec<Origin>,
+    /// TLS towards them.
+    pub tls: UpstreamTls,
+    /// `email.server.host.header`.
+    pub host_header: HostHeader,
+    /// `email.server.timeout.connect.seconds`.
+    pub connect_timeout: Duration,
+    /// `email.server.timeout.response.seconds`.
+    pub response_timeout: Duration,
+    /// How their health is told.
+    pub health: Health,
+    /// `email.server.affinity`.
+    pub affinity: Affinity,
+}
+
+/// TLS towards a mail server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// `email.server.ca.path`: trusted besides the system's CAs.
+    pub ca: Option<PathBuf>,
+    /// Our own certificate and its key.
+    pub client_certificate: Option<PemPair>,
+    /// `ignore.ssl.errors.with.exchange`.
+    pub ignore_errors: bool,
+}
+
+/// A certificate and its key in PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PemPair {
+    /// The certificate and its chain.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// How the health of a mail server is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// `email.server.health.path`.
+    pub path: String,
+    /// `email.server.health.expect`.
+    pub expect: HealthExpect,
+    /// `email.server.health.interval.seconds`.
+    pub interval: Duration,
+    /// `email.server.health.threshold`: so many equal answers change the state.
+    pub threshold: u32,
+}
+
+/// What is done with the challenges of mail servers.
+#[derive(Clone, Debug)]
+pub struct Challenges {
+    /// `remove.unsupported.auth.for.ews`.
+    pub filter_ews: bool,
+    /// `remove.unsupported.auth.for.eas`.
+    pub filter_eas: bool,
+    /// `remove.unsupported.auth.empty`.
+    pub when_empty: EmptyChallenge,
+}
+
+/// Long polls of ActiveSync.
+#[derive(Clone, Debug)]
+pub struct Heartbeat {
+    /// `eas.heartbeat.margin.seconds`.
+    pub margin: Duration,
+    /// `eas.heartbeat.max.seconds`.
+    pub max: Duration,
+}
+
+/// Redirects of mail servers.
+#[derive(Clone, Debug)]
+pub struct Redirect {
+    /// `redirect.mode`.
+    pub mode: RedirectMode,
+    /// `redirect.allowed.hosts` in lower case.
+    pub allowed_hosts: Vec<String>,
+}
+
+/// A pass-through route.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Host headers in lower case; empty: any.
+    pub hosts: Vec<String>,
+    /// The start of the paths it serves.
+    pub path: String,
+    /// Where its requests go, at least one address.
+    pub upstreams: Vec<Origin>,
+    /// The highest one serves.
+    pub priority: u16,
+    /// The header in which the upstream finds the client's certificate.
+    pub client_cert_header: Option<HeaderName>,
+}
+
+/// How users are named.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// `identity.domain.map`: NetBIOS name in upper case to domain in lower case.
+    pub domain_map: BTreeMap<String, String>,
+    /// `identity.default.domain` in lower case.
+    pub default_domain: Option<String>,
+    /// `identity.alias.path`, read by [`super::aliases::load`].
+    pub alias_path: Option<PathBuf>,
+    /// `identity.user.mismatch`.
+    pub user_mismatch: UserMismatch,
+}
+
+/// Who is let in.
+#[derive(Clone, Debug)]
+pub struct Compliance {
+    /// `compliance.policies.path`, read by [`super::policies::load`].
+    pub policies_path: PathBuf,
+    /// `compliance.mode`.
+    pub mode: ComplianceMode,
+    /// `compliance.unknown.device`.
+    pub unknown_device: DefaultVerdict,
+    /// `compliance.known.device`.
+    pub known_device: DefaultVerdict,
+    /// `compliance.user.mode`.
+    pub user_mode: UserMode,
+}
+
+/// The admin listener.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// `admin.listen`.
+    pub listen: SocketAddr,
+    /// `admin.token.path`.
+    pub token_path: PathBuf,
+}
+
+/// The log.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// `log.format`.
+    pub format: LogFormat,
+    /// `log.level`.
+    pub level: LogLevel,
+    /// `log.pseudonym.key.path`.
+    pub pseudonym_key_path: Option<PathBuf>,
+}
+
+impl Config {
+    /// The files whose content belongs to the configuration: a change of any of them is a reload.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut files: Vec<&Path> = Vec::new();
+        files.extend(self.file.as_deref());
+        match &self.server.tls.certificate {
+            CertificateSource::SelfSigned => {}
+            CertificateSource::Pem { certificate, key } => {
+                files.extend([certificate.as_path(), key]);
+            }
+            CertificateSource::Pkcs12 { path, .. } => files.push(path),
+        }
+        files.extend(self.server.tls.client_ca.as_deref());
+        for leg in [&self.eas, &self.ews] {
+            files.extend(leg.tls.ca.as_deref());
+            if let Some(pair) = &leg.tls.client_certificate {
+                files.extend([pair.certificate.as_path(), &pair.key]);
+            }
+        }
+        files.extend(self.identity.alias_path.as_deref());
+        files.push(&self.compliance.policies_path);
+        let mut files: Vec<PathBuf> = files.into_iter().map(Path::to_path_buf).collect();
+        files.sort();
+        files.dedup();
+        files
+    }
+}

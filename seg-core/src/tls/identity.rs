@@ -1,0 +1,169 @@
+//! Whose certificate a client showed: the user principal name in its subject alternative name, as
+//! Active Directory's certificates carry it, or the common name where that is configured.
+
+use rustls::pki_types::CertificateDer;
+use x509_parser::asn1_rs::{Any, Tag};
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// szOID_NT_PRINCIPAL_NAME (MS-WCCE 2.2.2.7.7.3).
+const UPN: &str = "1.3.6.1.4.1.311.20.2.3";
+/// szOID_NTDS_CA_SECURITY_EXT (MS-WCCE 2.2.2.7.7.4).
+const SECURITY_EXTENSION: &str = "1.3.6.1.4.1.311.25.2";
+/// szOID_NTDS_OBJECTSID, the name inside that extension.
+const OBJECT_SID: &str = "1.3.6.1.4.1.311.25.2.1";
+/// The longest name that is taken from a certificate, in bytes.
+const MAX_NAME: usize = 1024;
+
+/// The user that a certificate names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientUser {
+    /// The name as it stands in the certificate.
+    pub name: String,
+    /// Where it stood.
+    pub source: NameSource,
+    /// The certificate's serial number in hexadecimal.
+    pub serial: String,
+    /// The account's SID (`S-1-5-21-…`), where the CA put it in; for logs and strong mapping.
+    pub sid: Option<String>,
+}
+
+/// Where in a certificate a user's name stood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameSource {
+    /// The user principal name in the subject alternative name.
+    Upn,
+    /// The subject's common name.
+    SubjectCn,
+}
+
+/// Why a certificate names no user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoUser {
+    /// It can't be parsed.
+    #[error("the certificate can't be parsed")]
+    Unreadable,
+    /// There is neither a UPN nor, where it may stand in, a common name.
+    #[error("the certificate names no user principal name")]
+    Missing,
+    /// There are several UPNs, or several common names.
+    #[error("the certificate names more than one user")]
+    Ambiguous,
+    /// The name is empty, too long, holds control characters, or a UPN hasn't exactly one `@`.
+    #[error("the certificate's user name is malformed")]
+    Malformed,
+}
+
+/// The user that a client certificate names. The certificate must have been verified: this only
+/// reads. A malformed UPN is never passed over in favour of the common name.
+///
+/// # Errors
+/// Why there is none.
+pub fn client_user(
+    leaf: &CertificateDer<'_>,
+    upn_from_subject_cn: bool,
+) -> Result<ClientUser, NoUser> {
+    let (_, certificate) = X509Certificate::from_der(leaf).map_err(|_| NoUser::Unreadable)?;
+    let user = |name, source| ClientUser {
+        name,
+        source,
+        serial: certificate
+            .raw_serial()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect(),
+        sid: sid(&certificate),
+    };
+    match upn(&certificate) {
+        Ok(name) => Ok(user(name, NameSource::Upn)),
+        Err(NoUser::Missing) if upn_from_subject_cn => {
+            common_name(&certificate).map(|name| user(name, NameSource::SubjectCn))
+        }
+        Err(reason) => Err(reason),
+    }
+}
+
+fn upn(certificate: &X509Certificate<'_>) -> Result<String, NoUser> {
+    let extension = certificate
+        .subject_alternative_name()
+        .map_err(|_| NoUser::Unreadable)?;
+    let names = extension
+        .map(|extension| extension.value.general_names.as_slice())
+        .unwrap_or_default();
+    let mut values = names.iter().filter_map(|name| match name {
+        GeneralName::OtherName(oid, value) if oid.to_id_string() == UPN => Some(*value),
+        _ => None,
+    });
+    let value = values.next().ok_or(NoUser::Missing)?;
+    if values.next().is_some() {
+        return Err(NoUser::Ambiguous);
+    }
+    let name = wrapped_text(value).ok_or(NoUser::Malformed)?;
+    if name.matches('@').count() != 1 || name.starts_with('@') || name.ends_with('@') {
+        return Err(NoUser::Malformed);
+    }
+    well_formed(name)
+}
+
+fn common_name(certificate: &X509Certificate<'_>) -> Result<String, NoUser> {
+    let mut names = certificate.subject().iter_common_name();
+    let name = names.next().ok_or(NoUser::Missing)?;
+    if names.next().is_some() {
+        return Err(NoUser::Ambiguous);
+    }
+    well_formed(name.as_str().map_err(|_| NoUser::Malformed)?.to_owned())
+}
+
+fn well_formed(name: String) -> Result<String, NoUser> {
+    let plain = !name.chars().any(char::is_control);
+    if plain && (1..=MAX_NAME).contains(&name.len()) {
+        Ok(name)
+    } else {
+        Err(NoUser::Malformed)
+    }
+}
+
+/// The text inside an otherName's `[0] EXPLICIT` (RFC 5280 4.2.1.6). UTF-8 by the book; old CAs
+/// wrote IA5 or printable strings.
+fn wrapped_text(value: &[u8]) -> Option<String> {
+    let inner = wrapped(value)?;
+    let text = std::str::from_utf8(inner.data).ok()?;
+    match inner.tag() {
+        Tag::Utf8String => Some(text.to_owned()),
+        Tag::Ia5String | Tag::PrintableString if text.is_ascii() => Some(text.to_owned()),
+        _ => None,
+    }
+}
+
+/// The one value inside an explicit tag, with nothing behind it.
+fn wrapped(value: &[u8]) -> Option<Any<'_>> {
+    let (rest, outer) = Any::from_der(value).ok()?;
+    if !rest.is_empty() {
+        return None;
+    }
+    let (rest, inner) = Any::from_der(outer.data).ok()?;
+    rest.is_empty().then_some(inner)
+}
+
+/// The SID of the security extension: a general name of otherName form that holds it as text.
+fn sid(certificate: &X509Certificate<'_>) -> Option<String> {
+    let extension = certificate
+        .extensions()
+        .iter()
+        .find(|one| one.oid.to_id_string() == SECURITY_EXTENSION)?;
+    let (_, sequence) = Any::from_der(extension.value).ok()?;
+    let (_, name) = GeneralName::from_der(sequence.data).ok()?;
+    let GeneralName::OtherName(oid, value) = name else {
+        return None;
+    };
+    if oid.to_id_string() != OBJECT_SID {
+        return None;
+    }
+    let text = std::str::from_utf8(wrapped(value)?.data).ok()?;
+    let plausible = text.starts_with("S-1-")
+        && text.len() <= 184
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || b == b'-' || b == b'S');
+    plausible.then(|| text.to_owned())
+}

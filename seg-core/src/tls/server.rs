@@ -1,0 +1,207 @@
+//! TLS towards clients.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use jiff::Timestamp;
+use rustls::ServerConfig;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+
+use super::certificate::Certificate;
+use super::error::TlsError;
+use super::{ALPN, Built, pem, pkcs12, provider, suite, versions};
+use crate::config::{CertificateSource, ClientAuth, Config, ServerTls};
+
+/// The certificate that is shown when none is configured. Made once, so that a reload doesn't
+/// show a new one to those who have just accepted the old one.
+static MADE_AT_START: OnceLock<SelfSigned> = OnceLock::new();
+
+/// Builds the TLS configuration of `server.listen`.
+///
+/// # Errors
+/// A file that can't be used, or settings that contradict each other.
+pub fn server_config(config: &Config) -> Result<Built<ServerConfig>, TlsError> {
+    let tls = &config.server.tls;
+    let provider = Arc::new(chosen_suites(tls));
+    let mut warnings = Vec::new();
+    let key = certified_key(config, &provider, &mut warnings)?;
+    let certificate = key.cert.first().and_then(Certificate::read);
+    if let Some(dates) = certificate
+        .as_ref()
+        .and_then(|one| one.dates_at(Timestamp::now()))
+    {
+        warnings.push(format!("the server's certificate {dates}; renew it"));
+    }
+    let failed = |error: rustls::Error| {
+        TlsError::without_file(
+            error.to_string(),
+            "check the keys that start with server.tls",
+        )
+    };
+    let mut built = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(versions(tls.min_version))
+        .map_err(failed)?
+        .with_client_cert_verifier(client_verifier(tls, &provider)?)
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
+    built.alpn_protocols = vec![ALPN.to_vec()];
+    built.ticketer = aws_lc_rs::Ticketer::new().map_err(failed)?;
+    // The ticket holds the whole session, so nothing is kept here; one is enough for a client
+    // that uses one connection at a time.
+    built.send_tls13_tickets = 1;
+    built.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(Built {
+        config: Arc::new(built),
+        certificate,
+        warnings,
+    })
+}
+
+fn chosen_suites(tls: &ServerTls) -> CryptoProvider {
+    let mut provider = provider();
+    if !tls.cipher_suites.is_empty() {
+        provider.cipher_suites = tls
+            .cipher_suites
+            .iter()
+            .filter_map(|name| suite(name))
+            .collect();
+    }
+    provider
+}
+
+fn certified_key(
+    config: &Config,
+    provider: &CryptoProvider,
+    warnings: &mut Vec<String>,
+) -> Result<CertifiedKey, TlsError> {
+    match &config.server.tls.certificate {
+        CertificateSource::Pem { certificate, key } => from_pem(certificate, key, provider),
+        CertificateSource::Pkcs12 { path, password } => pkcs12::load(path, password, provider),
+        CertificateSource::SelfSigned => {
+            warnings.push(
+                "no server certificate is configured: a self-signed one was made, which phones refuse; \
+                 set server.tls.certificate.path and server.tls.private.key.path"
+                    .to_owned(),
+            );
+            let pair = match MADE_AT_START.get() {
+                Some(pair) => pair,
+                None => {
+                    let made = self_signed(&own_names(config))?;
+                    MADE_AT_START.get_or_init(|| made)
+                }
+            };
+            let key = provider
+                .key_provider
+                .load_private_key(pair.key.clone_key())
+                .map_err(|error| {
+                    TlsError::without_file(error.to_string(), "configure a certificate instead")
+                })?;
+            Ok(CertifiedKey::new(vec![pair.certificate.clone()], key))
+        }
+    }
+}
+
+/// Reads certificate and key from PEM files and sees that they belong together.
+pub(super) fn from_pem(
+    certificate: &Path,
+    key: &Path,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, TlsError> {
+    let chain = pem::certificates(certificate)?;
+    let signing = provider
+        .key_provider
+        .load_private_key(pem::private_key(key)?)
+        .map_err(|error| {
+            let mend = "use an RSA key of 2048 bits or more, ECDSA P-256, P-384, P-521, or Ed25519";
+            TlsError::new(key, format!("the private key can't be used: {error}"), mend)
+        })?;
+    let certified = CertifiedKey::new(chain, signing);
+    certified.keys_match().map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => {
+            let reason = format!(
+                "does not belong to the certificate in {}",
+                certificate.display()
+            );
+            TlsError::new(
+                key,
+                reason,
+                "use the key that the certificate was requested with; in the \
+                certificate's file the server's own certificate must come first, then its chain",
+            )
+        }
+        error => {
+            let reason = format!("the first certificate can't be read: {error}");
+            TlsError::new(certificate, reason, "copy the file again")
+        }
+    })?;
+    Ok(certified)
+}
+
+fn client_verifier(
+    tls: &ServerTls,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let (ClientAuth::Optional | ClientAuth::Required, Some(file)) =
+        (tls.client_auth, &tls.client_ca)
+    else {
+        return Ok(WebPkiClientVerifier::no_client_auth());
+    };
+    let authorities = Arc::new(pem::authorities(file)?);
+    let builder = WebPkiClientVerifier::builder_with_provider(authorities, Arc::clone(provider));
+    let builder = match tls.client_auth {
+        ClientAuth::Optional => builder.allow_unauthenticated(),
+        ClientAuth::Required | ClientAuth::None => builder,
+    };
+    builder
+        .build()
+        .map_err(|error| TlsError::new(file, error.to_string(), "it must hold at least one CA"))
+}
+
+/// A certificate signed by its own key.
+pub struct SelfSigned {
+    /// The certificate.
+    pub certificate: CertificateDer<'static>,
+    /// Its key.
+    pub key: PrivateKeyDer<'static>,
+    /// The certificate for files and clients.
+    pub certificate_pem: String,
+}
+
+/// Makes a self-signed certificate for host names and IP addresses, with an ECDSA P-256 key that
+/// is never written anywhere.
+///
+/// # Errors
+/// A name that no certificate can hold.
+pub fn self_signed(names: &[String]) -> Result<SelfSigned, TlsError> {
+    let made = rcgen::generate_simple_self_signed(names).map_err(|error| {
+        TlsError::without_file(error.to_string(), "configure a certificate instead")
+    })?;
+    Ok(SelfSigned {
+        certificate: made.cert.der().clone(),
+        key: PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()).into(),
+        certificate_pem: made.cert.pem(),
+    })
+}
+
+/// The names under which clients may know this gateway.
+fn own_names(config: &Config) -> Vec<String> {
+    let mut names = vec![
+        "localhost".to_owned(),
+        "127.0.0.1".to_owned(),
+        "::1".to_owned(),
+    ];
+    names.extend(
+        config
+            .server
+            .public_url
+            .iter()
+            .map(|origin| origin.host.clone()),
+    );
+    names.extend(config.server.allowed_hosts.iter().cloned());
+    names.sort();
+    names.dedup();
+    names
+}
