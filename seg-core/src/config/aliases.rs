@@ -41,6 +41,13 @@ impl Aliases {
         self.0.get(alias).map(AsRef::as_ref)
     }
 
+    /// All of them, alias and user, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0
+            .iter()
+            .map(|(alias, user)| (alias.as_ref(), user.as_ref()))
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -115,4 +122,51 @@ pub fn load(file: &Path) -> Result<Aliases, AliasError> {
         }
     }
     Ok(Aliases(aliases))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(text: &[u8]) -> Result<Aliases, AliasError> {
+        let folder = tempfile::tempdir().expect("folder");
+        let file = folder.path().join("aliases.csv");
+        std::fs::write(&file, text).expect("write");
+        load(&file)
+    }
+
+    #[test]
+    fn with_and_without_heading_in_any_case() {
+        let text = "\u{feff}alias,user\n# people\nA.Lice@example.com, Alice@Corp.Example\n\n\"b\",bob@corp.example\r\nB,bob@corp.example\n";
+        let aliases = from(text.as_bytes()).expect("aliases");
+        assert_eq!(
+            aliases.user("a.lice@example.com"),
+            Some("alice@corp.example")
+        );
+        assert_eq!(aliases.user("b"), Some("bob@corp.example"));
+        assert_eq!(aliases.user("alias"), None);
+        assert_eq!((aliases.len(), aliases.iter().count()), (2, 2));
+        assert!(from(b"").expect("aliases").is_empty());
+        assert_eq!(from(b"a,b@x").expect("aliases").user("a"), Some("b@x"));
+    }
+
+    #[test]
+    fn refusals_name_the_line() {
+        for (text, line, part) in [
+            (b"a,b\nc\n".as_slice(), 2, "two columns"),
+            (b"a,b,c\n", 1, "two columns"),
+            (b"a,b\n\n,c\n", 3, "1 to 256 bytes"),
+            (b"a,b\na,c\n", 2, "another user"),
+            (b"a,b\n\xff,c\n", 2, "UTF-8"),
+        ] {
+            let error = from(text).expect_err(part);
+            assert_eq!(error.line, Some(line), "{error}");
+            assert!(error.to_string().contains(part), "{error}");
+        }
+        let missing = load(Path::new("/nonexistent/aliases.csv")).expect_err("missing");
+        assert!(
+            missing.to_string().contains("identity.alias.path"),
+            "{missing}"
+        );
+    }
 }
