@@ -71,57 +71,69 @@ pub fn load(file: &Path) -> Result<Aliases, AliasError> {
         line,
         message,
     };
+    let text = std::fs::read(file).map_err(|error| {
+        wrong(
+            None,
+            format!("can't be read: {error}; check identity.alias.path"),
+        )
+    })?;
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
         .comment(Some(b'#'))
         .flexible(true)
         .trim(csv::Trim::All)
-        .from_path(file)
-        .map_err(|error| {
-            wrong(
-                None,
-                format!("can't be read: {error}; check identity.alias.path"),
-            )
-        })?;
+        .from_reader(text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&text));
     let mut aliases = HashMap::new();
     for record in reader.records() {
-        let record = record.map_err(|error| {
-            let line = error.position().map(csv::Position::line);
-            wrong(line, format!("can't be read: {error}"))
-        })?;
-        let line = record.position().map(csv::Position::line);
-        let (Some(alias), Some(user), 2) = (record.get(0), record.get(1), record.len()) else {
-            return Err(wrong(line, "expected two columns: alias,user".to_owned()));
+        let place = match &record {
+            Ok(record) => record.position(),
+            Err(error) => error.position(),
         };
-        let alias = alias.trim_start_matches('\u{feff}').to_lowercase();
-        let user = user.to_lowercase();
+        let place = place.map(csv::Position::line);
+        let wrong = |message: String| wrong(place.map(|line| written_from(&text, line)), message);
+        let record = record.map_err(|error| wrong(format!("can't be read: {error}")))?;
+        let (Some(alias), Some(user), 2) = (record.get(0), record.get(1), record.len()) else {
+            return Err(wrong("expected two columns: alias,user".to_owned()));
+        };
+        let (alias, user) = (alias.to_lowercase(), user.to_lowercase());
         if alias == "alias" && user == "user" && aliases.is_empty() {
             continue;
         }
-        if [&alias, &user]
-            .iter()
-            .any(|name| !(1..=MAX_NAME).contains(&name.len()) || name.chars().any(char::is_control))
-        {
-            return Err(wrong(
-                line,
-                format!("alias and user must have 1 to {MAX_NAME} bytes of text"),
-            ));
+        if !is_name(&alias) || !is_name(&user) {
+            return Err(wrong(format!(
+                "alias and user must have 1 to {MAX_NAME} bytes of text"
+            )));
         }
         if aliases.len() >= MAX_ALIASES {
-            return Err(wrong(line, format!("more than {MAX_ALIASES} aliases")));
+            return Err(wrong(format!("more than {MAX_ALIASES} aliases")));
         }
-        let other = aliases.insert(
-            alias.clone().into_boxed_str(),
-            user.clone().into_boxed_str(),
-        );
+        let other = aliases.insert(Box::from(alias.as_str()), Box::from(user.as_str()));
         if other.is_some_and(|other| *other != *user) {
-            return Err(wrong(
-                line,
-                format!("{alias} stands further up with another user; keep one of the two"),
-            ));
+            let message =
+                format!("{alias} stands further up with another user; keep one of the two");
+            return Err(wrong(message));
         }
     }
     Ok(Aliases(aliases))
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=MAX_NAME).contains(&name.len()) && !name.chars().any(char::is_control)
+}
+
+/// The line of a record that the reader places where the one before it ended: blank lines and
+/// comments lie in between.
+fn written_from(text: &[u8], line: u64) -> u64 {
+    let passed_over = text
+        .split(|byte| *byte == b'\n')
+        .skip(
+            usize::try_from(line)
+                .unwrap_or(usize::MAX)
+                .saturating_sub(1),
+        )
+        .take_while(|line| line.trim_ascii().is_empty() || line.starts_with(b"#"))
+        .count();
+    line.saturating_add(u64::try_from(passed_over).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
