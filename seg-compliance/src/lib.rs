@@ -1,2 +1,4 @@
 #![forbid(unsafe_code)]
 //! seg-compliance
+#[cfg(feature = "cli")]
+pub mod cli;

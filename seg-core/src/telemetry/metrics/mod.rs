@@ -6,7 +6,7 @@
 //! seldom and uses prometheus-client's own families.
 
 mod exposition;
-pub mod labels;
+mod labels;
 mod moments;
 mod per_thread;
 
@@ -25,7 +25,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
 pub use exposition::Exposition;
-use labels::{DeviceState, Mode, Outcome, Protocol, Scheme, Status, Step, Verdict};
+pub use labels::{DeviceState, Mode, Outcome, Protocol, Scheme, Status, Step, Verdict};
 use moments::Moments;
 use per_thread::{Exposed, Series};
 

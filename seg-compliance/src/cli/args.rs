@@ -1,0 +1,244 @@
+//! What stands on the command line, word for word: syntax only. [`super::job`] gives it meaning;
+//! nothing here reads a file, the clock or the environment.
+
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+
+/// Who may have mail: blocks, unblocks, lists and imports devices on a running gateway.
+#[derive(Debug, Parser)]
+#[command(name = "sync-compliance", version, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 done; 1 done, with findings; 2 not done.")]
+pub(super) struct CommandLine {
+    #[command(flatten)]
+    pub(super) connection: Connection,
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+/// Where the gateway is. Before or after the verb.
+#[derive(Debug, Args)]
+pub(super) struct Connection {
+    /// The gateway's admin API; default: admin.listen of the properties file, else
+    /// http://127.0.0.1:44444
+    #[arg(long, global = true, value_name = "URL")]
+    pub(super) admin: Option<String>,
+    /// File that holds the admin token; default: admin.token.path of the properties file
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) token_file: Option<std::path::PathBuf>,
+    /// The gateway's properties file; default: application.properties in the current folder
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) config: Option<std::path::PathBuf>,
+    /// Print the admin API's answers; lists one object a line
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Refuse a device or a user, now: an open long poll is cut
+    Block(Set),
+    /// Delete an override and say which verdict holds now, and why
+    Unblock(Target),
+    /// Let a device or a user through, whatever record and policies say
+    Allow(Set),
+    /// Hold a device or a user apart
+    Quarantine(Set),
+    /// Show a device: record, verdict, last request
+    Get(Get),
+    /// List devices
+    List(List),
+    /// Bring device records in
+    Import(Import),
+    /// Write every device record out as NDJSON
+    Export(Export),
+    /// Follow decisions, changes, cuts and reloads as they happen
+    Watch(Watch),
+    /// Show every step to the verdict, and what it saw
+    Explain(Explain),
+}
+
+/// A device, or all that a user has.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("whom").required(true).args(["device", "user"]))]
+pub(super) struct Target {
+    /// The DeviceId
+    pub(super) device: Option<String>,
+    /// All devices of this user, and his requests without a device
+    #[arg(long)]
+    pub(super) user: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Set {
+    #[command(flatten)]
+    pub(super) target: Target,
+    /// Why, for the log and for those who ask later
+    #[arg(long)]
+    pub(super) reason: Option<String>,
+    /// When the override ends by itself: a duration (8h, 7d) or a time (2026-12-24T18:00:00Z)
+    #[arg(long, value_name = "WHEN")]
+    pub(super) expires: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Get {
+    /// The DeviceId
+    pub(super) device: String,
+    /// The verdict for this user on it; default: the user of its record
+    #[arg(long)]
+    pub(super) user: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct List {
+    /// Devices of this user
+    #[arg(long)]
+    pub(super) user: Option<String>,
+    /// Devices with this verdict
+    #[arg(long, value_enum)]
+    pub(super) verdict: Option<Verdict>,
+    /// Devices that were seen, but have no record
+    #[arg(long)]
+    pub(super) unknown: bool,
+    /// Devices that would be refused if compliance.mode were enforce
+    #[arg(long, conflicts_with = "verdict")]
+    pub(super) would_block: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Verdict {
+    Allow,
+    Block,
+    Quarantine,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Import {
+    /// The file; - reads standard input
+    pub(super) file: std::path::PathBuf,
+    /// The file is everything there is: devices of the same source that it doesn't name are
+    /// forgotten
+    #[arg(long)]
+    pub(super) snapshot: bool,
+    /// NDJSON or CSV; default: by the file's name, else NDJSON
+    #[arg(long, value_enum)]
+    pub(super) format: Option<Format>,
+    /// Name of the system that the records come from
+    #[arg(long, value_name = "NAME")]
+    pub(super) source: Option<String>,
+    /// One bad line refuses the whole file
+    #[arg(long)]
+    pub(super) strict: bool,
+    /// Say what would happen, change nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    Ndjson,
+    Csv,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Export {
+    /// The file to write; default: standard output
+    pub(super) file: Option<std::path::PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Watch {
+    /// Begin after this revision; default: with what happens next
+    #[arg(long, value_name = "REVISION")]
+    pub(super) from: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("whose").required(true).multiple(true).args(["device", "user"]))]
+pub(super) struct Explain {
+    /// The DeviceId
+    #[arg(long)]
+    pub(super) device: Option<String>,
+    /// The user, as he logs in or by his address
+    #[arg(long)]
+    pub(super) user: Option<String>,
+    /// User-Agent of the request
+    #[arg(long)]
+    pub(super) agent: Option<String>,
+    /// DeviceType of the request
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(super) device_type: Option<String>,
+    /// ActiveSync command or EWS operation
+    #[arg(long)]
+    pub(super) command: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<CommandLine, clap::Error> {
+        CommandLine::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_table_is_sound() {
+        use clap::CommandFactory;
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn connection_flags_stand_before_or_after_the_verb() {
+        for line in [
+            "sync-compliance --admin http://a:1 --json get D1 --token-file t",
+            "sync-compliance get D1 --admin http://a:1 --token-file t --json",
+        ] {
+            let connection = parse(line).unwrap().connection;
+            assert_eq!(connection.admin.as_deref(), Some("http://a:1"));
+            assert_eq!(connection.token_file.unwrap().to_str(), Some("t"));
+            assert!(connection.json);
+        }
+    }
+
+    #[test]
+    fn what_is_no_sentence_is_refused() {
+        for line in [
+            "sync-compliance",
+            "sync-compliance block",
+            "sync-compliance block D1 --user alice",
+            "sync-compliance unblock D1 --reason x",
+            "sync-compliance unblock D1 --expires 8h",
+            "sync-compliance get",
+            "sync-compliance list --verdict deny",
+            "sync-compliance list --would-block --verdict block",
+            "sync-compliance import",
+            "sync-compliance explain",
+            "sync-compliance explain --command Sync",
+            "sync-compliance watch --from yesterday",
+            // Verbs of later issues are absent, not stubs.
+            "sync-compliance wipe D1",
+            "sync-compliance pull",
+        ] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn every_verb_has_its_sentence() {
+        for line in [
+            "sync-compliance block D1 --reason lost --expires 8h",
+            "sync-compliance block --user alice@corp.example",
+            "sync-compliance unblock --user alice@corp.example",
+            "sync-compliance allow D1",
+            "sync-compliance quarantine D1",
+            "sync-compliance get D1 --user alice",
+            "sync-compliance list --user a --verdict block --unknown",
+            "sync-compliance import - --snapshot --format csv --source mdm --strict --dry-run",
+            "sync-compliance export",
+            "sync-compliance export all.ndjson",
+            "sync-compliance watch --from 12",
+            "sync-compliance explain --device D --user u --agent a --type t --command Sync",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! `import` and `export`: whole fleets, streamed.
+
+use std::fs::File;
+use std::io::{self, BufReader, IsTerminal, Read, Write};
+use std::path::Path;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
+
+use crate::cli::Outcome;
+use crate::cli::args::Format;
+use crate::cli::client::{Client, Patience};
+use crate::cli::failure::Failure;
+use crate::cli::job::Import;
+use crate::cli::output::{Output, word};
+
+/// Bytes that are moved at once.
+const CHUNK: usize = 128 * 1024;
+
+/// Sends a file, or standard input, to the gateway.
+pub(super) fn import(
+    import: &Import,
+    client: &Client,
+    output: &mut Output<'_>,
+) -> Result<Outcome, Failure> {
+    let (input, length) = open(import.file.as_deref())?;
+    let mode = if import.snapshot { "snapshot" } else { "delta" };
+    let mut query = vec![("mode", mode)];
+    if let Some(source) = &import.source {
+        query.push(("source", source));
+    }
+    if import.strict {
+        query.push(("strict", "true"));
+    }
+    if import.dry_run {
+        query.push(("dry_run", "true"));
+    }
+    let content_type = match import.format {
+        Format::Ndjson => "application/x-ndjson",
+        Format::Csv => "text/csv",
+    };
+    let progress = progress(length);
+    let mut counted = progress.wrap_read(input);
+    let answer = client.post("/v1/devices:import", &query, content_type, &mut counted);
+    progress.finish_and_clear();
+    let answer = answer?;
+
+    let errors: Vec<&Value> = answer
+        .json
+        .get("errors")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .collect();
+    if output.json() {
+        output.line(answer.text.trim_end())?;
+    } else {
+        summary(&answer.json, import.dry_run, output)?;
+    }
+    for error in &errors {
+        let line = error.get("line").and_then(Value::as_u64).unwrap_or(0);
+        let message = word(error, "message").unwrap_or("can't be read");
+        output.complain(&format!("line {line}: {message}"));
+    }
+    Ok(if errors.is_empty() {
+        Outcome::Done
+    } else {
+        Outcome::Findings
+    })
+}
+
+/// The input, and its length where it is known.
+fn open(file: Option<&Path>) -> Result<(Box<dyn Read>, Option<u64>), Failure> {
+    let Some(path) = file else {
+        return Ok((Box::new(io::stdin().lock()), None));
+    };
+    let opened = File::open(path).and_then(|file| {
+        let metadata = file.metadata()?;
+        if metadata.is_dir() {
+            return Err(io::Error::from(io::ErrorKind::IsADirectory));
+        }
+        let length = metadata.is_file().then_some(metadata.len());
+        Ok((file, length))
+    });
+    match opened {
+        Ok((file, length)) => Ok((Box::new(BufReader::with_capacity(CHUNK, file)), length)),
+        Err(error) => Err(Failure::file("read", path, error)),
+    }
+}
+
+/// A bar on a terminal, nothing elsewhere.
+fn progress(length: Option<u64>) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let template = if length.is_some() {
+        "{bar:40} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left"
+    } else {
+        "{spinner} {bytes}, {bytes_per_sec}"
+    };
+    let bar = length.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+fn summary(result: &Value, dry_run: bool, output: &mut Output<'_>) -> Result<(), Failure> {
+    let count = |name: &str| result.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let would = if dry_run { "would be " } else { "" };
+    let bad = result
+        .get("errors")
+        .and_then(Value::as_array)
+        .map_or(0, Vec::len);
+    output.line(format_args!(
+        "{} read: {} {would}applied, {} unchanged, {} {would}removed, {bad} bad; {} requests {would}cut; \
+         revision {}",
+        count("read"),
+        count("applied"),
+        count("unchanged"),
+        count("removed"),
+        count("cut"),
+        count("revision"),
+    ))
+}
+
+/// Writes every record to a file, or to standard output.
+pub(super) fn export(
+    file: Option<&Path>,
+    client: &Client,
+    output: &mut Output<'_>,
+) -> Result<Outcome, Failure> {
+    let response = client.open("/v1/devices:export", &[], Patience::Endless)?;
+    let mut body = response.into_body().into_reader();
+    match file {
+        None => copy(&mut body, output.raw(), client, Failure::Output)?,
+        Some(path) => {
+            let failed = |error| Failure::file("write", path, error);
+            // The old file stays until the new one is whole.
+            let mut partial = path.as_os_str().to_owned();
+            partial.push(".part");
+            let partial = Path::new(&partial);
+            let mut out = File::create(partial).map_err(failed)?;
+            copy(&mut body, &mut out, client, failed)?;
+            out.sync_all().map_err(failed)?;
+            std::fs::rename(partial, path).map_err(failed)?;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+/// Copies to the end; a feed that breaks off and a file that takes no more are different failures.
+fn copy(
+    from: &mut dyn Read,
+    to: &mut dyn Write,
+    client: &Client,
+    failed: impl Fn(io::Error) -> Failure,
+) -> Result<(), Failure> {
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let length = from
+            .read(&mut chunk)
+            .map_err(|error| client.unusable(error.to_string()))?;
+        if length == 0 {
+            return to.flush().map_err(failed);
+        }
+        to.write_all(chunk.get(..length).unwrap_or_default())
+            .map_err(&failed)?;
+    }
+}
