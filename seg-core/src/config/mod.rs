@@ -55,6 +55,21 @@ pub struct Loaded {
     pub warnings: Vec<Warning>,
 }
 
+/// The properties file that a program uses: the one it was given, else `application.properties`
+/// of the current folder if there is one, else none, and the built-in defaults hold.
+pub fn found_file(given: Option<&Path>) -> Option<PathBuf> {
+    let usual = Path::new("application.properties");
+    given
+        .or_else(|| usual.is_file().then_some(usual))
+        .map(Path::to_path_buf)
+}
+
+/// The environment of this process; what isn't UTF-8 in it can't be a value and is left out.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
 /// Reads the configuration: the properties file if one is named, with the environment over it.
 /// Reads no other file.
 ///

@@ -1,6 +1,6 @@
 //! rustls' errors as sentences: what is wrong with the other side, and what to do about it.
 
-use rustls::{CertificateError, Error};
+use rustls::{AlertDescription, CertificateError, Error};
 
 /// A TLS failure for a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,57 @@ pub fn explain(error: &Error) -> Explanation {
             "check the port, and http:// against https://",
         ),
         other => (other.to_string(), "look into the mail server's log"),
+    };
+    Explanation { reason, mend }
+}
+
+/// Explains why a client's handshake failed.
+pub fn explain_client(error: &Error) -> Explanation {
+    const CA: &str = "add the CA that signed it to server.client.ca.path";
+    const RENEW: &str = "give the device a new certificate";
+    let (reason, mend) = match error {
+        Error::NoCertificatesPresented => (
+            "the client showed no certificate".to_owned(),
+            "give the device a certificate, or set server.client.auth=optional",
+        ),
+        Error::InvalidCertificate(certificate) => match certificate {
+            CertificateError::UnknownIssuer => (
+                "the client's certificate was signed by a CA that isn't trusted".to_owned(),
+                CA,
+            ),
+            CertificateError::BadSignature => (
+                "the client's certificate was signed by a CA with the name of a trusted one, but \
+                 with another key"
+                    .to_owned(),
+                CA,
+            ),
+            CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => (
+                "the client's certificate isn't meant for client authentication".to_owned(),
+                "issue it with the extended key usage clientAuth",
+            ),
+            other => (
+                format!("the client's certificate is refused: {other}"),
+                RENEW,
+            ),
+        },
+        Error::AlertReceived(
+            AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateExpired,
+        ) => (
+            format!("the client doesn't accept this gateway's certificate ({error})"),
+            "use a certificate of a public CA, or install the CA on the device",
+        ),
+        Error::PeerIncompatible(why) => (
+            format!("the client speaks no TLS that is accepted here: {why:?}"),
+            "see server.tls.min.version and server.tls.cipher.suites",
+        ),
+        Error::InvalidMessage(_) | Error::InappropriateMessage { .. } => (
+            "what the client speaks is no TLS".to_owned(),
+            "it must use https://",
+        ),
+        other => (other.to_string(), "look at what the client says"),
     };
     Explanation { reason, mend }
 }

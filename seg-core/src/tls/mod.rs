@@ -26,10 +26,10 @@ use crate::config::TlsVersion;
 
 pub use certificate::Certificate;
 pub use error::TlsError;
-pub use explain::{Explanation, explain};
+pub use explain::{Explanation, explain, explain_client};
 pub use identity::{ClientUser, NameSource, NoUser, client_user};
 pub use pem::{authorities, certificates, private_key};
-pub use server::{SelfSigned, self_signed, server_config};
+pub use server::{SelfSigned, self_signed, server_config, verify_client};
 pub use upstream::client_config;
 
 /// A configuration built from files.

@@ -6,13 +6,14 @@ use std::sync::{Arc, OnceLock};
 use jiff::Timestamp;
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use super::certificate::Certificate;
 use super::error::TlsError;
+use super::explain::{Explanation, explain_client};
 use super::{ALPN, Built, pem, pkcs12, provider, suite, versions};
 use crate::config::{CertificateSource, ClientAuth, Config, ServerTls};
 
@@ -158,6 +159,30 @@ fn client_verifier(
     builder
         .build()
         .map_err(|error| TlsError::new(file, error.to_string(), "it must hold at least one CA"))
+}
+
+/// Verifies a client's certificate and chain as a handshake would, now.
+///
+/// # Errors
+/// Why it would be refused.
+pub fn verify_client(tls: &ServerTls, chain: &[CertificateDer<'_>]) -> Result<(), Explanation> {
+    let verifier = client_verifier(tls, &Arc::new(provider())).map_err(|error| Explanation {
+        reason: error.to_string(),
+        mend: "mend that file first",
+    })?;
+    let Some((leaf, rest)) = chain.split_first() else {
+        return Err(explain_client(&rustls::Error::NoCertificatesPresented));
+    };
+    if !verifier.offer_client_auth() {
+        return Err(Explanation {
+            reason: "client certificates aren't asked for".to_owned(),
+            mend: "set server.client.auth and server.client.ca.path",
+        });
+    }
+    verifier
+        .verify_client_cert(leaf, rest, UnixTime::now())
+        .map(|_| ())
+        .map_err(|error| explain_client(&error))
 }
 
 /// A certificate signed by its own key.
