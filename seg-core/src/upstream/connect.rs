@@ -1,0 +1,139 @@
+//! From a target to a connection: addresses, TCP, TLS. The cold path, always boxed.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsConnector;
+
+use super::connection::{Connection, Io, Socket};
+use super::error::{Phase, SendErrorKind, TlsFailure};
+use super::pool::Key;
+use super::target::Target;
+
+/// Idle time after which TCP asks whether the peer still lives; long polls are silent for long.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+/// Between two such questions.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// A connection on its way. Boxed: a handshake is large, and a request that reuses a connection
+/// must not carry room for it.
+pub(super) type Connecting =
+    Pin<Box<dyn Future<Output = Result<Box<Connection>, SendErrorKind>> + Send>>;
+
+/// Connects to `target` within `limit`, everything included.
+pub(super) fn connect(target: Target, key: Key, limit: Duration) -> Connecting {
+    Box::pin(async move {
+        let deadline = Instant::now().checked_add(limit);
+        let work = establish(&target, key, deadline);
+        match deadline {
+            Some(deadline) => timeout_at(deadline, work)
+                .await
+                .unwrap_or(Err(SendErrorKind::Timeout(Phase::Connect))),
+            None => work.await,
+        }
+    })
+}
+
+async fn establish(
+    target: &Target,
+    key: Key,
+    deadline: Option<Instant>,
+) -> Result<Box<Connection>, SendErrorKind> {
+    let unresolved = |source| SendErrorKind::Unresolved {
+        host: target.host().into(),
+        source,
+    };
+    let addresses = target.addresses().current().await.map_err(unresolved)?;
+    let (tcp, peer) = match dial(target, &addresses, deadline).await {
+        Ok(dialled) => dialled,
+        // The server may have moved since its name was looked up.
+        Err(error) => match target.addresses().after_failure(&addresses).await {
+            Some(anew) => dial(target, &anew, deadline)
+                .await
+                .map_err(SendErrorKind::ConnectFailed)?,
+            None => return Err(SendErrorKind::ConnectFailed(error)),
+        },
+    };
+    prepare(&tcp).map_err(SendErrorKind::ConnectFailed)?;
+    let socket = Socket::new(tcp);
+    let io = match target.tls_settings() {
+        None => Io::Plain(socket),
+        Some(tls) => {
+            let stream = TlsConnector::from(tls.config.clone())
+                .connect(tls.server_name.clone(), socket)
+                .await
+                .map_err(|error| SendErrorKind::TlsFailed(TlsFailure::from_io(error)))?;
+            if stream
+                .get_ref()
+                .1
+                .alpn_protocol()
+                .is_some_and(|chosen| chosen != b"http/1.1")
+            {
+                return Err(SendErrorKind::TlsFailed(TlsFailure::WrongProtocol));
+            }
+            Io::Tls(stream)
+        }
+    };
+    Ok(Box::new(Connection::new(io, key, peer)))
+}
+
+/// Tries every address, beginning with the one that worked last. Each gets an equal share of the
+/// time that is left, so one that swallows packets can't starve the others.
+async fn dial(
+    target: &Target,
+    addresses: &[SocketAddr],
+    deadline: Option<Instant>,
+) -> io::Result<(TcpStream, SocketAddr)> {
+    let count = addresses.len();
+    let start = target.addresses().start(count);
+    let order = (start..count).chain(0..start);
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "no address");
+    for (tried, index) in order.enumerate() {
+        let Some(&address) = addresses.get(index) else {
+            continue;
+        };
+        let attempt = TcpStream::connect(address);
+        let outcome = match share(deadline, count.saturating_sub(tried)) {
+            Some(share) => timeout(share, attempt).await.unwrap_or_else(|_| {
+                Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "no answer to the connection attempt",
+                ))
+            }),
+            None => attempt.await,
+        };
+        match outcome {
+            Ok(tcp) => {
+                target.addresses().worked(index);
+                return Ok((tcp, address));
+            }
+            Err(error) => {
+                failure = io::Error::new(error.kind(), format!("{address}: {error}"));
+            }
+        }
+    }
+    Err(failure)
+}
+
+/// The time for one attempt when `left` addresses remain. The last one has no limit of its own:
+/// the deadline of the whole ends it, and is reported as what it is.
+fn share(deadline: Option<Instant>, left: usize) -> Option<Duration> {
+    if left <= 1 {
+        return None;
+    }
+    let remaining = deadline?.saturating_duration_since(Instant::now());
+    Some(remaining / u32::try_from(left).unwrap_or(u32::MAX))
+}
+
+fn prepare(tcp: &TcpStream) -> io::Result<()> {
+    tcp.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL);
+    SockRef::from(tcp).set_tcp_keepalive(&keepalive)
+}

@@ -1,0 +1,239 @@
+//! One connection to a mail server: the socket, its TLS state, and nothing that need not live
+//! while it idles.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_rustls::client::TlsStream;
+
+use super::buffers::Buffer;
+use super::pool::Key;
+
+/// Stop gathering reads into one buffer from this many bytes on.
+const ENOUGH: usize = 48 * 1024;
+
+/// A connection. Always boxed: it moves between futures, pool and closer as one pointer.
+pub(super) struct Connection {
+    io: Io,
+    /// Bytes read that belong to a response head which is not complete yet. Empty, without
+    /// memory, while the connection waits or idles.
+    pub(super) leftover: BytesMut,
+    key: Key,
+    peer: SocketAddr,
+    /// It has served a whole exchange before.
+    pub(super) reused: bool,
+    /// Since when it lies in the pool.
+    pub(super) idle_since: Instant,
+    /// An error that came behind data, to be told by the next read.
+    behind: Option<io::ErrorKind>,
+}
+
+/// The transport of a connection.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives inside the box of its connection"
+)]
+pub(super) enum Io {
+    Plain(Socket),
+    Tls(TlsStream<Socket>),
+}
+
+/// A TCP stream that knows how many bytes the kernel has accepted. Below TLS this is the only
+/// place that can tell whether a request may have left the house.
+pub(super) struct Socket {
+    tcp: TcpStream,
+    accepted: u64,
+}
+
+impl Connection {
+    pub(super) fn new(io: Io, key: Key, peer: SocketAddr) -> Self {
+        Self {
+            io,
+            leftover: BytesMut::new(),
+            key,
+            peer,
+            reused: false,
+            idle_since: Instant::now(),
+            behind: None,
+        }
+    }
+
+    pub(super) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    pub(super) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Bytes that the kernel has accepted over the life of the connection.
+    pub(super) fn accepted(&self) -> u64 {
+        match &self.io {
+            Io::Plain(socket) => socket.accepted,
+            Io::Tls(stream) => stream.get_ref().0.accepted,
+        }
+    }
+
+    /// Whether the connection is open and silent, as an idle one must be. Costs no system call
+    /// unless the socket has something to say. Polling with a waker that does nothing also lets
+    /// go of the task that read last, which would otherwise stay in memory with the connection.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        let mut byte = [0; 1];
+        let mut cx = Context::from_waker(Waker::noop());
+        self.leftover.is_empty()
+            && self.behind.is_none()
+            && self
+                .io
+                .poll_read(&mut cx, &mut ReadBuf::new(&mut byte))
+                .is_pending()
+    }
+
+    /// Reads once or more into `buffer`: what is there now, up to its size. `Ok(0)` is the end.
+    pub(super) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut Buffer,
+    ) -> Poll<io::Result<usize>> {
+        if let Some(kind) = self.behind.take() {
+            return Poll::Ready(Err(kind.into()));
+        }
+        let mut target = ReadBuf::new(buffer.as_mut());
+        loop {
+            let before = target.filled().len();
+            match self.io.poll_read(cx, &mut target) {
+                Poll::Pending if before == 0 => return Poll::Pending,
+                Poll::Ready(Err(error)) if before == 0 => return Poll::Ready(Err(error)),
+                Poll::Ready(Err(error)) => {
+                    self.behind = Some(error.kind());
+                    return Poll::Ready(Ok(before));
+                }
+                Poll::Pending => return Poll::Ready(Ok(before)),
+                Poll::Ready(Ok(())) => {
+                    let filled = target.filled().len();
+                    if filled == before || filled >= ENOUGH {
+                        return Poll::Ready(Ok(filled));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes of two slices, one behind the other, what the transport takes in one go.
+    pub(super) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        first: &[u8],
+        second: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = if second.is_empty() {
+            ready!(self.io.poll_write(cx, first))?
+        } else if first.is_empty() {
+            ready!(self.io.poll_write(cx, second))?
+        } else {
+            let slices = [IoSlice::new(first), IoSlice::new(second)];
+            ready!(self.io.poll_write_vectored(cx, &slices))?
+        };
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    /// Hands on what TLS still holds back.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.io {
+            Io::Plain(_) => Poll::Ready(Ok(())),
+            Io::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+}
+
+impl Io {
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(socket) => Pin::new(socket).poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        }
+    }
+}
+
+impl Socket {
+    pub(super) fn new(tcp: TcpStream) -> Self {
+        Self { tcp, accepted: 0 }
+    }
+
+    fn count(&mut self, written: usize) -> Poll<io::Result<usize>> {
+        self.accepted = self.accepted.wrapping_add(written as u64);
+        Poll::Ready(Ok(written))
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.tcp).poll_write(cx, bytes))?;
+        self.count(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.tcp).poll_write_vectored(cx, slices))?;
+        self.count(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}

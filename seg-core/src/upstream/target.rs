@@ -1,0 +1,216 @@
+//! One mail server, as the client sees it.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::HeaderValue;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+
+use super::resolve::Addresses;
+
+/// A server to send requests to: address, TLS settings, the name in the `Host` header.
+///
+/// Cloning is cheap and keeps the identity: pooled connections are shared by clones of one
+/// target. A target built anew, even from equal values, starts with no connections; so a reload
+/// that changes certificates can't meet connections made under the old ones.
+#[derive(Clone)]
+pub struct Target(Arc<Inner>);
+
+struct Inner {
+    id: u64,
+    host: Box<str>,
+    port: u16,
+    authority: HeaderValue,
+    tls: Option<Tls>,
+    addresses: Addresses,
+}
+
+/// How TLS is spoken to a target.
+pub(super) struct Tls {
+    pub(super) config: Arc<ClientConfig>,
+    pub(super) server_name: ServerName<'static>,
+}
+
+/// A host that can't be a target.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{host:?} is neither a host name nor an IP address")]
+pub struct TargetError {
+    /// The text given.
+    pub host: String,
+}
+
+impl Target {
+    /// A server behind plain TCP (`http://`). `host` is a DNS name or an IP address, IPv6 with
+    /// or without brackets.
+    ///
+    /// # Errors
+    /// [`TargetError`] where `host` is neither.
+    pub fn plain(host: &str, port: u16) -> Result<Self, TargetError> {
+        Self::build(host, port, None, None)
+    }
+
+    /// A server behind TLS (`https://`), verified as `config` says for the name `host`.
+    ///
+    /// # Errors
+    /// [`TargetError`] where `host` is neither a DNS name nor an IP address.
+    pub fn tls(host: &str, port: u16, config: Arc<ClientConfig>) -> Result<Self, TargetError> {
+        Self::build(host, port, Some(config), None)
+    }
+
+    /// Like [`Target::tls`] (or [`Target::plain`] without `config`), at given addresses instead
+    /// of those that the name resolves to.
+    ///
+    /// # Errors
+    /// [`TargetError`] where `host` is neither a DNS name nor an IP address.
+    pub fn at(
+        host: &str,
+        port: u16,
+        config: Option<Arc<ClientConfig>>,
+        addresses: &[SocketAddr],
+    ) -> Result<Self, TargetError> {
+        Self::build(host, port, config, Some(Addresses::fixed(addresses)))
+    }
+
+    pub(super) fn build(
+        host: &str,
+        port: u16,
+        config: Option<Arc<ClientConfig>>,
+        addresses: Option<Addresses>,
+    ) -> Result<Self, TargetError> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let refused = || TargetError {
+            host: host.to_owned(),
+        };
+        let bare = host
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+            .unwrap_or(host);
+        let server_name = ServerName::try_from(bare.to_owned()).map_err(|_| refused())?;
+        let literal = bare.parse::<IpAddr>().ok();
+        let default_port = if config.is_some() { 443 } else { 80 };
+        let shown = if literal.is_some_and(|address| address.is_ipv6()) {
+            format!("[{bare}]")
+        } else {
+            bare.to_owned()
+        };
+        let authority = if port == default_port {
+            shown
+        } else {
+            format!("{shown}:{port}")
+        };
+        let found = || match literal {
+            Some(address) => Addresses::fixed(&[SocketAddr::new(address, port)]),
+            None => Addresses::lookup(bare, port),
+        };
+        Ok(Self(Arc::new(Inner {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            host: bare.into(),
+            port,
+            authority: HeaderValue::from_str(&authority).map_err(|_| refused())?,
+            tls: config.map(|config| Tls {
+                config,
+                server_name,
+            }),
+            addresses: addresses.unwrap_or_else(found),
+        })))
+    }
+
+    /// The host, an IPv6 address without brackets.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.0.host
+    }
+
+    /// The port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.0.port
+    }
+
+    /// Whether TLS is spoken.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.0.tls.is_some()
+    }
+
+    /// What the `Host` header says unless a request brings its own: host, and the port where it
+    /// is not the scheme's default.
+    #[must_use]
+    pub fn authority(&self) -> &HeaderValue {
+        &self.0.authority
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    pub(super) fn tls_settings(&self) -> Option<&Tls> {
+        self.0.tls.as_ref()
+    }
+
+    pub(super) fn addresses(&self) -> &Addresses {
+        &self.0.addresses
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.is_tls() { "https" } else { "http" };
+        write!(
+            f,
+            "{scheme}://{}",
+            self.0.authority.to_str().unwrap_or(&self.0.host)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn authority_and_host_of_names_and_addresses() {
+        for (host, port, bare, authority) in [
+            ("mail.example", 80, "mail.example", "mail.example"),
+            ("mail.example", 8080, "mail.example", "mail.example:8080"),
+            ("192.0.2.1", 443, "192.0.2.1", "192.0.2.1:443"),
+            ("[2001:db8::1]", 80, "2001:db8::1", "[2001:db8::1]"),
+            ("2001:db8::1", 81, "2001:db8::1", "[2001:db8::1]:81"),
+        ] {
+            let target = Target::plain(host, port).unwrap();
+            assert_eq!(target.host(), bare);
+            assert_eq!(target.authority(), authority, "{host}");
+            assert_eq!(target.to_string(), format!("http://{authority}"));
+        }
+    }
+
+    #[test]
+    fn nonsense_is_no_host() {
+        for host in [
+            "",
+            "a b",
+            "mail.example/x",
+            "host\r\nX: y",
+            "[::1",
+            "user@host",
+        ] {
+            assert_eq!(Target::plain(host, 80).unwrap_err().host, host);
+        }
+    }
+
+    #[test]
+    fn a_target_built_anew_is_another() {
+        let one = Target::plain("mail.example", 80).unwrap();
+        assert_eq!(one.id(), one.clone().id());
+        assert_ne!(one.id(), Target::plain("mail.example", 80).unwrap().id());
+    }
+}
