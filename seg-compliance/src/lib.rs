@@ -1,4 +1,31 @@
 #![forbid(unsafe_code)]
-//! seg-compliance
+//! Which device may have mail.
+//!
+//! The [`Engine`] holds what is known about devices and users, answers for every request with a
+//! [`Verdict`], and knows what is in flight, so that a block ends it. Facts come as [`record`]s,
+//! rules as [`policy`] tables, words of administrators as overrides; every change is journalled.
+//!
+//! Start reading at [`engine`]: the life of a block.
+
+pub mod api;
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod clock;
+pub mod engine;
+pub mod journal;
+pub mod policy;
+pub mod record;
+pub mod settings;
+pub mod verdict;
+
+mod intern;
+mod judge;
+mod key;
+mod table;
+
+pub use engine::{Admission, Cut, Cutter, Engine, Lease};
+pub use journal::StoreError;
+pub use key::{DEVICE_KEY_MAX, DeviceKey, KeyError, USER_KEY_MAX, UserKey};
+pub use policy::Policies;
+pub use settings::{Mode, Settings, UserMode};
+pub use verdict::{Ask, Decision, Protocol, Step, Verdict};

@@ -1,0 +1,469 @@
+//! The engine: who may have mail, and what is in flight.
+//!
+//! # The life of a block
+//!
+//! 1. `block` reaches [`Engine::override_device`]. Under the sequencer's lock the change gets its
+//!    revision and is stored in the device's entry; from this instant [`Engine::admit`] refuses,
+//!    because it reads the verdict and hands out its lease under the same entry's lock. The state
+//!    that was durable stays beside it (`Before`): until the journal has flushed, the stricter of
+//!    the two holds, so a block works at once and an unblock only when it can't be lost.
+//! 2. The change is queued for the journal's writer thread; the lock is let go.
+//! 3. The leases that stood in the entry are judged again, each with what it had asked; those that
+//!    are refused are taken out of the entry, and each core gets one [`Cutter::cut`] with all of
+//!    its own. Who took a lease out is the only one to cut it.
+//! 4. The writer thread flushes, drops `Before`, publishes `change` and `decision`, and wakes the
+//!    caller: now the block is acknowledged.
+//!
+//! An override of a user, settings and policies don't stand in the device's entry. Whoever changes
+//! them stores first, raises the epoch, then judges all leases in the lanes again; `admit` has put
+//! its request into its lane before it judged, and reads the epoch again after it registered. So
+//! one of the two always sees the other.
+//!
+//! Requests without a device stand in the entry of their user, under the number of the last change
+//! of one of his devices (`version`), which registration compares.
+
+mod admit;
+mod change;
+mod expiry;
+mod feed;
+mod view;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use parking_lot::{Mutex, RwLock};
+
+use crate::api;
+use crate::clock::{Clock, SystemClock};
+use crate::intern::Interner;
+use crate::judge::{Known, Rules, Silent, Steps, Trace, judge, user_row};
+use crate::policy::Policies;
+use crate::table::{Devices, Entry, LaneAsk, Lanes, LeaseRef, SEEN_MAX, Seen, UserSays, Users};
+use crate::{Ask, Decision, DeviceKey, Settings, UserKey, UserMode, Verdict};
+pub use admit::{Admission, Lease};
+pub use feed::{Feed, Gone};
+pub use view::{Counts, Filter, PAGE_MAX, Page, Records};
+
+/// Most bad lines an import reports; it counts them all.
+pub const IMPORT_ERRORS_MAX: usize = 1_000;
+
+/// Tells the cores which of their requests to end. Called outside every lock, once a core and
+/// change.
+pub trait Cutter: Send + Sync {
+    /// Ends the requests of `core`. A token whose request has ended meanwhile, or whose admission
+    /// was refused in the end, is to be ignored.
+    fn cut(&self, core: u16, cuts: Vec<Cut>);
+}
+
+/// One request to end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The token it was admitted with.
+    pub token: u64,
+    /// Why: the answer to give.
+    pub decision: Decision,
+}
+
+/// The compliance engine. See the [module](self) for the life of a block.
+pub struct Engine {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What leases and the journal's writer hold too.
+pub(crate) struct Shared {
+    devices: Devices,
+    users: Users,
+    lanes: Lanes,
+    seen: Seen,
+    interner: Interner,
+    rules: ArcSwap<Rules>,
+    /// Raised after every change that does not stand in an entry: user overrides, rules.
+    epoch: AtomicU64,
+    cutter: RwLock<Option<Arc<dyn Cutter>>>,
+    clock: Arc<dyn Clock>,
+    expiries: Mutex<expiry::Expiries>,
+    feed: feed::Publisher,
+    /// Orders changes: held while a change gets its revision, is stored and queued.
+    sequencer: Mutex<change::Sequencer>,
+}
+
+impl Engine {
+    /// An engine that forgets everything at its end.
+    #[must_use]
+    pub fn in_memory(settings: Settings) -> Self {
+        Self::in_memory_at(settings, Arc::new(SystemClock))
+    }
+
+    /// The same with a clock of its own.
+    #[must_use]
+    pub fn in_memory_at(settings: Settings, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            shared: Arc::new(Shared::new(settings, clock)),
+        }
+    }
+
+    /// Names who ends requests in flight. Until then cuts are only counted and published.
+    pub fn set_cutter(&self, cutter: Arc<dyn Cutter>) {
+        *self.shared.cutter.write() = Some(cutter);
+    }
+
+    /// Puts settings and policies in force, judges everything in flight again and cuts what they
+    /// refuse. `changed`: the properties that changed, for the `reload` event. Answers how many
+    /// were cut.
+    pub fn configure(&self, settings: Settings, policies: Policies, changed: &[&str]) -> u64 {
+        let shared = &self.shared;
+        shared.rules.store(Arc::new(Rules { settings, policies }));
+        shared.epoch.fetch_add(1, Ordering::SeqCst);
+        let cut = shared.judge_again(shared.lanes.pick(|_| true));
+        shared.feed.publish(|revision| api::Event::Reload {
+            revision,
+            changed: changed.iter().map(|&key| key.to_owned()).collect(),
+        });
+        cut
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        self.shared.rules.load().settings.clone()
+    }
+
+    /// The verdict, without a lease.
+    #[must_use]
+    pub fn decide(&self, ask: &Ask<'_>) -> Decision {
+        self.shared.decide(ask)
+    }
+
+    /// The verdict and every step to it.
+    #[must_use]
+    pub fn explain(&self, ask: &Ask<'_>) -> api::Explanation {
+        let mut steps = Steps::default();
+        let (decision, known) = self.shared.explain(ask, &mut steps);
+        let wire = api::Decision::from(&decision);
+        api::Explanation {
+            identity: serde_json::Map::new(),
+            verdict: wire.verdict,
+            step: wire.step,
+            rule: wire.rule,
+            reason: wire.reason,
+            revision: wire.revision,
+            enforced: wire.enforced,
+            known,
+            steps: steps.0,
+        }
+    }
+}
+
+impl Shared {
+    fn new(settings: Settings, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            devices: Devices::new(),
+            users: Users::new(),
+            lanes: Lanes::new(),
+            seen: Seen::new(SEEN_MAX),
+            interner: Interner::default(),
+            rules: ArcSwap::from_pointee(Rules {
+                settings,
+                policies: Policies::default(),
+            }),
+            epoch: AtomicU64::new(0),
+            cutter: RwLock::new(None),
+            clock,
+            expiries: Mutex::default(),
+            feed: feed::Publisher::new(),
+            sequencer: Mutex::default(),
+        }
+    }
+
+    fn decide(&self, ask: &Ask<'_>) -> Decision {
+        self.decide_as(ask, &self.users.says(ask.user))
+    }
+
+    /// The verdict, as if `says` was said of the user.
+    fn decide_as(&self, ask: &Ask<'_>, says: &UserSays) -> Decision {
+        let rules = self.rules.load();
+        match (ask.device, ask.user) {
+            (Some(device), _) => self
+                .devices
+                .read(device, |entry| self.judge_entry(&rules, ask, entry, says)),
+            (None, Some(user)) => {
+                let devices = self.devices_of(user).0;
+                self.judge_user(&rules, ask, &devices, says, &mut Vec::new())
+            }
+            (None, None) => self.judge_entry(&rules, ask, None, says),
+        }
+    }
+
+    fn explain(&self, ask: &Ask<'_>, steps: &mut Steps) -> (Decision, bool) {
+        let rules = self.rules.load();
+        let owner = match ask.device {
+            Some(device) if ask.user.is_none() => self.devices.read(device, |entry| {
+                entry.and_then(|entry| entry.owner().cloned())
+            }),
+            _ => None,
+        };
+        let ask = &Ask {
+            user: ask.user.or(owner.as_ref()),
+            ..*ask
+        };
+        let says = self.users.says(ask.user);
+        let traced = |device: Option<&DeviceKey>, ask: &Ask<'_>, steps: &mut Steps| match device {
+            Some(device) => self.devices.read(device, |entry| {
+                let known = entry.is_some_and(|entry| {
+                    entry.known
+                        && (ask.user.is_none()
+                            || entry.owner().is_none_or(|owner| Some(owner) == ask.user))
+                });
+                (self.judge_traced(&rules, ask, entry, &says, steps), known)
+            }),
+            None => (self.judge_traced(&rules, ask, None, &says, steps), false),
+        };
+        let (None, Some(user)) = (ask.device, ask.user) else {
+            return traced(ask.device, ask, steps);
+        };
+        let devices = self.devices_of(user).0;
+        let mut verdicts = Vec::new();
+        let decision = self.judge_user(&rules, ask, &devices, &says, &mut verdicts);
+        let decisive = verdicts
+            .iter()
+            .find(|(_, held)| *held == decision)
+            .map(|(key, _)| key);
+        let rows: Vec<_> = verdicts
+            .iter()
+            .map(|(key, held)| (key.to_string(), held.verdict))
+            .collect();
+        steps
+            .0
+            .push(user_row(&rules.settings, &rows, decision.verdict));
+        traced(decisive, ask, steps);
+        (decision, !devices.is_empty())
+    }
+
+    /// The verdict for a device. While a change is not durable, the stricter of before and after;
+    /// device and user can each be in that state.
+    fn judge_entry(
+        &self,
+        rules: &Rules,
+        ask: &Ask<'_>,
+        entry: Option<&Entry>,
+        says: &UserSays,
+    ) -> Decision {
+        self.strictest(rules, ask, entry, says).0
+    }
+
+    fn judge_traced(
+        &self,
+        rules: &Rules,
+        ask: &Ask<'_>,
+        entry: Option<&Entry>,
+        says: &UserSays,
+        steps: &mut Steps,
+    ) -> Decision {
+        let (_, known) = self.strictest(rules, ask, entry, says);
+        self.judge_known(rules, ask, known, steps)
+    }
+
+    fn judge_known<T: Trace>(
+        &self,
+        rules: &Rules,
+        ask: &Ask<'_>,
+        known: Known<'_>,
+        trace: &mut T,
+    ) -> Decision {
+        judge(rules, &*self.clock, ask, known, trace)
+    }
+
+    fn strictest<'a>(
+        &self,
+        rules: &Rules,
+        ask: &Ask<'_>,
+        entry: Option<&'a Entry>,
+        says: &'a UserSays,
+    ) -> (Decision, Known<'a>) {
+        let user = says.current.as_ref();
+        let current = entry.map_or(
+            Known {
+                user,
+                ..Known::NOTHING
+            },
+            |entry| entry.current(user),
+        );
+        let mut strictest = (self.judge_known(rules, ask, current, &mut Silent), current);
+        let before = entry.and_then(|entry| entry.before(user));
+        let mut also = |known: Known<'a>| {
+            let decision = self.judge_known(rules, ask, known, &mut Silent);
+            if decision.verdict > strictest.0.verdict {
+                strictest = (decision, known);
+            }
+        };
+        if let Some(before) = before {
+            also(before);
+        }
+        if let Some(user) = &says.before {
+            let user = user.as_ref();
+            also(Known { user, ..current });
+            if let Some(before) = before {
+                also(Known { user, ..before });
+            }
+        }
+        strictest
+    }
+
+    /// The verdict for a request without a device, over the user's known devices; a user with none
+    /// is an unknown device. While a change is not durable, the stricter of before and after, taken
+    /// over all his devices together: a new device is none of his before.
+    fn judge_user(
+        &self,
+        rules: &Rules,
+        ask: &Ask<'_>,
+        devices: &[DeviceKey],
+        says: &UserSays,
+        verdicts: &mut Vec<(DeviceKey, Decision)>,
+    ) -> Decision {
+        let mut strictest: Option<Decision> = None;
+        let users = [Some(&says.current), says.before.as_ref()];
+        for user in users.into_iter().flatten() {
+            let user = user.as_ref();
+            let (mut now, mut was, mut pending) = (Vec::new(), Vec::new(), false);
+            for device in devices {
+                let ask = Ask {
+                    device: Some(device),
+                    ..*ask
+                };
+                let judged = |known: Known<'_>| {
+                    let his = known
+                        .facts
+                        .is_some_and(|facts| facts.user.as_ref() == ask.user);
+                    his.then(|| {
+                        let decision = self.judge_known(rules, &ask, known, &mut Silent);
+                        (device.clone(), decision)
+                    })
+                };
+                self.devices.read(device, |entry| {
+                    let Some(entry) = entry else { return };
+                    let current = judged(entry.current(user));
+                    match entry.before(user) {
+                        Some(before) => {
+                            pending = true;
+                            was.extend(judged(before));
+                        }
+                        None => was.extend(current.clone()),
+                    }
+                    now.extend(current);
+                });
+            }
+            for list in [Some(now), pending.then_some(was)].into_iter().flatten() {
+                let nothing = Known {
+                    user,
+                    ..Known::NOTHING
+                };
+                let decision = chosen(rules.settings.user_mode, &list)
+                    .unwrap_or_else(|| self.judge_known(rules, ask, nothing, &mut Silent));
+                if strictest
+                    .as_ref()
+                    .is_none_or(|held| decision.verdict > held.verdict)
+                {
+                    strictest = Some(decision);
+                    *verdicts = list;
+                }
+            }
+        }
+        strictest.unwrap_or_else(|| self.judge_entry(rules, ask, None, says))
+    }
+
+    /// The user's devices, and the number of the last change of one.
+    fn devices_of(&self, user: &UserKey) -> (Vec<DeviceKey>, u32) {
+        self.users.read(user, |entry| {
+            entry.map_or((Vec::new(), 0), |entry| {
+                (entry.devices.to_vec(), entry.version)
+            })
+        })
+    }
+
+    /// Judges requests in flight again and cuts what is refused now. Answers how many.
+    fn judge_again(&self, leases: Vec<LeaseRef>) -> u64 {
+        let mut cuts: Vec<(u16, Cut)> = Vec::new();
+        for lease in leases {
+            let Some(asked) = self.lanes.asked(lease) else {
+                continue;
+            };
+            let decision = self.decide(&asked.ask());
+            if decision.refuses() && self.detach(&asked, lease) {
+                self.feed.publish(|revision| api::Event::Cut {
+                    revision,
+                    device: asked.device.clone(),
+                    user: asked.user.clone(),
+                    protocol: asked.protocol,
+                    command: asked.command.clone(),
+                    decision: api::Decision::from(&decision),
+                });
+                cuts.push((
+                    lease.core,
+                    Cut {
+                        token: lease.token,
+                        decision,
+                    },
+                ));
+            }
+        }
+        let count = cuts.len() as u64;
+        self.send(cuts);
+        count
+    }
+
+    /// Takes a lease out of the entry it stands in; who succeeds is the one to end it.
+    fn detach(&self, asked: &LaneAsk, lease: LeaseRef) -> bool {
+        match (&asked.device, &asked.user) {
+            (Some(device), _) => self.devices.update(device, |entry| {
+                let at = entry.leases.iter().position(|held| *held == lease);
+                at.map(|at| entry.leases.swap_remove(at)).is_some()
+            }),
+            (None, Some(user)) => self.users.update(user, |entry| {
+                let leases = entry.rest.as_mut().map(|rest| &mut rest.leases);
+                leases.is_some_and(|leases| {
+                    let at = leases.iter().position(|held| *held == lease);
+                    at.map(|at| leases.swap_remove(at)).is_some()
+                })
+            }),
+            // A request of nobody on nothing stands in no entry: its lane is its entry.
+            (None, None) => true,
+        }
+    }
+
+    /// One command a core, outside every lock.
+    fn send(&self, mut cuts: Vec<(u16, Cut)>) {
+        if cuts.is_empty() {
+            return;
+        }
+        let Some(cutter) = self.cutter.read().clone() else {
+            return;
+        };
+        cuts.sort_by_key(|(core, _)| *core);
+        let mut cuts = cuts.into_iter().peekable();
+        while let Some((core, cut)) = cuts.next() {
+            let mut of_core = vec![cut];
+            while let Some((_, cut)) = cuts.next_if(|(other, _)| *other == core) {
+                of_core.push(cut);
+            }
+            cutter.cut(core, of_core);
+        }
+    }
+}
+
+/// The decision for a user among those for his devices; `None`: he has none.
+fn chosen(mode: UserMode, devices: &[(DeviceKey, Decision)]) -> Option<Decision> {
+    let decisions = || devices.iter().map(|(_, decision)| decision);
+    let mildest = decisions().min_by_key(|decision| decision.verdict);
+    let strictest = decisions().max_by_key(|decision| decision.verdict);
+    let blocked = strictest.is_some_and(|decision| decision.verdict == Verdict::Block);
+    match mode {
+        UserMode::AllCompliant => strictest,
+        UserMode::BlockIfAnyBlocked if blocked => strictest,
+        UserMode::AnyCompliant | UserMode::BlockIfAnyBlocked => mildest,
+    }
+    .cloned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! The five keys of application.properties that decide: `compliance.*`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Verdict;
+use crate::verdict::UnknownWord;
+
+/// How the engine decides where no record, override or policy does. Swapped whole at run time by
+/// [`crate::Engine::configure`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `compliance.mode`.
+    pub mode: Mode,
+    /// `compliance.unknown.device`: the verdict for a device without a record.
+    pub unknown_device: Verdict,
+    /// `compliance.known.device`: the verdict for a device with a record that nothing speaks
+    /// against.
+    pub known_device: Verdict,
+    /// `compliance.user.mode`: how a request without a device is judged.
+    pub user_mode: UserMode,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Enforce,
+            unknown_device: Verdict::Block,
+            known_device: Verdict::Allow,
+            user_mode: UserMode::AnyCompliant,
+        }
+    }
+}
+
+/// Whether verdicts have consequences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Refuse what is not allowed.
+    Enforce,
+    /// Decide, log and count, refuse nobody.
+    Observe,
+}
+
+impl Mode {
+    /// `enforce`, `observe`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Observe => "observe",
+        }
+    }
+}
+
+impl std::str::FromStr for Mode {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        [Self::Enforce, Self::Observe]
+            .into_iter()
+            .find(|mode| mode.name() == text)
+            .ok_or_else(|| UnknownWord::new(text, "enforce or observe"))
+    }
+}
+
+/// How the verdicts of a user's known devices make the verdict of his request without a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UserMode {
+    /// One allowed device is enough.
+    AnyCompliant,
+    /// Every device must be allowed.
+    AllCompliant,
+    /// One blocked device refuses; else one allowed device is enough.
+    BlockIfAnyBlocked,
+}
+
+impl UserMode {
+    /// `any-compliant`, `all-compliant`, `block-if-any-blocked`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AnyCompliant => "any-compliant",
+            Self::AllCompliant => "all-compliant",
+            Self::BlockIfAnyBlocked => "block-if-any-blocked",
+        }
+    }
+}
+
+impl std::str::FromStr for UserMode {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        [
+            Self::AnyCompliant,
+            Self::AllCompliant,
+            Self::BlockIfAnyBlocked,
+        ]
+        .into_iter()
+        .find(|mode| mode.name() == text)
+        .ok_or_else(|| {
+            UnknownWord::new(text, "any-compliant, all-compliant or block-if-any-blocked")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_the_properties_file_are_read() {
+        for mode in [
+            UserMode::AnyCompliant,
+            UserMode::AllCompliant,
+            UserMode::BlockIfAnyBlocked,
+        ] {
+            assert_eq!(mode.name().parse(), Ok(mode));
+        }
+        assert_eq!("observe".parse(), Ok(Mode::Observe));
+        assert!("watch".parse::<Mode>().is_err());
+    }
+}
