@@ -1,5 +1,23 @@
 #![forbid(unsafe_code)]
-//! What the end-to-end tests share.
+//! What the end-to-end tests share: a gateway as a process of its own, clients that send exact
+//! bytes, and the outside programs that the interop tests need.
+//!
+//! Everything here panics with a plain reason when something does not work, as tests do.
+
+pub mod admin;
+pub mod authority;
+pub mod eas;
+pub mod gateway;
+pub mod interop;
+pub mod message;
+pub mod program;
+pub mod sogo;
+pub mod tap;
+pub mod wait;
+pub mod wire;
+
+pub use gateway::{Gateway, GatewayBuilder};
+pub use wait::eventually;
 
 use std::path::PathBuf;
 

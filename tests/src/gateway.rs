@@ -1,0 +1,310 @@
+//! A gateway under test: `seg run` as a process of its own, on free ports, in a folder of its own.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use seg_core::sandbox::Sandbox;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::admin::Admin;
+use crate::authority::Authority;
+use crate::eas::Request;
+use crate::eventually;
+use crate::message::Message;
+use crate::program::program;
+use crate::wire::Wire;
+
+/// What a gateway is started with.
+pub struct GatewayBuilder {
+    properties: BTreeMap<String, String>,
+    folder: TempDir,
+    authority: Authority,
+}
+
+/// A running gateway; it is killed when dropped.
+pub struct Gateway {
+    child: Child,
+    folder: TempDir,
+    /// Where phones connect.
+    pub address: SocketAddr,
+    /// The authority that signed its certificate, in PEM.
+    pub ca_pem: String,
+    /// Its admin API.
+    pub admin: Admin,
+}
+
+impl GatewayBuilder {
+    /// Writes a file beside the properties and returns its path.
+    ///
+    /// # Panics
+    /// When the folder can't be written.
+    pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, content).expect("the folder can be written");
+        path
+    }
+
+    /// Sets a property.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.properties.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// The mail server behind it, trusted by this authority.
+    #[must_use]
+    pub fn upstream(self, url: &str, ca_pem: &str) -> Self {
+        let ca = self.file("upstream-ca.pem", ca_pem);
+        self.set("email.server.host.and.port", url)
+            .set("email.server.ca.path", ca.display().to_string())
+    }
+
+    /// Starts it and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it ends, or never gets ready; its log is shown.
+    pub async fn start(self) -> Gateway {
+        let (listen, admin) = (free_address(), free_address());
+        let identity = self.authority.server(&["localhost", "127.0.0.1"]);
+        let (certificate, key) = identity.write(self.folder.path(), "server");
+        let builder = self
+            .set("server.listen", listen.to_string())
+            .set("admin.listen", admin.to_string())
+            .set(
+                "server.tls.certificate.path",
+                certificate.display().to_string(),
+            )
+            .set("server.tls.private.key.path", key.display().to_string());
+        let mut gateway = Gateway {
+            child: builder.spawn(),
+            address: listen,
+            ca_pem: builder.authority.pem(),
+            admin: Admin {
+                address: admin,
+                token: String::new(),
+            },
+            folder: builder.folder,
+        };
+        gateway.until_ready().await;
+        gateway.read_token();
+        gateway
+    }
+
+    fn spawn(&self) -> Child {
+        self.write_properties();
+        spawn(self.folder.path())
+    }
+
+    fn write_properties(&self) {
+        let lines: String = self
+            .properties
+            .iter()
+            .map(|(key, value)| format!("{key}={value}\n"))
+            .collect();
+        self.file("application.properties", lines);
+    }
+}
+
+impl Gateway {
+    /// A gateway before a sandbox: EAS and EWS open, unknown devices allowed.
+    #[must_use]
+    pub fn before(sandbox: &Sandbox) -> GatewayBuilder {
+        let ca = sandbox.ca_pem().unwrap_or_default();
+        Self::alone().upstream(&sandbox.url(), ca)
+    }
+
+    /// A gateway without a mail server behind it.
+    ///
+    /// # Panics
+    /// When no folder can be made for it.
+    #[must_use]
+    pub fn alone() -> GatewayBuilder {
+        let folder = tempfile::Builder::new()
+            .prefix("seg-e2e-")
+            .tempdir()
+            .expect("a temporary folder");
+        let builder = GatewayBuilder {
+            properties: BTreeMap::new(),
+            folder,
+            authority: Authority::new(),
+        };
+        builder
+            .set("data.dir", "data")
+            .set("enable.boxer.ens.ews.proxy", "true")
+            .set("compliance.unknown.device", "allow")
+            .set("identity.default.domain", "sandbox.example")
+    }
+
+    /// A connection to it.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub async fn connect(&self) -> Wire {
+        Wire::connect(self.address, &self.ca_pem).await
+    }
+
+    /// One request on a connection of its own.
+    ///
+    /// # Panics
+    /// When it is not answered.
+    pub async fn ask(&self, request: &Request) -> Message {
+        let mut wire = self.connect().await;
+        wire.send(request.bytes()).await;
+        wire.answer().await
+    }
+
+    /// The file with the authority of its certificate.
+    ///
+    /// # Panics
+    /// When the folder can't be written.
+    pub fn ca_path(&self) -> PathBuf {
+        let path = self.folder.path().join("ca.pem");
+        fs::write(&path, &self.ca_pem).expect("the folder can be written");
+        path
+    }
+
+    /// The file with the token of its admin API.
+    #[must_use]
+    pub fn token_path(&self) -> PathBuf {
+        self.folder.path().join("data/admin.token")
+    }
+
+    /// A file in its folder.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Its own process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything it has logged so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let path = self.folder.path().join("log");
+        fs::read_to_string(path).unwrap_or_default()
+    }
+
+    /// The events it has logged so far.
+    #[must_use]
+    pub fn events(&self) -> Vec<Value> {
+        self.log()
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
+    }
+
+    /// Waits for an event that `is_meant`, and returns it.
+    ///
+    /// # Panics
+    /// When it never comes.
+    pub async fn event(&self, what: &str, is_meant: impl Fn(&Value) -> bool) -> Value {
+        eventually(what, || async {
+            self.events().into_iter().find(|event| is_meant(event))
+        })
+        .await
+    }
+
+    /// Sends a signal by its name, as `kill` does.
+    ///
+    /// # Panics
+    /// When it can't be sent.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(self.pid().to_string())
+            .status()
+            .expect("kill runs");
+        assert!(status.success(), "kill -{name}: {status}");
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Panics
+    /// When it doesn't.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        let mut ended = || child.try_wait().expect("the child can be asked");
+        eventually("the gateway's end", || std::future::ready(ended())).await
+    }
+
+    /// Kills it (SIGKILL) and starts it again in the same folder, on the same ports.
+    ///
+    /// # Panics
+    /// When it does not come back.
+    pub async fn restart_after_kill(&mut self) {
+        self.child.kill().expect("the child can be killed");
+        self.child.wait().expect("the child has ended");
+        self.child = spawn(self.folder.path());
+        self.until_ready().await;
+        self.read_token();
+    }
+
+    async fn until_ready(&mut self) {
+        let (child, admin) = (&mut self.child, &self.admin);
+        let log = self.folder.path().join("log");
+        eventually("a gateway that is ready", || {
+            if let Some(status) = child.try_wait().expect("the child can be asked") {
+                let log = fs::read_to_string(&log).unwrap_or_default();
+                panic!("the gateway has ended with {status}:\n{log}");
+            }
+            async { admin.is_ready().await.then_some(()) }
+        })
+        .await;
+    }
+
+    fn read_token(&mut self) {
+        let token = fs::read_to_string(self.token_path()).expect("the admin token");
+        self.admin.token = token.trim().to_owned();
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // It may have ended already, as the test wanted.
+        let _already_ended = self.child.kill();
+        let _already_collected = self.child.wait();
+        if std::thread::panicking() {
+            let log = self.log();
+            let start = log.len().saturating_sub(8_000);
+            eprintln!(
+                "--- the gateway's log\n{}",
+                log.get(start..).unwrap_or(&log)
+            );
+        }
+    }
+}
+
+fn spawn(folder: &Path) -> Child {
+    let log = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(folder.join("log"))
+        .expect("a log file");
+    Command::new(program("seg"))
+        .args(["run", "--config"])
+        .arg(folder.join("application.properties"))
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a second handle"))
+        .stderr(log)
+        .spawn()
+        .expect("the gateway starts")
+}
+
+/// An address on loopback where nobody listens.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("its address")
+}
