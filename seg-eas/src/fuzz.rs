@@ -2,7 +2,8 @@
 //!
 //! They are called from property tests in this crate and from `tests/fuzz` by hand.
 
-use crate::wbxml::{Event, Limits, Reader, UnknownTags};
+use crate::multipart::Multipart;
+use crate::wbxml::{Event, Limits, Reader, UnknownTags, text};
 use crate::{Command, DeviceId, item_operations, poll, request_line};
 
 /// The pull reader, over a message and over a body without header.
@@ -34,6 +35,24 @@ pub fn bodies(data: &[u8]) {
         let _ = poll::read(command, data);
     }
     let _ = item_operations::fetch_only(data);
+}
+
+/// The readable text: what decodes must encode to the same bytes, and any text must return.
+pub fn wbxml_text(data: &[u8]) {
+    if let Ok(xml) = text::decode_to_xml(data, &Limits::INSPECTION) {
+        assert_eq!(text::encode_from_xml(&xml).as_deref(), Ok(data), "{xml}");
+    }
+    if let Ok(xml) = std::str::from_utf8(data) {
+        let _ = text::encode_from_xml(xml);
+    }
+}
+
+/// The multipart container.
+pub fn multipart(data: &[u8]) {
+    if let Ok(multipart) = Multipart::parse(data) {
+        assert_eq!(multipart.parts().count(), multipart.count());
+        assert!(multipart.answer().len() <= data.len());
+    }
 }
 
 /// Every event takes at least a byte, and events never overlap.

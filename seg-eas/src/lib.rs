@@ -7,6 +7,7 @@
 //!   [`Command`], a [`DeviceId`] in canonical form and, in the base64 form, a [`ProtocolVersion`].
 //! - [`wbxml`]: the body. A pull reader that allocates nothing, a writer, the 26 code pages, and a
 //!   readable text form that loses nothing (MS-ASWBXML).
+//! - [`multipart`]: the container that ItemOperations may answer with.
 //! - [`poll`] and [`item_operations`]: what a body says about time and about repetition.
 //! - [`answer`]: the answers that the gateway gives itself, byte for byte.
 //!
@@ -18,6 +19,7 @@ mod device_id;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod item_operations;
+pub mod multipart;
 pub mod poll;
 pub mod request_line;
 mod version;

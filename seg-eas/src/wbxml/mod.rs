@@ -10,6 +10,7 @@ mod error;
 mod limits;
 pub mod pages;
 mod reader;
+pub mod text;
 mod writer;
 
 pub use error::{Error, ErrorKind};

@@ -432,7 +432,7 @@ fn take<'a>(
 }
 
 /// The string at a place of the string table.
-fn string_at(table: &[u8], place: u32) -> Result<&str, ErrorKind> {
+pub(super) fn string_at(table: &[u8], place: u32) -> Result<&str, ErrorKind> {
     let nowhere = ErrorKind::StringReference(place);
     let start = usize::try_from(place).map_err(|_| nowhere)?;
     let (text, _) = table.get(start..).and_then(terminated).ok_or(nowhere)?;

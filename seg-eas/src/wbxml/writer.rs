@@ -158,6 +158,12 @@ impl Writer {
         Ok(())
     }
 
+    /// Writes a reference into the string table; its integer takes at least `octets` bytes.
+    pub(super) fn reference_wide(&mut self, place: u32, octets: usize) {
+        self.out.push(global::STR_T);
+        self.integer(place, octets);
+    }
+
     #[inline]
     fn tag(&mut self, tag: Tag, flags: u8) {
         if tag.page() != self.page {
