@@ -38,7 +38,6 @@ pub(super) struct Shared {
     pub(super) polls: Polls,
     pub(super) scripts: Scripts,
     pub(super) mailboxes: Mailboxes,
-    #[expect(dead_code, reason = "EWS has nothing to remember yet")]
     pub(super) ews: ews::State,
     pub(super) changed: watch::Sender<()>,
 }
@@ -300,11 +299,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         } else {
             answer.body_bytes()
         };
-        self.write(answer, &body).await?;
+        // Noted first: whoever has the answer in hand finds it in the ledger.
         self.shared
             .ledger
             .answered(self.number, exchange, seen, answer);
         self.shared.changed.send_replace(());
+        self.write(answer, &body).await?;
         Ok(if answer.ends_connection() || !head.keep_alive {
             Next::Close
         } else {

@@ -124,8 +124,8 @@ pub struct Exchange {
     pub head: Head,
     /// Its body, without chunk framing.
     pub body: Bytes,
-    /// The answer, once it has been sent; none yet, or never, for a poll that is open, or bytes
-    /// that were no answer.
+    /// The answer, noted right before its first byte leaves; none yet, or never, for a poll that
+    /// is open, or bytes that were no answer.
     pub answer: Option<Answer>,
 }
 
@@ -162,7 +162,7 @@ pub enum What {
     Malformed(String),
     /// A whole request has arrived.
     Request(Seen),
-    /// An answer was written, with its status.
+    /// An answer is being written, with its status.
     Answered(Seen, u16),
     /// A script did something else than to answer.
     Played(Seen),

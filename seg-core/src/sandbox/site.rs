@@ -25,7 +25,6 @@ pub(super) enum Reply {
     /// It waits, and then answers.
     Poll(Poll),
     /// It answers piece by piece.
-    #[expect(dead_code, reason = "EWS has no streams yet")]
     Stream(ews::Stream),
 }
 

@@ -8,6 +8,8 @@ use tokio::net::TcpStream;
 
 use super::*;
 
+mod ews;
+
 /// Far longer than anything takes; only a failing test waits for it.
 const LIMIT: Duration = Duration::from_secs(30);
 
