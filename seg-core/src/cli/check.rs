@@ -118,7 +118,7 @@ fn configuration(report: &mut Report, file: Option<&Path>, loaded: &Loaded) {
 fn migrate(file: &Path) -> ExitCode {
     match std::fs::read(file) {
         Ok(bytes) => {
-            let migrated = config::migrate(&String::from_utf8_lossy(&bytes));
+            let migrated = config::migrate(&config::java_text(bytes));
             print!("{}", migrated.text);
             eprintln!(
                 "{} keys kept, {} commented out",

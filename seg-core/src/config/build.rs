@@ -11,7 +11,7 @@ use http::HeaderName;
 use super::changes::Written;
 use super::keys::{self, Effect, Key, Kind};
 use super::layers::{Raw, Values};
-use super::problem::{At, Problem, Warning};
+use super::problem::{At, ConfigError, Problem, Warning};
 use super::settings::{
     Admin, CertificateSource, Challenges, Compliance, Config, Health, Heartbeat, Identity, Leg,
     Log, PemPair, Redirect, Revocation, Route, Server, ServerTls, UpstreamTls,
@@ -386,16 +386,16 @@ fn no_mail_server(config: &Config, reader: &mut Reader<'_>) {
     }
 }
 
-/// What every key effectively says.
+/// What every key effectively says: an empty one says its default. A twin that inherits says
+/// nothing of its own, so that only the key that was changed is named as changed.
 fn written(values: &Values) -> Written {
-    let mut written: BTreeMap<String, String> = values
-        .iter()
-        .filter(|(key, _)| keys::find(key).is_some() || keys::find_route(key).is_some())
-        .map(|(key, raw)| (key.clone(), raw.text.trim().to_owned()))
-        .collect();
-    // An inheriting twin stays empty: only the key that was changed is named as changed.
-    written.retain(|_, text| !text.is_empty());
-    Written(written)
+    let effective = |(key, raw): (&String, &Raw)| {
+        let row = keys::find(key).or_else(|| keys::find_route(key).map(|(_, row)| row))?;
+        let text = raw.text.trim();
+        let text = if text.is_empty() { row.default } else { text };
+        (!text.is_empty()).then(|| (key.clone(), text.to_owned()))
+    };
+    Written(values.iter().filter_map(effective).collect())
 }
 
 struct Reader<'a> {
@@ -408,6 +408,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// Refuses the keys that nobody knows, and says of the ineffective ones why they are.
     fn check_names(&mut self) {
+        let mut unknown = Vec::new();
         for (written, raw) in self.values {
             if keys::find(written).is_some() || keys::find_route(written).is_some() {
                 continue;
@@ -417,13 +418,20 @@ impl Reader<'_> {
                 self.warnings
                     .push(Problem::new(Some(written), raw.at.clone(), message));
             } else {
-                let message = format!(
-                    "unknown key; the nearest known key is {}",
-                    keys::nearest(written)
-                );
-                self.problems
-                    .push(Problem::new(Some(written), raw.at.clone(), message));
+                unknown.push((&raw.at, written));
             }
+        }
+        unknown.sort();
+        for (index, (at, written)) in unknown.into_iter().enumerate() {
+            // No more than that are shown, and comparing takes its time.
+            let nearest = if index < ConfigError::MAX {
+                keys::nearest(written)
+            } else {
+                "not sought"
+            };
+            let message = format!("unknown key; the nearest known key is {nearest}");
+            self.problems
+                .push(Problem::new(Some(written), at.clone(), message));
         }
     }
 
@@ -472,6 +480,12 @@ impl Reader<'_> {
     fn read<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> T {
         let raw = self.raw(name);
         parse(raw.text.trim()).unwrap_or_else(|message| {
+            // What is expected may be said of a secret, but not what was found.
+            let message = if row(name).secret {
+                "is not possible; its value is not shown".to_owned()
+            } else {
+                message
+            };
             self.refuse_at(name, raw.at, message);
             parse(effective_default(name))
                 .unwrap_or_else(|wrong| panic!("default of {name}: {wrong}"))
@@ -527,16 +541,9 @@ impl Reader<'_> {
             .values
             .get(name)
             .is_some_and(|raw| !raw.text.trim().is_empty());
-        if row(name).inherits.is_some() && !own {
-            return;
+        if row(name).inherits.is_none() || own {
+            self.problems.push(Problem::new(Some(name), at, message));
         }
-        // The text of a message may quote the value.
-        let message = if row(name).secret {
-            "is not possible (its value is not shown)".to_owned()
-        } else {
-            message.into()
-        };
-        self.problems.push(Problem::new(Some(name), at, message));
     }
 
     fn warn(&mut self, name: &str, message: &str) {

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use super::keys;
-use super::properties::parse;
+use super::properties::{escaped, parse};
 
 /// A file carried over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,17 @@ pub struct Migrated {
     pub kept: usize,
     /// How many were commented out.
     pub dropped: usize,
+}
+
+/// The text of a file that Java wrote: UTF-8 or, as Java did for most of its life, ISO 8859-1.
+pub fn java_text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| {
+        error
+            .as_bytes()
+            .iter()
+            .map(|byte| char::from(*byte))
+            .collect()
+    })
 }
 
 /// Carries a SEG V2 `application.properties` over, in the order of the file.
@@ -60,26 +71,4 @@ pub fn migrate(text: &str) -> Migrated {
         }
     }
     migrated
-}
-
-/// Text as it must be written to be read back the same.
-fn escaped(text: &str, key: bool) -> String {
-    let mut out = String::with_capacity(text.len());
-    for (index, c) in text.chars().enumerate() {
-        match c {
-            '\\' => out.push_str("\\\\"),
-            '\t' => out.push_str("\\t"),
-            ' ' if key || index == 0 => out.push_str("\\ "),
-            '=' | ':' if key => {
-                out.push('\\');
-                out.push(c);
-            }
-            '#' | '!' if key && index == 0 => {
-                out.push('\\');
-                out.push(c);
-            }
-            c => out.push(c),
-        }
-    }
-    out
 }

@@ -28,7 +28,7 @@ use config::File;
 pub use changes::{Changes, changed_keys};
 pub use example::example;
 pub use keys::{Effect, Group, Key, Kind};
-pub use migrate::{Migrated, migrate};
+pub use migrate::{Migrated, java_text, migrate};
 pub use problem::{At, ConfigError, Problem, Warning};
 pub use properties::{Entry, Parsed, Properties, parse};
 pub use settings::{

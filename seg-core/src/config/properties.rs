@@ -232,6 +232,28 @@ fn unusable(key: &str, value: &str) -> Option<String> {
     ))
 }
 
+/// A key or a value as it must be written to be read back the same by [`parse`].
+pub(super) fn escaped(text: &str, key: bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    for (index, c) in text.chars().enumerate() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\t' => out.push_str("\\t"),
+            ' ' if key || index == 0 => out.push_str("\\ "),
+            '=' | ':' if key => {
+                out.push('\\');
+                out.push(c);
+            }
+            '#' | '!' if key && index == 0 => {
+                out.push('\\');
+                out.push(c);
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
 /// The `.properties` format for the `config` crate. Every value is a string and carries the line
 /// it came from as its origin; all of them stand in one flat table. It yields what can be read:
 /// whoever loads a file asks [`parse`] for what can't, and refuses the file.
@@ -255,5 +277,177 @@ impl Format for Properties {
 impl FileStoredFormat for Properties {
     fn file_extensions(&self) -> &'static [&'static str] {
         &[]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pairs(text: &str) -> Vec<(String, String)> {
+        let parsed = parse(text);
+        assert_eq!(parsed.problems, Vec::new(), "{text:?}");
+        parsed
+            .entries
+            .into_iter()
+            .map(|entry| (entry.key, entry.value))
+            .collect()
+    }
+
+    /// What `java.util.Properties` makes of each of these.
+    #[test]
+    fn as_java_reads_them() {
+        for (text, wanted) in [
+            ("", vec![]),
+            ("# a\n ! b\n\n \t\x0c\n", vec![]),
+            ("a=1", vec![("a", "1")]),
+            ("a = 1 \n", vec![("a", "1 ")]),
+            (
+                "a:1\rb 2\r\nc\t=\t3",
+                vec![("a", "1"), ("b", "2"), ("c", "3")],
+            ),
+            ("a\nb=\n", vec![("a", ""), ("b", "")]),
+            (
+                "a==1\nb=:=2\nc  3=4",
+                vec![("a", "=1"), ("b", ":=2"), ("c", "3=4")],
+            ),
+            (
+                "a=1,\\\n   2,\\\r\n\t3\nb=4",
+                vec![("a", "1,2,3"), ("b", "4")],
+            ),
+            (
+                "a=1\\\n# no comment\nb=2",
+                vec![("a", "1# no comment"), ("b", "2")],
+            ),
+            ("a=1\\\\\nb=2", vec![("a", "1\\"), ("b", "2")]),
+            ("a=1\\\n\nb=2", vec![("a", "1"), ("b", "2")]),
+            ("a=1\\", vec![("a", "1")]),
+            ("\\", vec![]),
+            ("a\\ b\\=c\\:d=e", vec![("a b=c:d", "e")]),
+            ("\\#a=1\n  b=#2", vec![("#a", "1"), ("b", "#2")]),
+            ("a=\\u00fc\\u20AC\\uD83D\\uDE00", vec![("a", "ü€😀")]),
+            ("a=\\ttab\\q\\\\", vec![("a", "\ttabq\\")]),
+            ("a=\\ 1", vec![("a", " 1")]),
+            ("\u{feff}a=ü", vec![("a", "ü")]),
+        ] {
+            let found = pairs(text);
+            let found: Vec<_> = found
+                .iter()
+                .map(|(key, value)| (key.as_str(), value.as_str()))
+                .collect();
+            assert_eq!(found, wanted, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn lines_are_those_where_the_keys_stand() {
+        let parsed = parse("\n# one\r\na=1\\\n  2\rb=3\n\nc=4");
+        let lines: Vec<_> = parsed
+            .entries
+            .iter()
+            .map(|entry| (entry.key.as_str(), entry.line))
+            .collect();
+        assert_eq!(lines, [("a", 3), ("b", 5), ("c", 7)]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_and_the_rest_is_read() {
+        let parsed = parse("a=1\n=2\nb=\\u12\nc=\\uD800x\nd=\\uDC00\na=3\ne=\0\nf=\\u0007\nz=26");
+        let problems: Vec<_> = parsed
+            .problems
+            .iter()
+            .map(|problem| (problem.line(), problem.message.as_str()))
+            .collect();
+        assert_eq!(
+            problems,
+            [
+                (Some(2), "a value without a key"),
+                (Some(3), "`\\u` must be followed by four hexadecimal digits"),
+                (
+                    Some(4),
+                    "`\\uD800` is half a character: surrogates come in pairs"
+                ),
+                (
+                    Some(5),
+                    "`\\uDC00` is half a character: surrogates come in pairs"
+                ),
+                (
+                    Some(6),
+                    "given twice, first on line 1; remove one of the two"
+                ),
+                (Some(7), "holds the control character U+0000"),
+                (Some(8), "holds the control character U+0007"),
+            ]
+        );
+        assert_eq!(parsed.entries.len(), 2);
+    }
+
+    #[test]
+    fn a_windows_path_is_pointed_at() {
+        let parsed = parse("a=C:\\data\nb=C:\\\\data\nc=C:/data\n");
+        assert_eq!(
+            parsed.notes.iter().map(Problem::line).collect::<Vec<_>>(),
+            [Some(1)]
+        );
+        assert!(
+            parsed.notes[0].message.contains("before `d` disappears"),
+            "{:?}",
+            parsed.notes
+        );
+    }
+
+    #[test]
+    fn a_hostile_file_is_read_in_linear_time_and_named_shortly() {
+        let megabyte = "x".repeat(1024 * 1024);
+        for text in [
+            megabyte.clone(),
+            format!("a={megabyte}"),
+            megabyte.replace('x', "\\"),
+            megabyte.replace('x', "\\\n"),
+            megabyte.replace('x', "\0"),
+            megabyte.replace('x', "\n"),
+            megabyte.replace('x', "=\n"),
+            megabyte.replace('x', "\\u"),
+        ] {
+            let parsed = parse(&text);
+            assert!(
+                parsed
+                    .problems
+                    .iter()
+                    .all(|problem| problem.to_string().len() < 1000)
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics_and_every_entry_has_its_line(text in "[a-c=:# !\\\\u0dD\n\r\t\u{0}ü]{0,200}") {
+            let lines = natural_lines(&text).count();
+            let parsed = parse(&text);
+            for entry in parsed.entries {
+                prop_assert!((1..=lines).contains(&entry.line));
+                prop_assert!(!entry.key.is_empty());
+            }
+            for problem in parsed.problems {
+                prop_assert!(problem.line().is_some_and(|line| (1..=lines).contains(&line)));
+            }
+        }
+
+        #[test]
+        fn what_is_written_is_read_back(
+            wanted in proptest::collection::btree_map("[ -~ü€😀\t]{1,20}", "[ -~ü€😀\t]{0,40}", 0..20)
+        ) {
+            let text: String = wanted
+                .iter()
+                .map(|(key, value)| format!("{}={}\n", escaped(key, true), escaped(value, false)))
+                .collect();
+            let parsed = parse(&text);
+            prop_assert_eq!(parsed.problems, Vec::new());
+            let read: std::collections::BTreeMap<_, _> =
+                parsed.entries.into_iter().map(|entry| (entry.key, entry.value)).collect();
+            prop_assert_eq!(read, wanted);
+        }
     }
 }

@@ -234,7 +234,7 @@ fn refusals_name_key_line_and_mend() {
             "server.tls.pkcs12.password=a",
             "server.tls.pkcs12.password",
             1,
-            "not shown",
+            "needs server.tls.pkcs12.path",
         ),
         (
             "server.tls.cipher.suites=RC4",
@@ -449,6 +449,13 @@ fn changes_are_named_and_those_for_a_restart_too() {
     );
     assert_eq!(changes.restart_required, ["server.listen"]);
     assert_eq!(changed_keys(&old, &old), Changes::default());
+    let same = changed_keys(
+        &config(""),
+        &config("log.level=\nserver.drain.seconds=30\n"),
+    );
+    assert_eq!(same, Changes::default(), "an empty value is the default");
+    let parent = changed_keys(&config(""), &config("email.server.affinity=none\n"));
+    assert_eq!(parent.changed, ["email.server.affinity"]);
 }
 
 #[test]
@@ -533,4 +540,41 @@ fn a_seg_v2_file_is_carried_over() {
         "{}",
         migrated.text
     );
+}
+
+#[test]
+fn a_hostile_file_is_refused_in_its_time() {
+    let unknown: String = (0..100_000).map(|n| format!("k{n}\n")).collect();
+    let error = ConfigError::new(None, problems_of(&unknown));
+    assert_eq!(error.problems.len() + error.omitted, 100_000);
+    let named = |problem: &Problem| keys::find(problem.message.rsplit(' ').next()?);
+    assert!(
+        error
+            .problems
+            .iter()
+            .all(|problem| named(problem).is_some()),
+        "{error}"
+    );
+    let folder = tempfile::tempdir().expect("folder");
+    let large = folder.path().join("large.properties");
+    std::fs::write(&large, vec![b'#'; 1024 * 1024 + 1]).expect("write");
+    let error = load(Some(&large), std::iter::empty()).expect_err("too large");
+    assert!(error.to_string().contains("no properties file"), "{error}");
+}
+
+proptest::proptest! {
+    /// Whatever is written for whatever key: refused or taken, never a panic.
+    #[test]
+    fn no_value_panics(
+        index in 0..200_usize,
+        value in "[a-z0-9.:/,=@\\[\\]{}<>* -]{0,40}|(https?://)?[a-z0-9.\\[\\]:@-]{0,30}(:[0-9]{0,6})?/?"
+    ) {
+        let rows: Vec<_> = keys::all().collect();
+        let key = rows[index % rows.len()].name;
+        let text = format!("{key}={value}\nroute.a.upstream={value}\nroute.a.host={value}\n");
+        let env = [(keys::variable(key), value.clone()), (value.clone(), value)];
+        let (loaded, problems) = from_text(&text, None, Path::new("/"), env.into_iter());
+        proptest::prop_assert!(problems.is_empty() || !ConfigError::new(None, problems).to_string().is_empty());
+        proptest::prop_assert!(changed_keys(&loaded.config, &loaded.config).changed.is_empty());
+    }
 }
