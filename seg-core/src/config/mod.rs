@@ -14,6 +14,7 @@ mod migrate;
 pub mod policies;
 mod problem;
 mod properties;
+mod reader;
 mod settings;
 mod value;
 pub mod watch;

@@ -25,6 +25,22 @@ pub struct Policies {
     pub ews: Table,
 }
 
+impl Policies {
+    /// The tables that are there, but that nothing reads yet.
+    pub fn without_effect(&self) -> Vec<&'static str> {
+        let tables = [
+            ("[eas]", self.eas.is_empty()),
+            ("[[content]]", self.content.is_empty()),
+            ("[ews]", self.ews.is_empty()),
+        ];
+        tables
+            .into_iter()
+            .filter(|(_, empty)| !empty)
+            .map(|(name, _)| name)
+            .collect()
+    }
+}
+
 /// A table with the line on which it starts, so that its owner's errors can be placed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Placed {
@@ -163,6 +179,7 @@ mod tests {
             .collect();
         assert_eq!(lines, [(4, Some("a")), (8, Some("b"))]);
         assert_eq!(policies.content.len(), 1);
+        assert_eq!(policies.without_effect(), ["[eas]", "[[content]]", "[ews]"]);
         assert_eq!(policies.eas["heartbeat"].as_integer(), Some(5));
         assert_eq!(policies.ews["x"].as_integer(), Some(1));
     }

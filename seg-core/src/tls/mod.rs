@@ -8,6 +8,7 @@
 mod certificate;
 mod error;
 mod explain;
+pub mod fuzz;
 mod identity;
 mod pem;
 mod pkcs12;

@@ -467,3 +467,23 @@ fn every_suite_is_found_in_both_spellings() {
     assert!(suite("TLS13_AES_256_GCM_SHA384").is_some());
     assert!(suite("TLS_RSA_WITH_RC4_128_MD5").is_none());
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_bytes_of_a_certificate_panic(
+        bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300),
+        at in 0..2000_usize,
+        to in proptest::prelude::any::<u8>(),
+        cut in 0..2000_usize,
+    ) {
+        static GOOD: std::sync::LazyLock<Vec<u8>> =
+            std::sync::LazyLock::new(|| leaf(&Ca::new().sign("u", &with_upns(&["a@x", "b@x"]))).to_vec());
+        fuzz::client_certificate(&bytes);
+        let mut bent = GOOD.clone();
+        let at = at % bent.len();
+        bent[at] = to;
+        fuzz::client_certificate(&bent);
+        bent.truncate(cut);
+        fuzz::client_certificate(&bent);
+    }
+}

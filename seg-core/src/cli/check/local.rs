@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
 use jiff::Timestamp;
+use seg_compliance::Policies;
 
 use super::Report;
 use crate::config::{CertificateSource, Config, aliases, policies};
@@ -198,7 +199,7 @@ pub(super) fn authorities(report: &mut Report, key: &str, bundle: &Path) {
     let read = tls::authorities(bundle).and_then(|_| tls::certificates(bundle));
     match read {
         Ok(certificates) => {
-            report.ok(&part, format!("{} CAs", certificates.len()));
+            report.ok(&part, format!("CAs: {}", certificates.len()));
             let now = Timestamp::now();
             for certificate in certificates.iter().filter_map(Certificate::read) {
                 if let Some(dates) = certificate.dates_at(now) {
@@ -264,18 +265,29 @@ fn readable_by_others(report: &mut Report, key: &str, file: &Path) {
 #[cfg(not(unix))]
 fn readable_by_others(_report: &mut Report, _key: &str, _file: &Path) {}
 
-/// policies.toml, as far as it can be read.
+/// policies.toml, as the gateway would read it.
 pub(super) fn policies(report: &mut Report, config: &Config) {
+    const MEND: &str = "mend the file; nothing of it is used until then";
     let file = &config.compliance.policies_path;
     let part = format!("compliance.policies.path {}", file.display());
-    match policies::load(file) {
-        Ok(_) if !file.exists() => report.ok(&part, "is missing, which means no policies"),
-        Ok(policies) => report.ok(&part, format!("{} policies", policies.policy.len())),
-        Err(error) => report.fail(
+    let policies = match policies::load(file) {
+        Ok(_) if !file.exists() => return report.ok(&part, "is missing, which means no policies"),
+        Ok(policies) => policies,
+        Err(error) => return report.fail(&part, error.to_string(), MEND),
+    };
+    for table in policies.without_effect() {
+        report.warning(
             &part,
-            error.to_string(),
-            "mend the file; nothing of it is used until then",
-        ),
+            format!("{table} is accepted, but has no effect in this version"),
+        );
+    }
+    let tables = policies.policy.iter().map(|placed| placed.table.clone());
+    match Policies::compile(tables) {
+        Ok(compiled) => report.ok(&part, format!("policies: {}", compiled.iter().count())),
+        Err((index, error)) => {
+            let line = policies.policy.get(index).map_or(0, |placed| placed.line);
+            report.fail(&part, format!("line {line}: {error}"), MEND);
+        }
     }
 }
 
@@ -286,7 +298,7 @@ pub(super) fn aliases(report: &mut Report, config: &Config) {
     };
     let part = format!("identity.alias.path {}", file.display());
     match aliases::load(file) {
-        Ok(aliases) => report.ok(&part, format!("{} aliases", aliases.len())),
+        Ok(aliases) => report.ok(&part, format!("aliases: {}", aliases.len())),
         Err(error) => report.fail(
             &part,
             error.to_string(),

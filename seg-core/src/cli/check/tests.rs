@@ -298,6 +298,39 @@ async fn files_that_are_not_as_they_should_be() {
     );
 }
 
+#[test]
+fn policies_are_read_as_the_gateway_reads_them() {
+    let site = Site::new();
+    let check = |text: &str| {
+        site.write("policies.toml", text);
+        let mut report = Report::default();
+        local::policies(&mut report, &site.config(""));
+        report
+    };
+    let good = "[[policy]]\nid = \"ios-min\"\nwhen = { platform = \"ios\" }\naction = \"block\"\n";
+    assert_found(
+        &check(good),
+        State::Ok,
+        "compliance.policies.path",
+        "policies: 1",
+    );
+    let report = check(&format!(
+        "[ews]\nx = 1\n{good}[[policy]]\nid = \"b\"\naction = \"explode\"\n"
+    ));
+    assert_found(
+        &report,
+        State::Failed,
+        "compliance.policies.path",
+        "line 7: policy \"b\"",
+    );
+    assert_found(
+        &report,
+        State::Warning,
+        "compliance.policies.path",
+        "[ews] is accepted",
+    );
+}
+
 #[tokio::test]
 async fn an_address_in_use_is_fine_only_beside_a_running_gateway() {
     let site = Site::new();

@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use seg_ews::challenge::{self, RemovedKind};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -178,12 +179,25 @@ impl Probe<'_> {
         Ok(self.schemes(report, part, &answer))
     }
 
-    fn left_for_clients(&self, lines: &[Vec<u8>]) -> Schemes {
-        lines
-            .iter()
-            .map(|line| scheme(line))
-            .filter(|scheme| !self.filter || (scheme != "NTLM" && scheme != "Negotiate"))
-            .collect()
+    /// The challenges that clients see, which nobody has named by a certificate or token yet.
+    fn left_for_clients(&self, report: &mut Report, part: &str, lines: &[Vec<u8>]) -> Schemes {
+        if !self.filter {
+            let all = lines
+                .iter()
+                .flat_map(|line| line.split(|byte| *byte == b','));
+            return all.map(scheme).collect();
+        }
+        let filtered = challenge::filter(lines.iter().map(Vec::as_slice), false);
+        for removed in &filtered.removed {
+            if removed.kind == RemovedKind::Unparseable {
+                let line = removed.text.escape_ascii();
+                report.warning(
+                    part,
+                    format!("sends a WWW-Authenticate that can't be parsed: {line}"),
+                );
+            }
+        }
+        filtered.kept.into_iter().map(scheme).collect()
     }
 
     /// What a client without credentials is offered, before and after the gateway's filter.
@@ -198,7 +212,7 @@ impl Probe<'_> {
             report.warning(part, message);
             return None;
         }
-        let kept = self.left_for_clients(&answer.challenges);
+        let kept = self.left_for_clients(report, part, &answer.challenges);
         if kept.is_empty() {
             let message = format!(
                 "offers no way to log in to {} that passes a gateway",
@@ -220,10 +234,11 @@ impl Probe<'_> {
 /// The first word of a challenge.
 fn scheme(challenge: &[u8]) -> String {
     let word = challenge
-        .split(|byte| *byte == b' ' || *byte == b',')
+        .trim_ascii()
+        .split(u8::is_ascii_whitespace)
         .next()
         .unwrap_or_default();
-    String::from_utf8_lossy(word).into_owned()
+    word.escape_ascii().to_string()
 }
 
 fn joined(schemes: &Schemes) -> String {
