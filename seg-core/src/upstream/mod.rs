@@ -31,6 +31,8 @@ mod resolve;
 mod response;
 mod source;
 mod target;
+#[cfg(test)]
+mod tests;
 mod timer;
 
 pub use body::UpstreamBody;
