@@ -384,14 +384,7 @@ fn unused(byte: u8) -> ErrorKind {
 /// Splits at the first NUL, which is dropped.
 #[inline]
 fn terminated(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    // Most strings are a few bytes long (a status, a key), for which a plain loop is quicker than
-    // the start of a vectorised search.
-    const NEAR: usize = 16;
-    let near = bytes.iter().take(NEAR).position(|&byte| byte == 0);
-    let end = match near {
-        Some(end) => end,
-        None => NEAR + memchr::memchr(0, bytes.get(NEAR..)?)?,
-    };
+    let end = memchr::memchr(0, bytes)?;
     Some((bytes.get(..end)?, bytes.get(end + 1..)?))
 }
 

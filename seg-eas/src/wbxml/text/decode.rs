@@ -245,7 +245,7 @@ impl<'a> Printer<'a> {
                 let _ = write!(self.out, "{offset}\"");
                 // One byte is the token.
                 self.octets_attribute(
-                    item.length - 1,
+                    item.length.saturating_sub(1),
                     usize::try_from(offset).unwrap_or(usize::MAX),
                 );
                 self.text(text);
@@ -253,7 +253,7 @@ impl<'a> Printer<'a> {
             Some(Event::Opaque(bytes)) => {
                 self.attribute(notation::OPAQUE);
                 self.push_all(&[notation::BASE64, "\""]);
-                self.octets_attribute(item.length - 1 - bytes.len(), bytes.len());
+                self.octets_attribute(item.length.saturating_sub(1 + bytes.len()), bytes.len());
                 self.out.push('>');
                 STANDARD.encode_string(bytes, &mut self.out);
             }
