@@ -42,8 +42,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     run(args, &mut out, &mut err).into()
 }
 
-/// [`main`] on streams of the caller's choice.
-fn run(args: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+/// [`main`] on streams of the caller's choice; the exit code as a number.
+pub fn run(
+    args: impl IntoIterator<Item = OsString>,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
     let command_line = match parse(args) {
         Ok(command_line) => command_line,
         Err(text) => return usage(&text, out, err),

@@ -1,1 +1,93 @@
-//! admin.
+//! The admin API: who may have mail, and how the gateway fares (design: Admin listener).
+//!
+//! It runs on the runtime that may block, never on a core's. Everything but health and metrics
+//! needs the bearer token. There is no check of `Host` against DNS rebinding and no CORS: a
+//! browser holds nothing that this API would take for an authority, and what it gives without a
+//! token says nothing about anybody.
+//!
+//! [`endpoints`] is the one table of paths; `/openapi.json` and the router are both made from it.
+
+mod devices;
+mod endpoints;
+mod error;
+mod events;
+mod explain;
+mod health;
+mod listener;
+mod openapi;
+mod overrides;
+mod params;
+mod token;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use seg_compliance::api::ReloadResult;
+use seg_compliance::{DeviceKey, Engine, UserKey};
+use serde_json::{Map, Value};
+
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::pseudonym::Pseudonym;
+
+pub use listener::serve;
+pub use token::{Token, TokenError};
+
+/// What the admin API needs of the gateway it belongs to.
+pub trait Gateway: Send + Sync + 'static {
+    /// The engine that decides.
+    fn engine(&self) -> &Arc<Engine>;
+
+    /// The gateway's metrics.
+    fn metrics(&self) -> &Arc<Metrics>;
+
+    /// How names stand in the log.
+    fn pseudonym(&self) -> Arc<Pseudonym>;
+
+    /// What still keeps the gateway from taking requests, in words; empty: it is ready.
+    /// Configuration, journal and listeners count; upstreams don't.
+    fn not_ready(&self) -> Vec<String>;
+
+    /// Reads the configuration again and puts it in force. Called on a thread that may block.
+    ///
+    /// # Errors
+    /// The configuration is refused; the old one stays in force.
+    fn reload(&self) -> Result<ReloadResult, ReloadError>;
+
+    /// The canonical device of a DeviceId as a person writes it (design: Identity).
+    ///
+    /// # Errors
+    /// Why it is none.
+    fn device(&self, text: &str) -> Result<DeviceKey, String>;
+
+    /// The canonical user of a login name, UPN or mail address (design: Identity).
+    ///
+    /// # Errors
+    /// Why it is none.
+    fn user(&self, text: &str) -> Result<UserKey, String>;
+
+    /// How `explain` tells who was asked for: the names as given and what became of them.
+    fn identity(&self, asked: &Asked<'_>) -> Map<String, Value>;
+}
+
+/// Who `explain` was asked about, as given and as understood.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The DeviceId as given, and the device it means.
+    pub device: Option<(&'a str, &'a DeviceKey)>,
+    /// The name as given, and the user it means.
+    pub user: Option<(&'a str, &'a UserKey)>,
+}
+
+/// Why a configuration was refused. The old one stays in force.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ReloadError {
+    /// What is wrong, and how to mend it.
+    pub message: String,
+    /// The key it is about.
+    pub key: Option<String>,
+    /// The line it is on.
+    pub line: Option<u64>,
+}

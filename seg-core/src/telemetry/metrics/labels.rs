@@ -128,8 +128,6 @@ label_values! {
         Unknown => "unknown",
         /// Devices with an override of their own.
         Overridden => "overridden",
-        /// Devices with a request in flight.
-        Live => "live",
     }
 }
 

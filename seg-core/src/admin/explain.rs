@@ -1,0 +1,54 @@
+//! `GET /v1/explain`: every step to a verdict.
+
+use axum::Json;
+use axum::extract::State;
+use seg_compliance::api::Explanation;
+use seg_compliance::{Ask, Protocol};
+
+use super::Asked;
+use super::endpoints::Api;
+use super::error::ApiError;
+use super::params::Params;
+
+/// Judges a request that nobody makes, and tells what each step saw.
+pub(super) async fn explain(
+    State(api): State<Api>,
+    mut query: Params,
+) -> Result<Json<Explanation>, ApiError> {
+    let (device, user) = (query.text("device"), query.text("user"));
+    let agent = query.text("agent").unwrap_or_default();
+    let device_type = query.text("type").unwrap_or_default();
+    let command = query.text("command").unwrap_or_default();
+    query.end()?;
+    if device.is_none() && user.is_none() {
+        return Err(ApiError::bad_request("name a device, a user, or both").about("device"));
+    }
+    let device_key = device.as_deref().map(|id| api.device(id)).transpose()?;
+    let user_key = user.as_deref().map(|name| api.user(name)).transpose()?;
+    let ask = Ask {
+        device: device_key.as_ref(),
+        user: user_key.as_ref(),
+        agent: &agent,
+        device_type: &device_type,
+        protocol: protocol(&command),
+        command: &command,
+    };
+    let identity = api.gateway().identity(&Asked {
+        device: device.as_deref().zip(device_key.as_ref()),
+        user: user.as_deref().zip(user_key.as_ref()),
+    });
+    let explanation = api.gateway().engine().explain(&ask);
+    Ok(Json(Explanation {
+        identity,
+        ..explanation
+    }))
+}
+
+/// A command that ActiveSync does not have is an operation of EWS.
+fn protocol(command: &str) -> Protocol {
+    if command.is_empty() || seg_eas::Command::from_name(command).is_some() {
+        Protocol::Eas
+    } else {
+        Protocol::Ews
+    }
+}

@@ -1,0 +1,560 @@
+//! The API over a real loopback connection, with an engine in memory.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use seg_compliance::api::ReloadResult;
+use seg_compliance::{DeviceKey, Engine, Settings, UserKey};
+use serde_json::{Map, Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::{Asked, Gateway, ReloadError, Token, endpoints, serve};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::pseudonym::Pseudonym;
+
+const TOKEN: &str = "a-token-of-the-test-a-token-of-the-test";
+
+/// A gateway that knows one domain.
+struct Fake {
+    engine: Arc<Engine>,
+    metrics: Arc<Metrics>,
+    not_ready: Mutex<Vec<String>>,
+    reload: Mutex<Result<ReloadResult, ReloadError>>,
+}
+
+impl Gateway for Fake {
+    fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    fn pseudonym(&self) -> Arc<Pseudonym> {
+        Arc::new(Pseudonym::none())
+    }
+
+    fn not_ready(&self) -> Vec<String> {
+        self.not_ready.lock().clone()
+    }
+
+    fn reload(&self) -> Result<ReloadResult, ReloadError> {
+        self.reload.lock().clone()
+    }
+
+    fn device(&self, text: &str) -> Result<DeviceKey, String> {
+        DeviceKey::new(text).map_err(|error| error.to_string())
+    }
+
+    fn user(&self, text: &str) -> Result<UserKey, String> {
+        let mapped = match text.split_once('\\') {
+            Some((domain, user)) => format!("{user}@{domain}.example"),
+            None => text.to_owned(),
+        };
+        UserKey::new(&mapped).map_err(|error| error.to_string())
+    }
+
+    fn identity(&self, asked: &Asked<'_>) -> Map<String, Value> {
+        let told = asked
+            .user
+            .map(|(given, user)| json!({"given": given, "user": user}));
+        told.and_then(|told| told.as_object().cloned())
+            .unwrap_or_default()
+    }
+}
+
+/// A running admin API.
+struct Running {
+    address: SocketAddr,
+    gateway: Arc<Fake>,
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<()>,
+}
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    fn error(&self) -> Value {
+        self.json()["error"].clone()
+    }
+}
+
+impl Running {
+    async fn start() -> Self {
+        let gateway = Arc::new(Fake {
+            engine: Arc::new(Engine::in_memory(Settings::default())),
+            metrics: Metrics::new(),
+            not_ready: Mutex::default(),
+            reload: Mutex::new(Ok(ReloadResult::default())),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let served = tokio::spawn(serve(
+            listener,
+            Arc::clone(&gateway) as Arc<dyn Gateway>,
+            Token::for_test(TOKEN),
+            async move {
+                let _ = stopped.await;
+            },
+        ));
+        Self {
+            address,
+            gateway,
+            stop,
+            served,
+        }
+    }
+
+    /// Sends `head` (request line and headers) and `body`, reads the answer to its end.
+    async fn send(&self, head: &str, body: &str) -> Answer {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let request = format!(
+            "{head}\r\nhost: gateway\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).await.unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let head = head.to_lowercase();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let body = if head.contains("transfer-encoding: chunked") {
+            unchunked(body)
+        } else {
+            body.to_owned()
+        };
+        Answer { status, head, body }
+    }
+
+    async fn call(&self, line: &str, body: &str) -> Answer {
+        let head = format!("{line} HTTP/1.1\r\nauthorization: Bearer {TOKEN}");
+        self.send(&head, body).await
+    }
+
+    async fn ok(&self, line: &str, body: &str) -> Value {
+        let answer = self.call(line, body).await;
+        assert_eq!(answer.status, 200, "{line}: {}", answer.body);
+        answer.json()
+    }
+}
+
+/// Runs `sync-compliance` against the API: exit code, standard output, standard error.
+async fn program(api: &Running, words: &[&str]) -> (u8, String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, TOKEN).unwrap();
+    let url = format!("http://{}", api.address);
+    let connection = [
+        "sync-compliance",
+        "--admin",
+        &url,
+        "--token-file",
+        token.to_str().unwrap(),
+    ];
+    let words: Vec<_> = connection
+        .iter()
+        .chain(words)
+        .map(std::ffi::OsString::from)
+        .collect();
+    tokio::task::spawn_blocking(move || {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let code = seg_compliance::cli::run(words, &mut out, &mut err);
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (code, text(out), text(err))
+    })
+    .await
+    .unwrap()
+}
+
+fn unchunked(mut body: &str) -> String {
+    let mut whole = String::new();
+    while let Some((size, rest)) = body.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap();
+        whole.push_str(&rest[..size]);
+        body = &rest[size + 2..];
+    }
+    whole
+}
+
+#[tokio::test]
+async fn health_is_open_and_everything_else_asks_for_the_token() {
+    let api = Running::start().await;
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        assert_eq!(
+            api.send(&format!("GET {path} HTTP/1.1"), "").await.status,
+            200,
+            "{path}"
+        );
+    }
+    for line in [
+        "GET /v1/devices",
+        "GET /openapi.json",
+        "GET /nothing",
+        "POST /v1/reload",
+    ] {
+        for authorization in [
+            "",
+            "\r\nauthorization: Bearer wrong",
+            "\r\nauthorization: Basic YTpi",
+        ] {
+            let answer = api
+                .send(&format!("{line} HTTP/1.1{authorization}"), "")
+                .await;
+            assert_eq!(answer.status, 401, "{line}");
+            assert!(
+                answer.head.contains("www-authenticate: bearer"),
+                "{}",
+                answer.head
+            );
+            assert_eq!(answer.error()["code"], "unauthorized");
+        }
+    }
+    for line in [
+        "GET /nothing",
+        "POST /v1/devices/D1:wipe",
+        "POST /v1/devices",
+        "GET /v1/reload",
+    ] {
+        let answer = api.call(line, "").await;
+        assert_eq!(
+            (answer.status, answer.error()["code"].as_str()),
+            (404, Some("not_found")),
+            "{line}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn every_endpoint_of_the_table_is_served() {
+    let api = Running::start().await;
+    for endpoint in endpoints::endpoints() {
+        if endpoint.path == "/v1/events" {
+            continue; // Never ends; has a test of its own.
+        }
+        let path = endpoint
+            .path
+            .replace("{id}", "D1")
+            .replace("{user}", "alice");
+        let answer = api.call(&format!("{} {path}", endpoint.method), "").await;
+        let documented = answer.status == 200 || endpoint.errors.contains(&answer.status);
+        assert!(
+            documented,
+            "{} {path}: {} {}",
+            endpoint.method, answer.status, answer.body
+        );
+    }
+    let description = api.ok("GET /openapi.json", "").await;
+    assert_eq!(description["openapi"], "3.1.0");
+}
+
+#[tokio::test]
+async fn readiness_names_what_is_missing() {
+    let api = Running::start().await;
+    api.gateway
+        .not_ready
+        .lock()
+        .push("the journal is not loaded".to_owned());
+    let answer = api.send("GET /readyz HTTP/1.1", "").await;
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.error()["message"], "the journal is not loaded");
+    assert_eq!(api.send("GET /healthz HTTP/1.1", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn metrics_come_in_the_format_that_is_asked_for() {
+    let api = Running::start().await;
+    api.ok("PUT /v1/devices/D1", r#"{"compliant":true}"#).await;
+    let plain = api.send("GET /metrics HTTP/1.1", "").await;
+    assert!(
+        plain
+            .head
+            .contains("content-type: text/plain; version=0.0.4"),
+        "{}",
+        plain.head
+    );
+    assert!(
+        plain.body.contains("seg_devices{state=\"known\"} 1\n"),
+        "{}",
+        plain.body
+    );
+    let open = "GET /metrics HTTP/1.1\r\naccept: application/openmetrics-text";
+    assert!(api.send(open, "").await.body.ends_with("# EOF\n"));
+}
+
+#[tokio::test]
+async fn a_device_is_put_blocked_unblocked_and_forgotten() {
+    let api = Running::start().await;
+    let applied = api
+        .ok(
+            "PUT /v1/devices/appl1",
+            r#"{"device_id":"APPL1","user":"CORP\\alice","compliant":true}"#,
+        )
+        .await;
+    assert_eq!(applied["decision"]["verdict"], "allow");
+
+    let device = api.ok("GET /v1/devices/Appl1", "").await;
+    assert_eq!(device["device_id"], "APPL1");
+    assert_eq!(
+        device["user"], "alice@corp.example",
+        "the record's user is made canonical"
+    );
+    assert_eq!(device["decision"]["step"], "default");
+    assert_eq!(device["live"], 0);
+    let other = api.ok("GET /v1/devices/APPL1?user=bob", "").await;
+    assert_eq!(other["decision"]["reason"], "user_mismatch");
+
+    let body = r#"{"verdict":"block","reason":"lost","expires":"2999-01-01T00:00:00Z"}"#;
+    let applied = api.ok("PUT /v1/devices/APPL1/override", body).await;
+    assert_eq!(applied["decision"]["verdict"], "block");
+    assert_eq!(applied["decision"]["reason"], "lost");
+    let applied = api.ok("DELETE /v1/devices/APPL1/override", "").await;
+    assert_eq!(applied["decision"]["verdict"], "allow");
+
+    api.ok(
+        "PUT /v1/users/corp%5CAlice/override",
+        r#"{"verdict":"quarantine"}"#,
+    )
+    .await;
+    let device = api.ok("GET /v1/devices/APPL1", "").await;
+    assert_eq!(device["decision"]["verdict"], "quarantine");
+    let applied = api
+        .ok("DELETE /v1/users/alice%40corp.example/override", "")
+        .await;
+    assert_eq!(applied["decision"]["verdict"], "allow");
+
+    api.ok("DELETE /v1/devices/APPL1", "").await;
+    let gone = api.call("GET /v1/devices/APPL1", "").await;
+    assert_eq!((gone.status, &gone.error()["key"]), (404, &json!("device")));
+    assert_eq!(api.call("DELETE /v1/devices/APPL1", "").await.status, 404);
+}
+
+#[tokio::test]
+async fn what_can_not_be_understood_is_refused_with_its_key() {
+    let api = Running::start().await;
+    let long = "x".repeat(100_000);
+    let cases = [
+        ("PUT /v1/devices/D1", r#"{"complaint":true}"#, Value::Null),
+        (
+            "PUT /v1/devices/D1",
+            r#"{"device_id":"D2"}"#,
+            json!("device_id"),
+        ),
+        ("PUT /v1/devices/D1", long.as_str(), Value::Null),
+        ("PUT /v1/devices/D1/override", "{}", Value::Null),
+        (
+            "PUT /v1/devices/D1/override",
+            r#"{"verdict":"block","expires":"1999-01-01T00:00:00Z"}"#,
+            json!("expires"),
+        ),
+        (
+            "PUT /v1/devices/a%20b/override",
+            r#"{"verdict":"block"}"#,
+            json!("device"),
+        ),
+        ("GET /v1/devices/%FF", "", Value::Null),
+        ("GET /v1/devices?limit=many", "", json!("limit")),
+        ("GET /v1/devices?verdict=deny", "", json!("verdict")),
+        ("GET /v1/devices?usr=alice", "", json!("usr")),
+        ("GET /v1/explain", "", json!("device")),
+        ("GET /v1/events?from=yesterday", "", json!("from")),
+    ];
+    for (line, body, key) in cases {
+        let answer = api.call(line, body).await;
+        assert_eq!(answer.status, 400, "{line}: {}", answer.body);
+        assert_eq!(answer.error()["key"], key, "{line}: {}", answer.body);
+        assert_eq!(answer.error()["code"], "bad_request");
+    }
+}
+
+#[tokio::test]
+async fn devices_are_listed_page_by_page() {
+    let api = Running::start().await;
+    for number in 0..5 {
+        let body = format!(r#"{{"compliant":{}}}"#, number % 2 == 0);
+        api.ok(&format!("PUT /v1/devices/D{number}"), &body).await;
+    }
+    let names = |page: &Value| -> Vec<String> {
+        let devices = page["devices"].as_array().unwrap();
+        devices
+            .iter()
+            .map(|device| device["device_id"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let first = api.ok("GET /v1/devices?limit=3", "").await;
+    assert_eq!(names(&first), ["D0", "D1", "D2"]);
+    let after = first["next"].as_str().unwrap();
+    let second = api
+        .ok(&format!("GET /v1/devices?limit=3&after={after}"), "")
+        .await;
+    assert_eq!(names(&second), ["D3", "D4"]);
+    assert_eq!(second["next"], Value::Null);
+    let blocked = api
+        .ok("GET /v1/devices?verdict=block&known=true&user=&after=", "")
+        .await;
+    assert_eq!(names(&blocked), ["D1", "D3"]);
+    assert_eq!(
+        names(&api.ok("GET /v1/devices?known=false", "").await),
+        [""; 0]
+    );
+}
+
+#[tokio::test]
+async fn explain_tells_who_was_asked_for_and_every_step() {
+    let api = Running::start().await;
+    let told = api
+        .ok(
+            "GET /v1/explain?device=D1&user=CORP%5Calice&agent=a&type=iPhone&command=Sync",
+            "",
+        )
+        .await;
+    assert_eq!(
+        told["identity"],
+        json!({"given": "CORP\\alice", "user": "alice@corp.example"})
+    );
+    assert_eq!(
+        (&told["verdict"], &told["known"]),
+        (&json!("block"), &json!(false))
+    );
+    let steps: Vec<_> = told["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| &step["step"])
+        .collect();
+    assert_eq!(steps, ["override", "mdm", "policy", "default"]);
+    let told = api
+        .ok("GET /v1/explain?user=alice&command=FindItem", "")
+        .await;
+    assert_eq!(told["verdict"], "block");
+}
+
+#[tokio::test]
+async fn reload_reports_or_refuses() {
+    let api = Running::start().await;
+    *api.gateway.reload.lock() = Ok(ReloadResult {
+        changed: vec!["compliance.mode".to_owned()],
+        restart_required: Vec::new(),
+    });
+    let done = api.ok("POST /v1/reload", "").await;
+    assert_eq!(
+        done,
+        json!({"changed": ["compliance.mode"], "restart_required": []})
+    );
+    *api.gateway.reload.lock() = Err(ReloadError {
+        message: "compliance.mode: observe or enforce".to_owned(),
+        key: Some("compliance.mode".to_owned()),
+        line: Some(12),
+    });
+    let refused = api.call("POST /v1/reload", "").await;
+    assert_eq!(refused.status, 422);
+    assert_eq!(refused.error()["key"], "compliance.mode");
+    assert_eq!(refused.error()["line"], 12);
+}
+
+#[tokio::test]
+async fn events_are_sent_as_they_happen_and_end_with_the_gateway() {
+    let api = Running::start().await;
+    let stream = TcpStream::connect(api.address).await.unwrap();
+    let mut feed = BufReader::new(stream);
+    let request =
+        format!("GET /v1/events HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {TOKEN}\r\n\r\n");
+    feed.get_mut().write_all(request.as_bytes()).await.unwrap();
+    let mut line = String::new();
+    // The answer's head comes when the feed is subscribed.
+    while line != "\r\n" {
+        line.clear();
+        feed.read_line(&mut line).await.unwrap();
+    }
+    api.ok("PUT /v1/devices/D1/override", r#"{"verdict":"block"}"#)
+        .await;
+    let mut seen = String::new();
+    while !(seen.contains("event: change\n") && seen.contains("\"device\":\"D1\"")) {
+        assert!(feed.read_line(&mut seen).await.unwrap() > 0, "{seen}");
+    }
+    assert!(seen.contains("id: 1\n"), "{seen}");
+
+    api.stop.send(()).unwrap();
+    let mut rest = Vec::new();
+    feed.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.ends_with(b"0\r\n\r\n"), "the feed ends whole");
+    api.served.await.unwrap();
+    assert!(TcpStream::connect(api.address).await.is_err());
+}
+
+#[tokio::test]
+async fn the_program_and_the_api_understand_each_other() {
+    let api = Running::start().await;
+    let done = |out: &str| (0, out.to_owned(), String::new());
+    assert_eq!(
+        program(
+            &api,
+            &["block", "appl1", "--reason", "lost", "--expires", "8h"]
+        )
+        .await,
+        done("appl1: block, by override device: lost (revision 1)\n")
+    );
+    let (code, out, err) = program(&api, &["unblock", "appl1"]).await;
+    assert_eq!((code, err.as_str()), (1, ""));
+    assert!(
+        out.starts_with("appl1: block, by default: unknown_device"),
+        "{out}"
+    );
+    assert_eq!(program(&api, &["get", "appl1"]).await.0, 1);
+    assert_eq!(program(&api, &["explain", "--device", "appl1"]).await.0, 1);
+
+    api.ok("PUT /v1/devices/appl1", r#"{"user":"CORP\\alice"}"#)
+        .await;
+    let (code, out, _) = program(&api, &["get", "appl1"]).await;
+    assert_eq!(code, 0);
+    assert!(
+        out.contains("allow, by default") && out.contains("alice@corp.example"),
+        "{out}"
+    );
+    let (code, out, _) = program(&api, &["list"]).await;
+    assert!(
+        code == 0 && out.contains("APPL1") && out.contains("allow"),
+        "{out}"
+    );
+    let (code, out, _) = program(&api, &["list", "--json", "--verdict", "allow"]).await;
+    let device: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &device["device_id"]), (0, &json!("APPL1")));
+    assert_eq!(program(&api, &["list", "--unknown"]).await, done(""));
+    assert_eq!(program(&api, &["list", "--would-block"]).await, done(""));
+    let (code, out, _) = program(
+        &api,
+        &["explain", "--device", "appl1", "--user", "corp\\alice"],
+    )
+    .await;
+    assert!(code == 0 && out.contains("4. default: allow"), "{out}");
+    let (code, out, _) = program(&api, &["export"]).await;
+    assert!(
+        code == 0 && out.starts_with("{\"device_id\":\"APPL1\""),
+        "{out}"
+    );
+
+    let blocked = program(&api, &["block", "--user", "corp\\alice", "--json"]).await;
+    let applied: Value = serde_json::from_str(&blocked.1).unwrap();
+    assert_eq!(
+        (blocked.0, &applied["decision"]["verdict"]),
+        (0, &json!("block"))
+    );
+    let (code, out, _) = program(&api, &["unblock", "--user", "alice@corp.example"]).await;
+    assert!(code == 0 && out.contains("allow"), "{out}");
+    let (code, _, err) = program(&api, &["block", "a b"]).await;
+    assert!(code == 2 && err.contains("device"), "{err}");
+}
