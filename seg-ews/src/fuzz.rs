@@ -66,6 +66,15 @@ pub fn authorization(data: &[u8]) {
     }
 }
 
+/// The readers of URLs: the path of a GET, and after the first space its query.
+pub fn get_form(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let (path, query) = text.split_once(' ').unwrap_or((&text, ""));
+    if let Some(form) = crate::classify_get(path, Some(query)) {
+        assert_eq!(crate::classify_get(form.path(), Some(query)), Some(form));
+    }
+}
+
 /// The reader of `ServerVersionInfo`: what it finds can be written into a well-formed answer.
 pub fn server_version(data: &[u8]) {
     if let Some(version) = answer::ServerVersion::scan(data) {

@@ -14,6 +14,8 @@ pub struct Limits {
     pub attributes: usize,
     /// Longest attribute value as written, in bytes.
     pub attribute_bytes: usize,
+    /// Longest name of a namespace, in bytes.
+    pub namespace_bytes: usize,
     /// Most namespace declarations in scope at once.
     pub namespaces: usize,
     /// Longest value read out of the document (address, URL, subscription id), in bytes.
@@ -33,7 +35,8 @@ impl Default for Limits {
             name_bytes: 256,
             attributes: 64,
             attribute_bytes: 16 * 1024,
-            namespaces: 128,
+            namespace_bytes: 1024,
+            namespaces: 64,
             value_bytes: 8 * 1024,
             values_bytes: 256 * 1024,
             values: 1024,

@@ -93,7 +93,8 @@ pub enum RejectKind {
     /// More than [`Limits::attributes`](crate::Limits::attributes).
     #[error("an element has too many attributes")]
     TooManyAttributes,
-    /// A value beyond [`Limits::attribute_bytes`](crate::Limits::attribute_bytes).
+    /// A value beyond [`Limits::attribute_bytes`](crate::Limits::attribute_bytes), or the name of
+    /// a namespace beyond [`Limits::namespace_bytes`](crate::Limits::namespace_bytes).
     #[error("an attribute value is too long")]
     AttributeTooLong,
     /// More than [`Limits::namespaces`](crate::Limits::namespaces).

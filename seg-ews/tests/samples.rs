@@ -55,6 +55,9 @@ fn every_sample_is_classified_as_its_index_says() {
         );
         counts[expected as usize] += 1;
 
+        for piece in [1, 7, 64] {
+            seg_ews::fuzz::scanner(&[&[piece][..], &body].concat());
+        }
         let strict = classify(&body, &Limits::default());
         let to_ews = found.kind == Kind::Request && found.service == Service::Ews;
         if to_ews && found.known.is_some() {

@@ -58,7 +58,7 @@ impl fmt::Debug for Credentials<'_> {
 }
 
 /// Reads the value of one `Authorization` (or `Proxy-Authorization`) header. None where it does
-/// not begin with a scheme, or is over [`MAX_VALUE_BYTES`].
+/// not begin with a scheme, is over [`MAX_VALUE_BYTES`], or names Bearer with what is no token.
 pub fn parse(value: &[u8]) -> Option<Credentials<'_>> {
     let value = value.trim_ascii();
     if value.len() > MAX_VALUE_BYTES {
@@ -80,7 +80,7 @@ pub fn parse(value: &[u8]) -> Option<Credentials<'_>> {
         Credentials::Bearer(
             std::str::from_utf8(rest)
                 .ok()
-                .filter(|token| token.is_ascii())?,
+                .filter(|token| is_token68(token))?,
         )
     } else if is("Negotiate") {
         Credentials::Negotiate {
@@ -91,6 +91,13 @@ pub fn parse(value: &[u8]) -> Option<Credentials<'_>> {
     } else {
         Credentials::Other(scheme)
     })
+}
+
+/// A token68 (RFC 9110 section 11.2), or nothing.
+fn is_token68(token: &str) -> bool {
+    let letters = token.trim_end_matches('=');
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
+    letters.bytes().all(is_letter) && (token.is_empty() || !letters.is_empty())
 }
 
 fn is_scheme(scheme: &str) -> bool {
@@ -126,7 +133,15 @@ mod tests {
             Some(Credentials::Other("Digest"))
         );
         assert_eq!(parse(b"NTLMv2 x"), Some(Credentials::Other("NTLMv2")));
-        for nothing in [&b""[..], b"  ", b"\xff", b"a,b c", b"Bearer \xc3\xa9"] {
+        for nothing in [
+            &b""[..],
+            b"  ",
+            b"\xff",
+            b"a,b c",
+            b"Bearer \xc3\xa9",
+            b"Bearer a.b.c, NTLM d",
+            b"Bearer =",
+        ] {
             assert_eq!(parse(nothing), None, "{nothing:?}");
         }
     }

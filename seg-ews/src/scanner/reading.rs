@@ -6,6 +6,7 @@ use crate::limits::Limits;
 use crate::operation::Operation;
 use crate::reject::RejectKind;
 use crate::xml::{Element, Namespace, Visitor, is_blank};
+use std::fmt;
 
 /// Depth of the parts of an envelope; the root is 1.
 const ENVELOPE: usize = 1;
@@ -24,12 +25,17 @@ enum Part {
     AfterBody,
 }
 
-/// A value whose text is being collected.
-#[derive(Debug)]
+/// A value whose text is being collected. It may be a secret.
 struct Capture {
     what: Captured,
     depth: usize,
     text: String,
+}
+
+impl fmt::Debug for Capture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Capture({:?} at depth {})", self.what, self.depth)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -198,11 +204,6 @@ impl Reading {
             }
         } else if element.depth == GRANDCHILD_OF_OPERATION && self.in_batch {
             self.batch += 1;
-            if element.local == "AlternateId"
-                && let Some(mailbox) = element.attribute("Mailbox")
-            {
-                self.value(Value::Mailbox, mailbox.trim())?;
-            }
         }
         self.path.push(values::known(element.local));
         if let Some(value) = values::find(operation, &self.path) {

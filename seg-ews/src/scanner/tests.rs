@@ -106,11 +106,6 @@ fn mailboxes_are_found() {
     .expect("fine");
     assert_eq!(found.mailboxes, ["bob@corp.example"]);
     assert_eq!(found.batch, 2);
-    let converted = body(
-        "<m:ConvertId DestinationFormat='EwsId'><m:SourceIds><t:AlternateId Id='a' Mailbox='eve@corp.example'/></m:SourceIds></m:ConvertId>",
-    )
-    .expect("fine");
-    assert_eq!(converted.mailboxes, ["eve@corp.example"]);
     let sent = body(
         "<m:CreateItem><m:Items><t:Message><t:ToRecipients><t:Mailbox><t:EmailAddress>x@y</t:EmailAddress></t:Mailbox></t:ToRecipients></t:Message></m:Items></m:CreateItem>",
     )
@@ -364,6 +359,20 @@ fn the_operation_is_known_at_the_first_child_of_the_body() {
 }
 
 #[test]
+fn debug_shows_nothing_of_a_push_url_on_its_way() {
+    let text = soap(
+        "",
+        "<m:Subscribe><m:PushSubscriptionRequest><t:URL>https://ens.example/?creds=QUJD",
+    );
+    let mut scanner = Scanner::new(Limits::default());
+    assert_eq!(
+        scanner.feed(&text.as_bytes()[..text.len() - 40]),
+        Ok(Progress::Decided)
+    );
+    assert!(!format!("{scanner:?}").contains("creds"));
+}
+
+#[test]
 fn a_refused_document_stays_refused() {
     let mut scanner = Scanner::new(Limits::default());
     let first = scanner.feed(b"<a>").expect_err("no envelope");
@@ -499,8 +508,6 @@ fn fragments() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
-
     #[test]
     fn any_split_gives_the_same_result(data in fragments(), size in 1u8..40) {
         let data = [&[size][..], &data].concat();
@@ -533,6 +540,7 @@ proptest! {
         crate::fuzz::document(&data);
         crate::fuzz::authorization(&data);
         crate::fuzz::server_version(&data);
+        crate::fuzz::get_form(&data);
         let header = [b"Negotiate ", &data[..]].concat();
         crate::fuzz::authorization(&header);
     }

@@ -39,7 +39,8 @@ const fn under(path: &'static [&'static str], value: Value) -> Place {
 }
 
 /// Every place, found in `messages.xsd` and `types.xsd` by the types `EmailAddressType`,
-/// `DistinguishedFolderIdType` and by name.
+/// `DistinguishedFolderIdType` and by name. `AlternateId/@Mailbox` is not among them: ConvertId
+/// opens no mailbox, and clients probe the server's version with made-up names there.
 static PLACES: &[Place] = &[
     Place {
         path: &["DistinguishedFolderId", "Mailbox", "EmailAddress"],
@@ -69,7 +70,7 @@ static PLACES: &[Place] = &[
         value: Value::Mailbox,
     },
     Place {
-        path: &["EmailAddress"],
+        path: &["EmailAddress", "EmailAddress"],
         from_operation: true,
         only: &["SetTeamMailbox", "UnpinTeamMailbox"],
         but: &[],
@@ -195,8 +196,11 @@ mod tests {
         assert_eq!(at("CreateItem", &recipient), None);
         let attendee = ["MailboxDataArray", "MailboxData", "Email", "Address"];
         assert_eq!(at("GetUserAvailability", &attendee), None);
-        assert_eq!(at("SetTeamMailbox", &["EmailAddress"]), mailbox);
-        assert_eq!(at("GetPersona", &["EmailAddress"]), None);
+        assert_eq!(
+            at("SetTeamMailbox", &["EmailAddress", "EmailAddress"]),
+            mailbox
+        );
+        assert_eq!(at("GetPersona", &["EmailAddress", "EmailAddress"]), None);
         assert_eq!(at("GetRooms", &["RoomList", "EmailAddress"]), None);
         assert_eq!(
             at("Subscribe", &["PushSubscriptionRequest", "URL"]),

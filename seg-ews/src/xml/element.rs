@@ -146,6 +146,9 @@ impl Stack {
                 if declared.contains(&declares) {
                     return Err(RejectKind::DuplicateAttribute);
                 }
+                if expanded.len() > limits.namespace_bytes {
+                    return Err(RejectKind::AttributeTooLong);
+                }
                 declared.push(declares);
                 self.scopes
                     .declare(declares, &expanded, limits.namespaces)?;
