@@ -58,37 +58,16 @@ const fn is_plain_space(byte: u8) -> bool {
     (byte == b'\t') | (byte == b'\n') | (byte == b'\r')
 }
 
-/// A name without a colon (production 4 of Namespaces in XML).
+/// A name without a colon (production 4 of Namespaces in XML), in ASCII.
+///
+/// The editions of XML, and the readers behind us, disagree about other letters. Everything that
+/// EWS and SOAP name is ASCII, so a name that is not is refused.
 pub(super) fn is_ncname(name: &str) -> bool {
-    if name.is_ascii() {
-        let mut bytes = name.bytes();
-        return bytes
-            .next()
-            .is_some_and(|first| ascii_is(first, NAME_START))
-            && bytes.all(|byte| ascii_is(byte, NAME));
-    }
-    let mut characters = name.chars();
-    characters.next().is_some_and(is_name_start) && characters.all(is_name)
-}
-
-fn is_name_start(character: char) -> bool {
-    match u8::try_from(character) {
-        Ok(byte) if byte.is_ascii() => ascii_is(byte, NAME_START),
-        _ => matches!(character,
-            '\u{c0}'..='\u{d6}' | '\u{d8}'..='\u{f6}' | '\u{f8}'..='\u{2ff}'
-            | '\u{370}'..='\u{37d}' | '\u{37f}'..='\u{1fff}' | '\u{200c}'..='\u{200d}'
-            | '\u{2070}'..='\u{218f}' | '\u{2c00}'..='\u{2fef}' | '\u{3001}'..='\u{d7ff}'
-            | '\u{f900}'..='\u{fdcf}' | '\u{fdf0}'..='\u{fffd}' | '\u{10000}'..='\u{effff}'),
-    }
-}
-
-fn is_name(character: char) -> bool {
-    is_name_start(character)
-        || match u8::try_from(character) {
-            Ok(byte) if byte.is_ascii() => ascii_is(byte, NAME),
-            _ => matches!(character,
-                '\u{b7}' | '\u{300}'..='\u{36f}' | '\u{203f}'..='\u{2040}'),
-        }
+    let mut bytes = name.bytes();
+    bytes
+        .next()
+        .is_some_and(|first| ascii_is(first, NAME_START))
+        && bytes.all(|byte| ascii_is(byte, NAME))
 }
 
 #[cfg(test)]
@@ -107,10 +86,21 @@ mod tests {
 
     #[test]
     fn names() {
-        for good in ["a", "_", "Envelope", "a-b.c1", "é", "Ωmega"] {
+        for good in ["a", "_", "Envelope", "a-b.c1"] {
             assert!(is_ncname(good), "{good}");
         }
-        for bad in ["", "1a", "-a", "a:b", "a b", "a/b", "a\"", "·a", "a<"] {
+        for bad in [
+            "",
+            "1a",
+            "-a",
+            "a:b",
+            "a b",
+            "a/b",
+            "a\"",
+            "é",
+            "a\u{feff}",
+            "a<",
+        ] {
             assert!(!is_ncname(bad), "{bad}");
         }
     }
