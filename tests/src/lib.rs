@@ -32,3 +32,20 @@ pub fn workspace_root() -> PathBuf {
         .expect("the package lies below the workspace")
         .to_path_buf()
 }
+
+/// A file of third-party test data, which lies beside a checkout and is never part of it; `None`
+/// where there is no such data. `SEG_SHARED` names its folder.
+///
+/// # Panics
+/// When the data is there, and this file of it is not.
+#[must_use]
+pub fn shared_file(path: &str) -> Option<String> {
+    let folder = std::env::var_os("SEG_SHARED")
+        .map_or_else(|| workspace_root().join("../shared"), PathBuf::from);
+    if !folder.is_dir() {
+        return None;
+    }
+    let path = folder.join(path);
+    let text = std::fs::read_to_string(&path);
+    Some(text.unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+}

@@ -1,0 +1,415 @@
+//! Bytes that are no request, or are two of them to the next reader. Each gets a definite status or
+//! a closed connection, one log line with the reason and a count; the server sees one well-formed
+//! message or none; nobody else is disturbed.
+
+use seg_core::sandbox::requests::FOLDER_SYNC;
+use seg_tests::Gateway;
+use seg_tests::eas::{Request, basic};
+
+use crate::sandbox::{self, arrivals, count, folder_sync, is_served};
+
+/// What may come back before the connection closes; a close without an answer is as good, because
+/// an answer may be lost when the other side still writes.
+struct Case {
+    name: &'static str,
+    bytes: Vec<u8>,
+    statuses: &'static [u16],
+}
+
+const TARGET: &str =
+    "/Microsoft-Server-ActiveSync?Cmd=FolderSync&User=alice&DeviceId=HOSTILE&DeviceType=t";
+
+/// A FolderSync with `lines` as its framing and whatever follows its head.
+fn framed(name: &'static str, lines: &str, body: &str) -> Case {
+    let head = format!(
+        "POST {TARGET} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {}\r\nMS-ASProtocolVersion: 14.1\r\n\
+         Content-Type: application/vnd.ms-sync.wbxml\r\n{lines}\r\n{body}",
+        basic("alice")
+    );
+    Case {
+        name,
+        bytes: head.into_bytes(),
+        statuses: &[400, 501],
+    }
+}
+
+/// What two readers would understand in two ways. Behind each stands a request of another device:
+/// whoever reads the first one wrongly serves the second.
+fn ambiguous() -> Vec<Case> {
+    let empty_chunked = "0\r\n\r\n";
+    let mut cases = vec![
+        framed(
+            "length and coding",
+            "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+            empty_chunked,
+        ),
+        framed(
+            "coding and length",
+            "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+            empty_chunked,
+        ),
+        framed(
+            "two lengths, equal",
+            "Content-Length: 4\r\nContent-Length: 4\r\n",
+            "abcd",
+        ),
+        framed(
+            "two lengths, different",
+            "Content-Length: 4\r\nContent-Length: 0\r\n",
+            "abcd",
+        ),
+        framed("a list of lengths", "Content-Length: 4, 4\r\n", "abcd"),
+        framed("a signed length", "Content-Length: +4\r\n", "abcd"),
+        framed("a negative length", "Content-Length: -4\r\n", "abcd"),
+        framed("a hexadecimal length", "Content-Length: 0x4\r\n", "abcd"),
+        framed(
+            "a length with a space within",
+            "Content-Length: 4 4\r\n",
+            "abcd",
+        ),
+        framed("an empty length", "Content-Length:\r\n", ""),
+        framed(
+            "an unknown coding",
+            "Transfer-Encoding: xchunked\r\n",
+            empty_chunked,
+        ),
+        framed(
+            "chunked is not last",
+            "Transfer-Encoding: chunked, identity\r\n",
+            empty_chunked,
+        ),
+        framed(
+            "chunked twice",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            empty_chunked,
+        ),
+        framed(
+            "a coding with a control character",
+            "Transfer-Encoding: \x0bchunked\r\n",
+            empty_chunked,
+        ),
+        framed("a space before the colon", "Content-Length : 4\r\n", "abcd"),
+        framed(
+            "a folded line",
+            "X-Folded: one\r\n two\r\nContent-Length: 4\r\n",
+            "abcd",
+        ),
+        framed("a folded length", "Content-Length:\r\n 4\r\n", "abcd"),
+        framed(
+            "bare LF behind a line",
+            "X-One: 1\nContent-Length: 4\r\n",
+            "abcd",
+        ),
+        framed(
+            "bare LF at the head's end",
+            "Content-Length: 4\r\nX-One: 1\r\n\n",
+            "abcd",
+        ),
+        framed(
+            "bare CR within a value",
+            "X-One: 1\r2\r\nContent-Length: 4\r\n",
+            "abcd",
+        ),
+        framed(
+            "NUL within a value",
+            "X-One: 1\0a\r\nContent-Length: 4\r\n",
+            "abcd",
+        ),
+        framed(
+            "a line without a colon",
+            "X-One\r\nContent-Length: 4\r\n",
+            "abcd",
+        ),
+        framed("an empty name", ": 1\r\nContent-Length: 4\r\n", "abcd"),
+    ];
+    let smuggled = folder_sync("SMUGGLED").bytes();
+    for case in &mut cases {
+        case.bytes.extend_from_slice(&smuggled);
+    }
+    cases
+}
+
+/// What is no HTTP/1.1 request to anybody.
+fn nonsense() -> Vec<Case> {
+    let case = |name, bytes: &[u8], statuses| Case {
+        name,
+        bytes: bytes.to_vec(),
+        statuses,
+    };
+    vec![
+        case(
+            "no HTTP at all",
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 hello hello\r\n\r\n",
+            &[400],
+        ),
+        case(
+            "HTTP/2 without being asked",
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            &[400, 505],
+        ),
+        case(
+            "an unknown HTTP version",
+            b"GET / HTTP/1.7\r\nHost: localhost\r\n\r\n",
+            &[400, 505],
+        ),
+        case("HTTP/0.9", b"GET /\r\n\r\n", &[400]),
+        case(
+            "two spaces in the request line",
+            b"GET  / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            &[400],
+        ),
+        case(
+            "NUL in the target",
+            b"GET /\0 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            &[400],
+        ),
+        case(
+            "a tunnel",
+            b"CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+            &[400, 404, 405],
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn ambiguous_messages_reach_nobody() {
+    check(ambiguous()).await;
+}
+
+#[tokio::test]
+async fn nonsense_closes_the_connection() {
+    check(nonsense()).await;
+}
+
+async fn check(cases: Vec<Case>) {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox).start().await;
+    for (at, case) in cases.iter().enumerate() {
+        let mut wire = gateway.connect().await;
+        wire.send_until_closed(&case.bytes).await;
+        if let Some(answer) = wire.try_answer(false).await {
+            assert!(
+                case.statuses.contains(&answer.status()),
+                "{}: {}",
+                case.name,
+                answer.start
+            );
+        }
+        wire.ended().await;
+        let counted = gateway.admin.metric("seg_bad_requests_total", &[]).await;
+        assert_eq!(
+            counted,
+            at as f64 + 1.0,
+            "{}: seg_bad_requests_total",
+            case.name
+        );
+        assert_eq!(arrivals(&sandbox), 0, "{}: reached the server", case.name);
+        assert_eq!(
+            sandbox.malformed(),
+            0,
+            "{}: the server saw half a message",
+            case.name
+        );
+    }
+    assert_eq!(count(&sandbox, "SMUGGLED"), 0);
+    logged_with_reasons(&gateway, cases.len()).await;
+    assert!(is_served(&gateway.ask(&folder_sync("WELLBEHAVED")).await));
+}
+
+/// One line for each, with the reason.
+async fn logged_with_reasons(gateway: &Gateway, expected: usize) {
+    let reasons = || {
+        let events = gateway.events();
+        events
+            .iter()
+            .filter(|event| event["reason"].is_string())
+            .count()
+    };
+    seg_tests::eventually("the log lines", || {
+        std::future::ready((reasons() >= expected).then_some(()))
+    })
+    .await;
+    assert_eq!(reasons(), expected, "lines with a reason");
+}
+
+/// Requests that are well-formed HTTP, and wrong.
+fn wrong() -> Vec<(&'static str, Request, u16)> {
+    let to = |target: &str| {
+        Request::new("POST", target)
+            .header("Authorization", &basic("alice"))
+            .header("MS-ASProtocolVersion", "14.1")
+            .header("Content-Type", "application/vnd.ms-sync.wbxml")
+            .body(FOLDER_SYNC)
+    };
+    let eas = |query: &str| to(&format!("/Microsoft-Server-ActiveSync?{query}"));
+    let plain = "User=alice&DeviceId=WRONG&DeviceType=t";
+    vec![
+        (
+            "no host",
+            eas(&format!("Cmd=FolderSync&{plain}")).without("Host"),
+            400,
+        ),
+        (
+            "two hosts",
+            eas(&format!("Cmd=FolderSync&{plain}")).header("Host", "evil.example"),
+            400,
+        ),
+        (
+            "a host that is none",
+            eas(&format!("Cmd=FolderSync&{plain}"))
+                .without("Host")
+                .header("Host", "a b/c"),
+            400,
+        ),
+        ("no command", eas(plain), 400),
+        (
+            "an unknown command",
+            eas(&format!("Cmd=Explode&{plain}")),
+            400,
+        ),
+        (
+            "two commands",
+            eas(&format!("Cmd=FolderSync&Cmd=Ping&{plain}")),
+            400,
+        ),
+        (
+            "two devices",
+            eas(&format!("Cmd=FolderSync&{plain}&DeviceId=OTHER")),
+            400,
+        ),
+        (
+            "two users",
+            eas(&format!("Cmd=FolderSync&{plain}&User=bob")),
+            400,
+        ),
+        (
+            "broken percent encoding",
+            eas("Cmd=FolderSync&User=alice&DeviceId=%ZZ&DeviceType=t"),
+            400,
+        ),
+        ("garbage", eas("%00%01%02&&==&=%"), 400),
+        (
+            "base64 that is none",
+            eas("jQkJBAhUV09GT1JNUwAEdGVzdA*="),
+            400,
+        ),
+        ("base64 that ends early", eas("jQkJBAhUV0"), 400),
+        (
+            "both forms at once",
+            eas("jQkJBAhUV09GT1JNUwAEdGVzdA==&Cmd=FolderSync"),
+            400,
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn wrong_requests_are_told_so() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox).start().await;
+    for (at, (name, request, status)) in wrong().into_iter().enumerate() {
+        let answer = gateway.ask(&request).await;
+        assert_eq!(answer.status(), status, "{name}");
+        let counted = gateway.admin.metric("seg_bad_requests_total", &[]).await;
+        assert_eq!(counted, at as f64 + 1.0, "{name}: seg_bad_requests_total");
+    }
+    assert_eq!(arrivals(&sandbox), 0);
+    logged_with_reasons(&gateway, wrong().len()).await;
+    assert!(is_served(&gateway.ask(&folder_sync("WELLBEHAVED")).await));
+}
+
+#[tokio::test]
+async fn a_head_of_a_megabyte_is_refused() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox).start().await;
+    let huge = folder_sync("HUGE").header("X-Huge", &"x".repeat(1 << 20));
+    let mut wire = gateway.connect().await;
+    wire.send_until_closed(huge.bytes()).await;
+    if let Some(answer) = wire.try_answer(false).await {
+        assert!([400, 431].contains(&answer.status()), "{}", answer.start);
+    }
+    wire.ended().await;
+    assert_eq!(arrivals(&sandbox), 0);
+    assert_eq!(
+        gateway.admin.metric("seg_bad_requests_total", &[]).await,
+        1.0
+    );
+    assert!(is_served(&gateway.ask(&folder_sync("WELLBEHAVED")).await));
+}
+
+#[tokio::test]
+async fn a_body_that_ends_early_is_no_request() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox).start().await;
+    for framing in ["Content-Length: 1000\r\n", "Transfer-Encoding: chunked\r\n"] {
+        let case = framed("ends early", framing, "3e8\r\nabc");
+        let mut wire = gateway.connect().await;
+        wire.send(&case.bytes).await;
+        wire.tear().await;
+    }
+    gateway
+        .event("a log line about the end", |event| {
+            event["reason"].is_string()
+        })
+        .await;
+    assert!(is_served(&gateway.ask(&folder_sync("WELLBEHAVED")).await));
+    assert_eq!(count(&sandbox, "HOSTILE"), 0, "half a request was served");
+}
+
+#[tokio::test]
+async fn broken_chunks_are_no_request() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox).start().await;
+    let bodies = [
+        "zz\r\nabc\r\n0\r\n\r\n",
+        "ffffffffffffffffff\r\nabc\r\n0\r\n\r\n",
+        "3\r\nabcd\r\n0\r\n\r\n",
+        "-3\r\nabc\r\n0\r\n\r\n",
+        "3\nabc\n0\n\n",
+    ];
+    for body in bodies {
+        let case = framed("broken chunk", "Transfer-Encoding: chunked\r\n", body);
+        let mut wire = gateway.connect().await;
+        wire.send_until_closed(&case.bytes).await;
+        if let Some(answer) = wire.try_answer(false).await {
+            assert_eq!(answer.status(), 400, "{body:?}");
+        }
+        wire.ended().await;
+    }
+    assert!(is_served(&gateway.ask(&folder_sync("WELLBEHAVED")).await));
+    assert_eq!(count(&sandbox, "HOSTILE"), 0, "half a request was served");
+}
+
+#[tokio::test]
+async fn a_body_above_the_limit_is_refused_before_it_is_sent_on() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox)
+        .set("server.body.max.bytes", "1000")
+        .start()
+        .await;
+    let request = Request::eas("FolderSync", "alice", "LARGE", vec![0; 1001]);
+    let mut wire = gateway.connect().await;
+    wire.send_until_closed(request.bytes()).await;
+    assert_eq!(wire.answer().await.status(), 413);
+    assert_eq!(arrivals(&sandbox), 0);
+}
+
+#[tokio::test]
+async fn a_client_without_tls_disturbs_nobody() {
+    use tokio::io::AsyncWriteExt as _;
+
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox).start().await;
+    let mut plain = tokio::net::TcpStream::connect(gateway.address)
+        .await
+        .expect("a connection");
+    plain
+        .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await
+        .expect("bytes are sent");
+    gateway
+        .event("a log line about the handshake", |event| {
+            event["reason"].is_string()
+        })
+        .await;
+    assert!(is_served(&gateway.ask(&folder_sync("WELLBEHAVED")).await));
+}

@@ -1,0 +1,248 @@
+//! What passes, what does not, and what is rebuilt.
+
+use seg_core::sandbox::{Answer, Exchange, Filter, Framing, Sandbox, Script, requests};
+use seg_tests::Gateway;
+use seg_tests::eas::{Request, basic};
+
+use crate::sandbox::{self, folder_sync, is_served};
+
+/// Headers by which Exchange's own servers vouch for a user: from outside they are forgeries.
+const NEVER_INWARD: [&str; 8] = [
+    "X-BEResource",
+    "X-AnonResource-Backend",
+    "X-CommonAccessToken",
+    "X-Rps-CAT",
+    "X-IsFromCafe",
+    "X-OriginalRequestHost",
+    "X-SourceCafeServer",
+    "msExchProxyUri",
+];
+
+#[tokio::test]
+async fn forged_and_hop_by_hop_headers_stay_out() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox).start().await;
+    let mut request = folder_sync("FORGED")
+        .header("Connection", "keep-alive, X-Named")
+        .header("Keep-Alive", "timeout=5")
+        .header("X-Named", "1")
+        .header("Proxy-Authorization", "Basic eDp5")
+        .header("TE", "trailers")
+        .header("Upgrade", "h2c")
+        .header("X-Forwarded-For", "6.6.6.6")
+        .header("X-Forwarded-Host", "evil.example")
+        .header("X-Forwarded-Proto", "gopher")
+        .header("Forwarded", "for=6.6.6.6")
+        .header("X-Kept", "kept");
+    for name in NEVER_INWARD {
+        request = request.header(name, "forged");
+    }
+    assert!(is_served(&gateway.ask(&request).await));
+    let seen = last(&sandbox, "FolderSync");
+    let gone = [
+        "Keep-Alive",
+        "X-Named",
+        "Proxy-Authorization",
+        "TE",
+        "Upgrade",
+    ];
+    for name in NEVER_INWARD.into_iter().chain(gone) {
+        assert!(seen.head.header(name).is_none(), "{name} went in");
+    }
+    assert_eq!(seen.head.header("X-Kept"), Some(&b"kept"[..]));
+    let one = |name: &str| -> Vec<String> {
+        seen.head
+            .all(name)
+            .map(|value| String::from_utf8_lossy(value).into_owned())
+            .collect()
+    };
+    assert_eq!(one("X-Forwarded-For"), ["127.0.0.1"]);
+    assert_eq!(one("X-Forwarded-Proto"), ["https"]);
+    assert_eq!(one("X-Forwarded-Host"), ["localhost"]);
+    let forwarded = one("Forwarded");
+    assert!(
+        forwarded.len() == 1
+            && forwarded[0].contains("for=127.0.0.1")
+            && !forwarded[0].contains("6.6.6.6")
+    );
+    assert_eq!(one("Host"), [sandbox.addr().to_string()]);
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_is_believed() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox)
+        .set("server.trusted.proxies", "127.0.0.0/8")
+        .start()
+        .await;
+    let request = folder_sync("BEHIND").header("X-Forwarded-For", "203.0.113.9");
+    assert!(is_served(&gateway.ask(&request).await));
+    let seen = last(&sandbox, "FolderSync");
+    assert_eq!(
+        seen.head.header("X-Forwarded-For"),
+        Some(&b"203.0.113.9, 127.0.0.1"[..])
+    );
+}
+
+#[tokio::test]
+async fn nothing_is_told_where_that_is_switched_off() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox)
+        .set("server.forwarded.headers", "off")
+        .start()
+        .await;
+    let request = folder_sync("QUIET").header("X-Forwarded-For", "203.0.113.9");
+    assert!(is_served(&gateway.ask(&request).await));
+    let seen = last(&sandbox, "FolderSync");
+    for name in [
+        "X-Forwarded-For",
+        "X-Forwarded-Proto",
+        "X-Forwarded-Host",
+        "Forwarded",
+    ] {
+        assert!(seen.head.header(name).is_none(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn bodies_pass_untouched_in_both_framings() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox).start().await;
+    let content: Vec<u8> = (0..200_000_u32).flat_map(u32::to_le_bytes).collect();
+    for framing in [
+        Framing::Length,
+        Framing::Chunked(1000),
+        Framing::Chunked(70_000),
+    ] {
+        let reply = Answer::wbxml(content.clone())
+            .framing(framing)
+            .header("Content-Encoding", "gzip");
+        sandbox.script(Script::answer(Filter::name("ItemOperations"), reply));
+        let ask = Request::eas(
+            "ItemOperations",
+            "alice",
+            "BODIES",
+            requests::ITEM_OPERATIONS,
+        )
+        .header("Accept-Encoding", "gzip");
+        let answer = gateway.ask(&ask).await;
+        assert!(
+            answer.body == content,
+            "{framing:?}: {} bytes",
+            answer.body.len()
+        );
+        assert_eq!(
+            answer.header("Content-Encoding"),
+            Some("gzip"),
+            "{framing:?}"
+        );
+        let length = answer.header("Content-Length").is_some();
+        assert_eq!(length, framing == Framing::Length, "{framing:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_chunked_request_arrives_whole() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox).start().await;
+    let head = folder_sync("CHUNKED")
+        .without("Content-Length")
+        .header("Transfer-Encoding", "chunked")
+        .head();
+    let mut wire = gateway.connect().await;
+    wire.send(head).await;
+    for piece in requests::FOLDER_SYNC.chunks(3) {
+        wire.send(format!("{:x}\r\n", piece.len())).await;
+        wire.send(piece).await;
+        wire.send("\r\n").await;
+    }
+    wire.send("0\r\n\r\n").await;
+    assert!(is_served(&wire.answer().await));
+    assert_eq!(
+        &last(&sandbox, "FolderSync").body[..],
+        requests::FOLDER_SYNC
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_expects_100_gets_it_before_its_body() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox).start().await;
+    let request = folder_sync("EXPECTS").header("Expect", "100-continue");
+    let mut wire = gateway.connect().await;
+    wire.send(request.head()).await;
+    while !wire.received().starts_with(b"HTTP/1.1 100") {
+        assert_eq!(wire.receive().await, None, "closed instead of 100");
+    }
+    wire.send(requests::FOLDER_SYNC).await;
+    assert!(is_served(&wire.answer().await));
+}
+
+#[tokio::test]
+async fn a_blocked_client_that_expects_100_is_refused_without_its_body() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox).start().await;
+    assert!(is_served(&gateway.ask(&folder_sync("REFUSED")).await));
+    gateway.admin.block("REFUSED").await;
+    let request = folder_sync("REFUSED").header("Expect", "100-continue");
+    let mut wire = gateway.connect().await;
+    wire.send(request.head()).await;
+    let answer = wire.answer().await;
+    assert_eq!(&answer.body[..], sandbox::FOLDER_SYNC_REFUSED);
+}
+
+#[tokio::test]
+async fn head_and_options_are_answered_as_they_are() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox).start().await;
+    let to = |method: &str| {
+        Request::new(method, "/Microsoft-Server-ActiveSync")
+            .header("Authorization", &basic("alice"))
+    };
+    let mut wire = gateway.connect().await;
+    wire.send(to("OPTIONS").bytes()).await;
+    let options = wire.answer().await;
+    assert_eq!(options.status(), 200);
+    for name in ["MS-ASProtocolVersions", "MS-ASProtocolCommands"] {
+        assert!(options.header(name).is_some(), "{name}");
+    }
+    let head = Request::new("HEAD", "/EWS/Services.wsdl").header("Authorization", &basic("alice"));
+    wire.send(head.bytes()).await;
+    let answer = wire.answer_to_head().await;
+    assert!(answer.status() >= 200 && answer.body.is_empty());
+    // Nothing of a body stands on the connection: the next answer begins where it should.
+    wire.send(to("OPTIONS").bytes()).await;
+    assert_eq!(wire.answer().await.status(), 200);
+}
+
+#[tokio::test]
+async fn no_secret_is_logged() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox).start().await;
+    let target = "/Microsoft-Server-ActiveSync?Cmd=GetAttachment&AttachmentName=secret-name.pdf\
+                  &User=alice&DeviceId=SILENT&DeviceType=t";
+    let request = Request::new("POST", target)
+        .header("Authorization", &basic("alice"))
+        .header("MS-ASProtocolVersion", "12.1")
+        .body("");
+    let _whatever = gateway.ask(&request).await;
+    gateway
+        .event("the request's line", |event| {
+            event["command"] == "GetAttachment"
+        })
+        .await;
+    let log = gateway.log();
+    for secret in [
+        "secret-name",
+        "Secret-alice-1",
+        basic("alice").trim_start_matches("Basic "),
+    ] {
+        assert!(!log.contains(secret), "{secret} stands in the log");
+    }
+}
+
+fn last(sandbox: &Sandbox, name: &str) -> Exchange {
+    sandbox
+        .last(&Filter::name(name))
+        .expect("the request has arrived")
+}

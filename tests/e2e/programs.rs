@@ -1,0 +1,181 @@
+//! The programs as people call them: what they print and how they end.
+
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
+
+use seg_tests::Gateway;
+use seg_tests::eas::soap;
+use seg_tests::program::program;
+
+use crate::sandbox::{self, folder_sync, is_served};
+
+#[test]
+fn wbxml_is_decoded_and_encoded_without_loss() {
+    let wbxml = seg_core::sandbox::requests::FOLDER_SYNC;
+    let decoded = run("seg", &["wbxml", "decode"], wbxml);
+    assert_eq!(decoded.status.code(), Some(0), "{decoded:?}");
+    let xml = String::from_utf8(decoded.stdout).expect("text");
+    assert!(
+        xml.contains("FolderSync") && xml.contains("SyncKey"),
+        "{xml}"
+    );
+    let encoded = run("seg", &["wbxml", "encode"], xml.as_bytes());
+    assert_eq!(
+        (encoded.status.code(), &encoded.stdout[..]),
+        (Some(0), wbxml)
+    );
+    assert_eq!(
+        run("seg", &["wbxml", "decode"], b"\x03\x01\x6a\x00\xff\xff")
+            .status
+            .code(),
+        Some(2)
+    );
+}
+
+#[test]
+fn ews_requests_are_classified() {
+    let output = run(
+        "seg",
+        &["ews", "classify"],
+        soap(crate::block::GET_INBOX).as_bytes(),
+    );
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(json["operation"], "GetFolder", "{json}");
+    assert_eq!(
+        run("seg", &["ews", "classify"], b"<not soap>")
+            .status
+            .code(),
+        Some(2)
+    );
+}
+
+#[test]
+fn a_configuration_that_is_refused_names_key_and_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("application.properties");
+    std::fs::write(&file, "server.listen=127.0.0.1:0\nsever.drain.seconds=1\n").expect("a file");
+    let output = run(
+        "seg",
+        &["run", "--config", &file.display().to_string()],
+        b"",
+    );
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    for word in ["sever.drain.seconds", "server.drain.seconds", "2"] {
+        assert!(said.contains(word), "{word} is missing: {said}");
+    }
+}
+
+#[tokio::test]
+async fn exit_codes_tell_how_it_went() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox).start().await;
+    assert!(is_served(&gateway.ask(&folder_sync("KNOWN")).await));
+    let admin = format!("http://{}", gateway.admin.address);
+    let token = gateway.token_path().display().to_string();
+    let compliance = |words: &[&str], input: &str| {
+        let mut all = vec!["--admin", &admin, "--token-file", &token];
+        all.extend_from_slice(words);
+        run("sync-compliance", &all, input.as_bytes())
+    };
+    let good = r#"{"device_id":"KNOWN","user":"alice@sandbox.example","compliant":true}"#;
+    let cases: [(&[&str], &str, i32); 12] = [
+        (&["import", "-"], good, 0),
+        (
+            &["import", "-"],
+            "{\"device_id\":\"A1\"}\nnonsense\n{\"device_id\":\"A2\"}\n",
+            1,
+        ),
+        (&["get", "KNOWN"], "", 0),
+        (&["get", "UNHEARDOF"], "", 1),
+        (
+            &[
+                "explain",
+                "--device",
+                "KNOWN",
+                "--user",
+                "alice@sandbox.example",
+            ],
+            "",
+            0,
+        ),
+        (
+            &[
+                "explain",
+                "--device",
+                "UNHEARDOF",
+                "--user",
+                "alice@sandbox.example",
+            ],
+            "",
+            1,
+        ),
+        (&["block", "KNOWN", "--reason", "lost"], "", 0),
+        (&["unblock", "KNOWN"], "", 0),
+        (&["list", "--json"], "", 0),
+        (&["export"], "", 0),
+        (&["explode"], "", 2),
+        (&["get"], "", 2),
+    ];
+    for (words, input, code) in cases {
+        let output = compliance(words, input);
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {output:?}");
+    }
+    let exported = compliance(&["export"], "").stdout;
+    let exported = String::from_utf8_lossy(&exported).into_owned();
+    for device in ["KNOWN", "A1", "A2"] {
+        assert!(exported.contains(device), "{device} is missing: {exported}");
+    }
+    for line in String::from_utf8_lossy(&compliance(&["list", "--json"], "").stdout).lines() {
+        serde_json::from_str::<serde_json::Value>(line).expect("one object a line");
+    }
+
+    let wrong_token = run(
+        "sync-compliance",
+        &["--admin", &admin, "--token-file", "/dev/null", "list"],
+        b"",
+    );
+    assert_eq!(wrong_token.status.code(), Some(2), "{wrong_token:?}");
+    let nobody = run(
+        "sync-compliance",
+        &[
+            "--admin",
+            "http://127.0.0.1:1",
+            "--token-file",
+            &token,
+            "list",
+        ],
+        b"",
+    );
+    assert_eq!(nobody.status.code(), Some(2), "{nobody:?}");
+    let through_seg = run(
+        "seg",
+        &[
+            "compliance",
+            "--admin",
+            &admin,
+            "--token-file",
+            &token,
+            "get",
+            "KNOWN",
+        ],
+        b"",
+    );
+    assert_eq!(through_seg.status.code(), Some(0), "{through_seg:?}");
+}
+
+fn run(name: &str, arguments: &[&str], input: &[u8]) -> Output {
+    let mut child = Command::new(program(name))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut stdin = child.stdin.take().expect("its input");
+    // A program that fails early does not read it.
+    let _unread = stdin.write_all(input);
+    drop(stdin);
+    child.wait_with_output().expect("its output")
+}

@@ -1,0 +1,245 @@
+//! A real mail server, SOGo with its ActiveSync part, and real clients, with taps on both legs.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use seg_tests::message::Message;
+use seg_tests::program::program;
+use seg_tests::sogo::Lab;
+use seg_tests::tap::{Exchange, Tap};
+use seg_tests::{Gateway, eventually, interop};
+
+/// How a header line differs between the two legs.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Change {
+    Added,
+    Removed,
+    Changed,
+}
+
+/// Every difference that the gateway may make to a request.
+const REQUEST_CHANGES: [(&str, Change); 5] = [
+    // The server's own name instead of the gateway's: `email.server.host.header`.
+    ("host", Change::Changed),
+    // Who the client is and what it asked for.
+    ("forwarded", Change::Added),
+    ("x-forwarded-for", Change::Added),
+    ("x-forwarded-host", Change::Added),
+    ("x-forwarded-proto", Change::Added),
+];
+
+/// Every difference that it may make to an answer.
+const ANSWER_CHANGES: [(&str, Change); 1] = [
+    // Hop-by-hop (RFC 9110 7.6.1): the server's word about its own connection.
+    ("connection", Change::Removed),
+];
+
+#[tokio::test]
+async fn a_phone_works_through_the_gateway_at_14_1() {
+    walk("14.1").await;
+}
+
+#[tokio::test]
+async fn a_phone_works_through_the_gateway_at_14_0() {
+    walk("14.0").await;
+}
+
+#[tokio::test]
+async fn a_phone_works_through_the_gateway_at_12_1() {
+    walk("12.1").await;
+}
+
+#[tokio::test]
+async fn a_ping_without_mail_ends_when_the_server_says_so() {
+    let rig = Rig::start().await;
+    rig.scenario("heartbeat", "14.1").await;
+}
+
+#[tokio::test]
+async fn a_block_in_the_middle_of_a_ping_at_14_1() {
+    let rig = Rig::start().await;
+    rig.scenario("block", "14.1").await;
+}
+
+#[tokio::test]
+async fn a_block_in_the_middle_of_a_ping_at_12_1() {
+    let rig = Rig::start().await;
+    rig.scenario("block", "12.1").await;
+}
+
+#[tokio::test]
+async fn pyactivesync_works_through_the_gateway() {
+    let rig = Rig::start().await;
+    let arguments = rig.arguments();
+    let said = interop::run("pyactivesync_client.py", arguments).await;
+    println!("{said}");
+    rig.compare_legs();
+}
+
+#[tokio::test]
+async fn a_health_page_that_wants_a_password_is_alive() {
+    let rig = Rig::start().await;
+    eventually("a health check", || async {
+        let exchanges = rig.inner.exchanges();
+        let health = exchanges.iter().find(|exchange| is_health(exchange))?;
+        assert_eq!(health.answer.status(), 401);
+        Some(())
+    })
+    .await;
+    eventually("seg_upstream_up is 1", || async {
+        (rig.gateway.admin.metric("seg_upstream_up", &[]).await >= 1.0).then_some(())
+    })
+    .await;
+}
+
+async fn walk(version: &str) {
+    let rig = Rig::start().await;
+    rig.scenario("walk", version).await;
+    rig.compare_legs();
+}
+
+/// Client, tap, gateway, tap, SOGo.
+struct Rig {
+    outer: Tap,
+    gateway: Gateway,
+    inner: Tap,
+    lab: Arc<Lab>,
+    ca: tempfile::NamedTempFile,
+}
+
+impl Rig {
+    async fn start() -> Self {
+        let lab = Lab::shared();
+        let server = SocketAddr::from((Ipv4Addr::LOCALHOST, lab.port()));
+        let inner = Tap::before(server, &lab.ca_pem()).await;
+        let gateway = Gateway::alone()
+            .upstream(&format!("https://{}", inner.address), &inner.ca_pem)
+            .set("identity.default.domain", "lab.test")
+            .set("email.server.health.interval.seconds", "1")
+            .start()
+            .await;
+        let outer = Tap::before(gateway.address, &gateway.ca_pem).await;
+        let ca = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(ca.path(), &outer.ca_pem).expect("the file is written");
+        Self {
+            outer,
+            gateway,
+            inner,
+            lab,
+            ca,
+        }
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments = self.lab.arguments();
+        arguments.push("--server".to_owned());
+        arguments.push(format!("localhost:{}", self.outer.address.port()));
+        arguments.push("--ca".to_owned());
+        arguments.push(self.ca.path().display().to_string());
+        arguments
+    }
+
+    async fn scenario(&self, name: &str, version: &str) {
+        let mut arguments = vec![name.to_owned()];
+        arguments.extend(self.arguments());
+        let more = [
+            ("--version", version.to_owned()),
+            ("--admin", format!("http://{}", self.gateway.admin.address)),
+            ("--token", self.gateway.token_path().display().to_string()),
+            (
+                "--program",
+                program("sync-compliance").display().to_string(),
+            ),
+        ];
+        arguments.extend(
+            more.into_iter()
+                .flat_map(|(flag, value)| [flag.to_owned(), value]),
+        );
+        println!("{}", interop::run("eas_scenarios.py", arguments).await);
+    }
+
+    /// What the client and the server saw of the same exchanges is the same, but for the written
+    /// differences.
+    fn compare_legs(&self) {
+        let outer = self.outer.exchanges();
+        let inner: Vec<Exchange> = self
+            .inner
+            .exchanges()
+            .into_iter()
+            .filter(|exchange| !is_health(exchange))
+            .collect();
+        assert!(outer.len() > 10, "only {} exchanges", outer.len());
+        let starts = |exchanges: &[Exchange]| -> Vec<String> {
+            exchanges
+                .iter()
+                .map(|exchange| exchange.request.start.clone())
+                .collect()
+        };
+        assert_eq!(
+            starts(&outer),
+            starts(&inner),
+            "the requests of the two legs"
+        );
+
+        let (mut requests, mut answers) = (BTreeSet::new(), BTreeSet::new());
+        for (outside, inside) in outer.iter().zip(&inner) {
+            let what = &outside.request.start;
+            assert!(
+                outside.request.body == inside.request.body,
+                "{what}: request bodies differ"
+            );
+            assert!(
+                outside.answer.body == inside.answer.body,
+                "{what}: answer bodies differ"
+            );
+            assert_eq!(outside.answer.status(), inside.answer.status(), "{what}");
+            requests.extend(differences(&outside.request, &inside.request));
+            answers.extend(differences(&inside.answer, &outside.answer));
+        }
+        assert_eq!(
+            requests,
+            listed(&REQUEST_CHANGES),
+            "differences of requests"
+        );
+        assert!(
+            answers.is_subset(&listed(&ANSWER_CHANGES)),
+            "differences of answers: {answers:?}"
+        );
+    }
+}
+
+fn listed(changes: &[(&str, Change)]) -> BTreeSet<(String, Change)> {
+    changes
+        .iter()
+        .map(|(name, change)| ((*name).to_owned(), *change))
+        .collect()
+}
+
+/// What happened to header lines on the way; their order between different names and the case of
+/// names do not count (RFC 9110 5.1, 5.3).
+fn differences(before: &Message, after: &Message) -> BTreeSet<(String, Change)> {
+    let names = |message: &Message| -> BTreeSet<String> {
+        message
+            .headers
+            .iter()
+            .map(|(name, _)| name.to_ascii_lowercase())
+            .collect()
+    };
+    let (old, new) = (names(before), names(after));
+    let added = new
+        .difference(&old)
+        .map(|name| (name.clone(), Change::Added));
+    let removed = old
+        .difference(&new)
+        .map(|name| (name.clone(), Change::Removed));
+    let changed = old
+        .intersection(&new)
+        .filter(|name| !before.all(name).eq(after.all(name)))
+        .map(|name| (name.clone(), Change::Changed));
+    added.chain(removed).chain(changed).collect()
+}
+
+fn is_health(exchange: &Exchange) -> bool {
+    exchange.request.target().ends_with("/healthcheck.htm")
+}
