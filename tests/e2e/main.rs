@@ -7,6 +7,7 @@ mod credentials;
 mod dependencies;
 mod drain;
 mod ews_clients;
+mod fuzz_targets;
 mod headers;
 mod journal;
 mod paths;
