@@ -580,13 +580,8 @@ impl Feed {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), SourceError>> {
         loop {
-            match *self {
-                Self::Whole | Self::Ended => return Poll::Ready(Ok(())),
-                Self::Counted { left: 0 } => {
-                    *self = Self::Ended;
-                    return Poll::Ready(Ok(()));
-                }
-                Self::Counted { .. } | Self::Chunked { .. } => {}
+            if self.is_over() {
+                return Poll::Ready(Ok(()));
             }
             let piece = match ready!(source.poll_next(cx)) {
                 Some(piece) => Some(piece?),
@@ -609,13 +604,12 @@ impl Feed {
             (Self::Counted { left }, Some(piece)) => {
                 let left = left.checked_sub(piece.len() as u64);
                 let left = left.ok_or("longer than its Content-Length")?;
-                *self = if left == 0 {
-                    Self::Ended
-                } else {
-                    Self::Counted { left }
-                };
+                *self = Self::Counted { left };
                 *back = piece;
             }
+            // Asked for its end even where the count is full: the source may still refuse what
+            // it gave, and learns only so that all of it was taken.
+            (Self::Counted { left: 0 }, None) => *self = Self::Ended,
             (Self::Counted { .. }, None) => return Err("ended before its Content-Length".into()),
             (Self::Chunked { first }, piece) => {
                 let mut line = BytesMut::from(std::mem::take(front));

@@ -13,7 +13,8 @@ pub type SourceError = Box<dyn Error + Send + Sync>;
 /// It is polled only when everything that it gave before has been taken by the upstream's
 /// socket, so a slow mail server slows the client and nothing piles up in between.
 pub trait BodySource: Send + Unpin {
-    /// The next piece, `None` at the end of the body. Not called again after `None` or an error.
+    /// The next piece, `None` at the end of the body. Always asked up to its `None`, also where
+    /// the length is known; not called again after `None` or an error.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, SourceError>>>;
 }
 

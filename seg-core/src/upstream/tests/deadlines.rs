@@ -109,8 +109,11 @@ async fn a_slow_client_is_not_the_servers_fault() {
             body.give(piece);
             assert_eq!(peer.read(1).await, piece);
         }
+        drop(body);
         sleep(DEADLINES.head - Duration::from_secs(1)).await;
         peer.write(OK).await;
     });
-    assert_eq!(text(got.unwrap()).await, "ok");
+    let got = got.unwrap();
+    assert!(got.request_complete);
+    assert_eq!(text(got).await, "ok");
 }

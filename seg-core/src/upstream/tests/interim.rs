@@ -58,6 +58,7 @@ async fn the_body_waits_for_the_servers_word() {
         let mut peer = server.accept().await;
         assert!(peer.read_head().await.contains("expect: 100-continue\r\n"));
         assert_eq!(body.asked(), 0, "the source is not touched before the 100");
+        drop(body);
         peer.write(CONTINUE).await;
         assert_eq!(peer.read(3).await, b"abc");
         peer.write(OK).await;
@@ -111,6 +112,7 @@ async fn a_final_answer_instead_of_the_word_saves_the_body() {
 async fn a_server_that_does_not_know_the_question_gets_the_body_after_a_second() {
     let (body, source) = channel();
     body.give(b"abc");
+    drop(body);
     let server = Server::plain().await;
     let pool = pool();
     let start = tokio::time::Instant::now();
@@ -123,7 +125,9 @@ async fn a_server_that_does_not_know_the_question_gets_the_body_after_a_second()
         peer.write(OK).await;
         peer
     });
-    assert_eq!(text(got.unwrap()).await, "ok");
+    let got = got.unwrap();
+    assert!(got.request_complete);
+    assert_eq!(text(got).await, "ok");
 }
 
 #[tokio::test]

@@ -26,6 +26,8 @@ async fn a_body_of_known_length_streams_through() {
                 body.give(b"");
                 assert_eq!(peer.read(2).await, piece);
             }
+            // The request is complete when its source says so, not when the count is full.
+            drop(body);
             peer.write(OK).await;
             peer
         });
@@ -157,6 +159,13 @@ async fn faults_of_the_source_are_the_clients() {
             "client went away",
         ),
         (Some(9), &[], Some("client went away"), "client went away"),
+        (
+            Some(3),
+            &[b"abc"],
+            Some("not well-formed"),
+            "not well-formed",
+        ),
+        (Some(0), &[b"abc"], None, "longer than its Content-Length"),
     ] {
         let server = Server::plain().await;
         let (body, source) = channel();
