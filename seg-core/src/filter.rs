@@ -1,1 +1,98 @@
-//! filter.
+//! The server's challenges, without those that can't work through a gateway.
+//!
+//! This room comes before the answer leaves and after nothing else: whatever room made the server
+//! speak, its `WWW-Authenticate` passes here (RFC 9110 section 11.6.1).
+
+use http::header::{HeaderValue, WWW_AUTHENTICATE};
+use http::{HeaderMap, StatusCode};
+use seg_ews::challenge::{self, RemovedKind};
+
+use crate::config::EmptyChallenge;
+use crate::message::{Reply, ReplyBody};
+use crate::telemetry::metrics::{Metrics, Scheme};
+
+/// How challenges are filtered on one leg.
+#[derive(Clone, Copy, Debug)]
+pub struct ChallengeRule {
+    /// `remove.unsupported.auth.for.eas` or `.ews`.
+    pub filter: bool,
+    /// `remove.unsupported.auth.empty`.
+    pub when_empty: EmptyChallenge,
+    /// Whether a verified certificate or a validated token gave a UPN: Negotiate stays then.
+    pub upn_proven: bool,
+}
+
+/// The realm of a challenge of our own.
+const REALM: &str = "seg";
+
+/// Filters the challenges in `headers`. Survivors stand one a line: clients that can't split a
+/// line that holds several give up without authenticating.
+pub fn challenges(headers: &mut HeaderMap, rule: ChallengeRule, metrics: &Metrics) {
+    if !rule.filter || !headers.contains_key(WWW_AUTHENTICATE) {
+        return;
+    }
+    let kept: Vec<HeaderValue> = {
+        let lines = headers
+            .get_all(WWW_AUTHENTICATE)
+            .iter()
+            .map(HeaderValue::as_bytes);
+        let filtered = challenge::filter(lines, rule.upn_proven);
+        for removed in &filtered.removed {
+            metrics.challenge_removed(match removed.kind {
+                RemovedKind::Ntlm => Scheme::Ntlm,
+                RemovedKind::Negotiate => Scheme::Negotiate,
+                RemovedKind::Unparseable => Scheme::Unparseable,
+            });
+        }
+        filtered
+            .kept
+            .iter()
+            .filter_map(|line| HeaderValue::from_bytes(line).ok())
+            .collect()
+    };
+    headers.remove(WWW_AUTHENTICATE);
+    for line in kept {
+        headers.append(WWW_AUTHENTICATE, line);
+    }
+}
+
+/// A 401 that has no challenge left is no 401 (RFC 9110 section 15.5.2): what is given instead.
+pub fn without_challenge(reply: &mut Reply, rule: ChallengeRule) {
+    if !rule.filter
+        || reply.status != StatusCode::UNAUTHORIZED
+        || reply.headers.contains_key(WWW_AUTHENTICATE)
+    {
+        return;
+    }
+    let challenge = match rule.when_empty {
+        EmptyChallenge::Basic => format!("Basic realm=\"{REALM}\", charset=\"UTF-8\""),
+        EmptyChallenge::Bearer => format!("Bearer realm=\"{REALM}\""),
+        EmptyChallenge::Forbidden => {
+            *reply = Reply::text(
+                StatusCode::FORBIDDEN,
+                "The mail server offers no way to log in that works through this gateway \
+                 (NTLM and Negotiate need a direct connection).\n",
+            );
+            return;
+        }
+    };
+    if let Ok(challenge) = HeaderValue::from_str(&challenge) {
+        reply.headers.insert(WWW_AUTHENTICATE, challenge);
+    }
+}
+
+/// A 401 of our own making with challenges that a server gave.
+pub fn unauthorized<'c>(
+    challenges_given: impl IntoIterator<Item = &'c HeaderValue>,
+    rule: ChallengeRule,
+    metrics: &Metrics,
+) -> Reply {
+    let mut reply = Reply::empty(StatusCode::UNAUTHORIZED);
+    for line in challenges_given {
+        reply.headers.append(WWW_AUTHENTICATE, line.clone());
+    }
+    challenges(&mut reply.headers, rule, metrics);
+    reply.body = ReplyBody::Empty;
+    without_challenge(&mut reply, rule);
+    reply
+}

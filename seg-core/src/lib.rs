@@ -3,7 +3,8 @@
 //! after the rooms that it walks through, in that order.
 #![deny(unsafe_code)]
 
-// The way of a request.
+// The way of a request, and its spine.
+pub mod pipeline;
 pub mod accept;
 pub mod handshake;
 pub mod message;

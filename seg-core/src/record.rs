@@ -1,1 +1,227 @@
-//! record.
+//! What is remembered of a request: one structured event, and the metrics.
+//!
+//! The last room. A record is begun with the request and lives as long as its answer is being
+//! sent, so that it tells how the request ended, whatever ended it. `Authorization`,
+//! `AttachmentName` and message content have no field here.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use seg_compliance::{Decision, DeviceKey, UserKey};
+
+use crate::message::{BodyGuard, Reply};
+use crate::telemetry::metrics::{Live, Metrics, Mode, Outcome, Protocol, Step, Verdict};
+use crate::telemetry::pseudonym::Pseudonym;
+
+/// One request, from its head to the last byte of its answer. Recorded when dropped.
+#[derive(Debug)]
+pub struct Record {
+    metrics: Arc<Metrics>,
+    pseudonym: Arc<Pseudonym>,
+    peer: SocketAddr,
+    begun: Instant,
+    protocol: Protocol,
+    command: &'static str,
+    device: Option<DeviceKey>,
+    user: Option<UserKey>,
+    agent: Option<Box<str>>,
+    decision: Option<Decision>,
+    upstream: Option<Arc<str>>,
+    status: Option<u16>,
+    outcome: Outcome,
+    /// Why, in a word out of the program's tables.
+    reason: Option<&'static str>,
+    /// Why, in words: for the log, never for the client.
+    detail: Option<Box<str>>,
+    replayed: bool,
+    expected: Option<u64>,
+    sent: u64,
+    live: Option<Live>,
+}
+
+impl Record {
+    /// Begins a record.
+    pub fn begin(metrics: &Arc<Metrics>, pseudonym: &Arc<Pseudonym>, peer: SocketAddr) -> Self {
+        Self {
+            metrics: Arc::clone(metrics),
+            pseudonym: Arc::clone(pseudonym),
+            peer,
+            begun: Instant::now(),
+            protocol: Protocol::None,
+            command: "",
+            device: None,
+            user: None,
+            agent: None,
+            decision: None,
+            upstream: None,
+            status: None,
+            // Until an answer is made, the only thing that can end the request is its client.
+            outcome: Outcome::ClientGone,
+            reason: None,
+            detail: None,
+            replayed: false,
+            expected: None,
+            sent: 0,
+            live: None,
+        }
+    }
+
+    /// The protocol is known.
+    pub fn protocol(&mut self, protocol: Protocol) {
+        self.protocol = protocol;
+    }
+
+    /// The command is known: the request counts as in flight under it.
+    pub fn command(&mut self, command: &'static str) {
+        self.command = command;
+        self.live = Some(self.metrics.live(self.protocol, command));
+    }
+
+    /// The device and the client program are known.
+    pub fn device(&mut self, device: Option<&DeviceKey>, agent: &str) {
+        self.device = device.cloned();
+        self.agent = (!agent.is_empty()).then(|| agent.into());
+    }
+
+    /// The user is known.
+    pub fn user(&mut self, user: &UserKey) {
+        self.user = Some(user.clone());
+    }
+
+    /// The verdict is known.
+    pub fn decision(&mut self, decision: &Decision) {
+        self.metrics.decision(
+            self.protocol,
+            match decision.verdict {
+                seg_compliance::Verdict::Allow => Verdict::Allow,
+                seg_compliance::Verdict::Block => Verdict::Block,
+                seg_compliance::Verdict::Quarantine => Verdict::Quarantine,
+            },
+            match decision.step {
+                seg_compliance::Step::Override => Step::Override,
+                seg_compliance::Step::Mdm => Step::Mdm,
+                seg_compliance::Step::Policy => Step::Policy,
+                seg_compliance::Step::Default => Step::Default,
+            },
+            if decision.enforced {
+                Mode::Enforce
+            } else {
+                Mode::Observe
+            },
+        );
+        self.decision = Some(decision.clone());
+    }
+
+    /// A block came while the request was in flight, `taken` at that time.
+    pub fn cut(&mut self, decision: &Decision, taken: Instant) {
+        self.metrics.cut(self.protocol, taken.elapsed());
+        self.decision = Some(decision.clone());
+        self.outcome = Outcome::Cut;
+    }
+
+    /// The server that is asked.
+    pub fn upstream(&mut self, name: &Arc<str>) {
+        self.upstream = Some(Arc::clone(name));
+    }
+
+    /// The request was sent a second time.
+    pub fn replayed(&mut self) {
+        self.replayed = true;
+        self.metrics.replay();
+    }
+
+    /// How the request ends, if nothing else happens.
+    pub fn outcome(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+
+    /// Whether that is how it ends.
+    pub fn is(&self, outcome: Outcome) -> bool {
+        self.outcome == outcome
+    }
+
+    /// Why, as a word out of the program's tables and in words.
+    pub fn because(&mut self, reason: &'static str, detail: Option<String>) {
+        self.reason = Some(reason);
+        self.detail = detail.map(Into::into);
+    }
+
+    /// A malformed request: counted, and why.
+    pub fn bad_request(&mut self, reason: &'static str, detail: Option<String>) {
+        self.metrics.bad_request(reason);
+        self.outcome = Outcome::Rejected;
+        self.because(reason, detail);
+    }
+
+    /// The answer is made; its body is still to be sent.
+    pub fn answered(&mut self, reply: &Reply, head_only: bool) {
+        self.status = Some(reply.status.as_u16());
+        self.expected = if head_only {
+            Some(0)
+        } else {
+            reply.body.length()
+        };
+    }
+}
+
+impl BodyGuard for Record {
+    fn sent(&mut self, n: usize) {
+        self.sent += n as u64;
+    }
+
+    fn ended(&mut self, clean: bool) {
+        if clean {
+            self.expected = Some(self.sent);
+        } else {
+            self.expected = None;
+            if self.outcome == Outcome::Forwarded {
+                self.outcome = Outcome::UpstreamFailed;
+            }
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let whole = self.expected.is_some_and(|expected| self.sent >= expected);
+        if !whole && self.status.is_some() && self.outcome == Outcome::Forwarded {
+            self.outcome = Outcome::ClientGone;
+        }
+        self.metrics
+            .request_done(self.protocol, self.command, self.status, self.outcome);
+        let user = self
+            .user
+            .as_ref()
+            .map(|user| self.pseudonym.user(user.as_str()));
+        let device = self
+            .device
+            .as_ref()
+            .map(|device| self.pseudonym.device(device.as_str()));
+        let decision = self.decision.as_ref();
+        tracing::info!(
+            target: "seg::request",
+            peer = %self.peer.ip(),
+            protocol = self.protocol.as_str(),
+            command = self.command,
+            user = user.map(tracing::field::display),
+            device = device.map(tracing::field::display),
+            agent = self.agent.as_deref(),
+            status = self.status,
+            outcome = self.outcome.as_str(),
+            verdict = decision.map(|decision| decision.verdict.name()),
+            step = decision.map(|decision| decision.step.name()),
+            rule = decision.and_then(|decision| decision.rule.as_deref()),
+            verdict_reason = decision.and_then(|decision| decision.reason.as_deref()),
+            revision = decision.map(|decision| decision.revision),
+            enforced = decision.map(|decision| decision.enforced),
+            reason = self.reason,
+            detail = self.detail.as_deref(),
+            upstream = self.upstream.as_deref(),
+            replayed = self.replayed.then_some(true),
+            sent = self.sent,
+            micros = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX),
+            "request"
+        );
+    }
+}

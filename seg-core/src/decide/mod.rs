@@ -1,1 +1,50 @@
-//! decide.
+//! May this device have mail now?
+//!
+//! This room comes after identification and before the first byte goes to the server. It hands out
+//! the lease that a later block takes back; the verdict and the lease come from the engine under
+//! one lock, so no block can fall between them.
+
+mod generations;
+mod proof;
+
+pub use generations::Generations;
+pub use proof::{Lesson, ProbeOutcome, Proofs};
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use seg_compliance::{Admission, Ask, Decision, Engine, Lease};
+
+use crate::runtime::{Slots, Ticket};
+
+/// An admitted request: its place among the core's requests, and its lease.
+#[derive(Debug)]
+pub struct Admitted {
+    /// Released before the ticket: the engine must not signal a place that is somebody else's.
+    pub lease: Lease,
+    /// Where a cut arrives.
+    pub ticket: Ticket,
+    /// The verdict; in observe mode it may be a `block` that is not enforced.
+    pub decision: Decision,
+}
+
+/// Asks the engine and registers the request, in one step.
+///
+/// # Errors
+/// The verdict that refuses the request.
+pub fn admit(
+    engine: &Arc<Engine>,
+    slots: &Arc<Slots>,
+    core: u16,
+    ask: &Ask<'_>,
+) -> Result<Admitted, Decision> {
+    let ticket = slots.enter();
+    match engine.admit(ask, core, ticket.token(), Timestamp::now(), None) {
+        Admission::Granted(lease, decision) => Ok(Admitted {
+            lease,
+            ticket,
+            decision,
+        }),
+        Admission::Denied(decision) => Err(decision),
+    }
+}

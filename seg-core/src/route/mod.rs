@@ -1,1 +1,166 @@
-//! route.
+//! Where a request goes. Default deny: what is not in the table is answered 404 and never reaches
+//! a server.
+//!
+//! This room comes first because it needs nothing but the request line and `Host`; everything
+//! behind it may rely on a canonical path.
+
+mod path;
+
+pub use path::{CanonicalPath, PathError};
+
+use http::{HeaderMap, Uri, header};
+
+use crate::config::Config;
+
+/// The path of ActiveSync as Exchange spells it (MS-ASHTTP 2.2.1.1.1).
+pub const EAS_PATH: &str = "/Microsoft-Server-ActiveSync";
+/// The SOAP endpoint of EWS as Exchange spells it.
+pub const EWS_PATH: &str = "/EWS/Exchange.asmx";
+
+/// The room a request is led to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// `GET /lb-health`, answered here.
+    LbHealth,
+    /// ActiveSync.
+    Eas,
+    /// EWS.
+    Ews(EwsRoute),
+}
+
+/// The parts of EWS that have a path of their own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EwsRoute {
+    /// `/EWS/Exchange.asmx`: SOAP by POST; clients also ask it by GET, to see a challenge.
+    Soap,
+    /// `/EWS/Exchange.asmx/s/GetUserPhoto`: an operation by GET.
+    UserPhoto,
+    /// The service's description: its canonical path.
+    Static(&'static str),
+}
+
+impl Route {
+    /// The path that is forwarded: Exchange's spelling, whatever the client's was.
+    pub fn upstream_path(&self) -> &'static str {
+        match self {
+            Self::LbHealth => "/lb-health",
+            Self::Eas => EAS_PATH,
+            Self::Ews(EwsRoute::Soap) => EWS_PATH,
+            Self::Ews(EwsRoute::UserPhoto) => "/EWS/Exchange.asmx/s/GetUserPhoto",
+            Self::Ews(EwsRoute::Static(path)) => path,
+        }
+    }
+}
+
+/// Why a request is led nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoRoute {
+    /// No `Host`, or two, or one that names nothing: 400.
+    Host,
+    /// The target is not a path that has one meaning: 400.
+    Path(PathError),
+    /// A host that is not in `server.allowed.hosts`: 421.
+    Misdirected,
+    /// Not a path of ours: 404.
+    NotFound,
+    /// A path of ours that is never published (federation, mailbox moves, health checks): 404.
+    Closed,
+    /// Autodiscover, which this version refuses: 404.
+    Autodiscover,
+}
+
+/// A path of the table, in lower case, and where it leads.
+type Row = (&'static str, Lead);
+
+#[derive(Clone, Copy)]
+enum Lead {
+    LbHealth,
+    Eas,
+    EwsSoap,
+    EwsPhoto,
+    EwsStatic(&'static str),
+    Closed,
+    Autodiscover,
+}
+
+/// Every path that is known, in lower case. IIS matches without case; DavMail always posts to the
+/// lower-case spelling.
+const PATHS: &[Row] = &[
+    ("/microsoft-server-activesync", Lead::Eas),
+    ("/ews/exchange.asmx", Lead::EwsSoap),
+    ("/ews/exchange.asmx/s/getuserphoto", Lead::EwsPhoto),
+    ("/ews/services.wsdl", Lead::EwsStatic("/EWS/Services.wsdl")),
+    ("/ews/messages.xsd", Lead::EwsStatic("/EWS/messages.xsd")),
+    ("/ews/types.xsd", Lead::EwsStatic("/EWS/types.xsd")),
+    ("/ews/exchange.asmx/wssecurity", Lead::Closed),
+    ("/ews/mrsproxy.svc", Lead::Closed),
+    ("/autodiscover/autodiscover.xml", Lead::Autodiscover),
+    ("/autodiscover/autodiscover.svc", Lead::Autodiscover),
+    ("/autodiscover/autodiscover.json", Lead::Autodiscover),
+    ("/lb-health", Lead::LbHealth),
+];
+
+/// Finds the way of a request.
+pub fn route(config: &Config, uri: &Uri, headers: &HeaderMap) -> Result<Route, NoRoute> {
+    let host = host(uri, headers)?;
+    let path = CanonicalPath::parse(uri.path()).map_err(NoRoute::Path)?;
+    let lower = path.lower();
+    let lead = PATHS
+        .iter()
+        .find(|(known, _)| *known == &*lower)
+        .map(|(_, lead)| *lead);
+    // A load balancer asks by address; the list of allowed hosts is for clients.
+    if let Some(Lead::LbHealth) = lead {
+        return Ok(Route::LbHealth);
+    }
+    let allowed = &config.server.allowed_hosts;
+    if !allowed.is_empty() && !allowed.iter().any(|name| name.eq_ignore_ascii_case(host)) {
+        return Err(NoRoute::Misdirected);
+    }
+    let ews = |route| {
+        if config.ews_enabled {
+            Ok(Route::Ews(route))
+        } else {
+            Err(NoRoute::NotFound)
+        }
+    };
+    match lead {
+        Some(Lead::LbHealth) => Ok(Route::LbHealth),
+        Some(Lead::Eas) => Ok(Route::Eas),
+        Some(Lead::EwsSoap) => ews(EwsRoute::Soap),
+        Some(Lead::EwsPhoto) => ews(EwsRoute::UserPhoto),
+        Some(Lead::EwsStatic(path)) => ews(EwsRoute::Static(path)),
+        Some(Lead::Closed) => Err(NoRoute::Closed),
+        Some(Lead::Autodiscover) => Err(NoRoute::Autodiscover),
+        None if lower.starts_with("/autodiscover/") => Err(NoRoute::Autodiscover),
+        None => Err(NoRoute::NotFound),
+    }
+}
+
+/// The host that the client means, without its port. RFC 9112 section 3.2: exactly one `Host`; an
+/// authority in the target takes its place.
+fn host<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> Result<&'r str, NoRoute> {
+    let mut lines = headers.get_all(header::HOST).iter();
+    let (Some(only), None) = (lines.next(), lines.next()) else {
+        return Err(NoRoute::Host);
+    };
+    let line = only.to_str().map_err(|_| NoRoute::Host)?;
+    let authority: http::uri::Authority = match uri.authority() {
+        Some(authority) => return without_port(authority.as_str()).ok_or(NoRoute::Host),
+        None => line.parse().map_err(|_| NoRoute::Host)?,
+    };
+    if authority.as_str().contains('@') || authority.host().is_empty() {
+        return Err(NoRoute::Host);
+    }
+    without_port(line).ok_or(NoRoute::Host)
+}
+
+fn without_port(authority: &str) -> Option<&str> {
+    if authority.contains('@') {
+        return None;
+    }
+    if authority.starts_with('[') {
+        return authority.split_inclusive(']').next();
+    }
+    authority.split(':').next().filter(|host| !host.is_empty())
+}

@@ -1,1 +1,74 @@
-//! runtime.
+//! What runs where.
+//!
+//! One `current_thread` tokio runtime per core serves clients: each with its own listeners, its own
+//! upstream connections and its own commands, so that nothing on a request's path wakes another
+//! core. A second, multi-thread runtime carries the admin API, timers, health checks, and
+//! everything that blocks or computes for long.
+
+mod administered;
+mod background;
+mod core;
+mod cutter;
+mod gateway;
+mod reload;
+mod slots;
+mod snapshot;
+
+pub use self::core::Core;
+pub use gateway::{Gateway, StartError, StartOptions};
+pub use reload::{ReloadRefused, Reloader};
+pub use slots::{CutOrder, Signal, Slots, Ticket};
+pub use snapshot::{Snapshot, SnapshotError};
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use seg_compliance::Engine;
+
+use crate::decide::Proofs;
+use crate::identify::DigestKey;
+use crate::protocol::PollMemory;
+use crate::telemetry::metrics::Metrics;
+
+/// What all cores share. Read on the path of a request, written from outside of it.
+pub struct Shared {
+    snapshot: ArcSwap<Snapshot>,
+    /// The engine that decides.
+    pub engine: Arc<Engine>,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+    /// Which credentials the servers have accepted.
+    pub proofs: Proofs,
+    /// Which polls devices asked for last.
+    pub polls: PollMemory,
+    /// The key of credential fingerprints.
+    pub digest_key: DigestKey,
+    draining: AtomicBool,
+    listening: AtomicBool,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("generation", &self.snapshot().generation)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// The configuration as it is now. A request takes it once and keeps it to its end.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Whether the gateway is about to stop: `/lb-health` says so.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Whether every listener is open.
+    pub fn is_listening(&self) -> bool {
+        self.listening.load(Ordering::Relaxed)
+    }
+}

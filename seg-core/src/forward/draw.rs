@@ -1,0 +1,94 @@
+//! Two errands of the gateway's own: to draw a server's challenge for a caller without a name, and
+//! to ask whether a blocked device's password is right.
+
+use std::sync::Arc;
+
+use http::header::{HeaderValue, WWW_AUTHENTICATE};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, StatusCode, header};
+
+use super::{Failure, Leg};
+use crate::decide::{Lesson, ProbeOutcome};
+use crate::identify::CredentialDigest;
+use crate::route::Route;
+use crate::runtime::Core;
+use crate::upstream::{BodyKind, Deadlines, IdentityHash, NoBody, ReplayPolicy, RequestHead, send};
+
+/// Sends the head alone, without credentials, and reports what the server says to it.
+pub async fn draw(
+    core: &Arc<Core>,
+    leg: &Leg,
+    method: Method,
+    path: PathAndQuery,
+    headers: HeaderMap,
+) -> ProbeOutcome {
+    let post = method == Method::POST;
+    let mut head = RequestHead::new(method, path);
+    head.headers = headers;
+    if post {
+        head.body = BodyKind::Full(bytes::Bytes::new());
+    }
+    errand(core, leg, head).await
+}
+
+/// One `OPTIONS` with the caller's credentials: the leg's path, no query.
+pub async fn probe(
+    core: &Arc<Core>,
+    leg: &Leg,
+    route: &Route,
+    from: &HeaderMap,
+    private: Option<CredentialDigest>,
+) -> ProbeOutcome {
+    let mut headers = HeaderMap::new();
+    for name in [header::AUTHORIZATION, header::USER_AGENT] {
+        if let Some(value) = from.get(&name) {
+            headers.insert(name, value.clone());
+        }
+    }
+    if let Some(host) = leg.host_header(from.get(header::HOST)) {
+        headers.insert(header::HOST, host);
+    }
+    let path = PathAndQuery::from_static(match route {
+        Route::Ews(_) => crate::route::EWS_PATH,
+        Route::Eas | Route::LbHealth => crate::route::EAS_PATH,
+    });
+    let mut head = RequestHead::new(Method::OPTIONS, path);
+    head.headers = headers;
+    head.private = private.map(IdentityHash::new);
+    errand(core, leg, head).await
+}
+
+async fn errand(core: &Arc<Core>, leg: &Leg, mut head: RequestHead) -> ProbeOutcome {
+    let Some(upstream) = leg.choose(None, "") else {
+        return ProbeOutcome::Unavailable;
+    };
+    let deadlines = Deadlines {
+        connect: leg.connect_within,
+        head: leg.response_within,
+        between_bytes: leg.response_within,
+    };
+    // Nothing is changed by either errand: it may be repeated.
+    head.replay = ReplayPolicy { allowed: true };
+    // Boxed: the caller's future stays small, these errands are rare.
+    let sent = Box::pin(send(&core.pool, &upstream.target, head, NoBody, deadlines)).await;
+    let exchange = match sent.map_err(Failure::from) {
+        Ok(exchange) => exchange,
+        Err(failure) => {
+            tracing::warn!(upstream = %upstream.name, failure = ?failure, "the server can't be asked about credentials");
+            return ProbeOutcome::Unavailable;
+        }
+    };
+    if exchange.status == StatusCode::UNAUTHORIZED {
+        let challenges: Vec<HeaderValue> = exchange
+            .headers
+            .get_all(WWW_AUTHENTICATE)
+            .iter()
+            .cloned()
+            .collect();
+        return ProbeOutcome::Unauthorized(challenges.into());
+    }
+    match Lesson::of(exchange.status) {
+        Lesson::Proven => ProbeOutcome::Proven,
+        Lesson::Refuted | Lesson::Nothing => ProbeOutcome::Unavailable,
+    }
+}

@@ -1,0 +1,135 @@
+//! A streamed request body on its way to the server: what was held first, then the rest as the
+//! client sends it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use seg_ews::Scanner;
+
+use super::LimitedBody;
+use crate::message::RequestBodyError;
+use crate::upstream::{BodySource, SourceError};
+
+/// Held bytes, then the client's.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    first: Bytes,
+    rest: ScannedBody,
+    /// Told when the whole body has arrived: from then on the request is finished in any case.
+    arrived: Option<Arc<AtomicBool>>,
+}
+
+impl Outgoing {
+    pub(crate) fn new(first: Bytes, rest: ScannedBody, arrived: Option<Arc<AtomicBool>>) -> Self {
+        Self {
+            first,
+            rest,
+            arrived,
+        }
+    }
+}
+
+impl BodySource for Outgoing {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, SourceError>>> {
+        if !self.first.is_empty() {
+            return Poll::Ready(Some(Ok(std::mem::take(&mut self.first))));
+        }
+        match ready!(self.rest.poll_next(cx)) {
+            Some(Ok(piece)) => Poll::Ready(Some(Ok(piece))),
+            Some(Err(error)) => Poll::Ready(Some(Err(Box::new(error)))),
+            None => {
+                if let Some(arrived) = &self.arrived {
+                    arrived.store(true, Ordering::Release);
+                }
+                Poll::Ready(None)
+            }
+        }
+    }
+}
+
+/// A client's body, read by a scanner while it passes.
+///
+/// The scanner is one piece ahead of what is sent: the last piece goes only when the document has
+/// ended well-formed, so that on a violation the server never sees a complete document.
+#[derive(Debug)]
+pub struct ScannedBody {
+    body: LimitedBody,
+    scanner: Option<Box<Scanner>>,
+    ahead: Option<Bytes>,
+}
+
+impl ScannedBody {
+    /// A body that nobody reads.
+    pub fn plain(body: LimitedBody) -> Self {
+        Self {
+            body,
+            scanner: None,
+            ahead: None,
+        }
+    }
+
+    /// A body whose first part `scanner` has read already. `held_back` is the end of that part:
+    /// it is sent when more has been found good.
+    pub fn scanned(body: LimitedBody, scanner: Scanner, held_back: Bytes) -> Self {
+        Self {
+            body,
+            scanner: Some(Box::new(scanner)),
+            ahead: Some(held_back),
+        }
+    }
+
+    /// The bytes still to come, where the client announced a length.
+    pub fn length(&self) -> Option<u64> {
+        let ahead = self.ahead.as_ref().map_or(0, |ahead| ahead.len() as u64);
+        self.body.length().map(|length| length + ahead)
+    }
+
+    /// Whether nothing more will come.
+    pub fn is_end(&self) -> bool {
+        self.ahead.is_none() && self.body.is_end()
+    }
+
+    /// The body itself, for somebody who drops what is left of it.
+    pub fn into_body(self) -> LimitedBody {
+        self.body
+    }
+
+    pub(super) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, RequestBodyError>>> {
+        loop {
+            let next = ready!(self.body.poll_next(cx));
+            let Some(scanner) = &mut self.scanner else {
+                return Poll::Ready(next);
+            };
+            match next {
+                Some(Ok(piece)) => {
+                    if let Err(reject) = scanner.feed(&piece) {
+                        return refused(&reject);
+                    }
+                    if let Some(before) = self.ahead.replace(piece).filter(|b| !b.is_empty()) {
+                        return Poll::Ready(Some(Ok(before)));
+                    }
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => {
+                    let Some(scanner) = self.scanner.take() else {
+                        return Poll::Ready(None);
+                    };
+                    return match (scanner.finish(), self.ahead.take()) {
+                        (Err(reject), _) => refused(&reject),
+                        (Ok(_), Some(last)) if !last.is_empty() => Poll::Ready(Some(Ok(last))),
+                        (Ok(_), _) => Poll::Ready(None),
+                    };
+                }
+            }
+        }
+    }
+}
+
+fn refused(reject: &seg_ews::Reject) -> Poll<Option<Result<Bytes, RequestBodyError>>> {
+    Poll::Ready(Some(Err(RequestBodyError::Refused(reject.to_string()))))
+}

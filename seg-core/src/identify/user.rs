@@ -1,0 +1,155 @@
+//! One person, one name: `CORP\alice`, `alice@corp.example`, a mail address and a bare `alice` are
+//! the same user where the configuration says so.
+
+use std::collections::HashMap;
+
+use seg_compliance::UserKey;
+
+/// The longest name that is read, in bytes.
+const LONGEST: usize = 256;
+
+/// How names become users: `identity.domain.map`, `identity.default.domain`,
+/// `identity.alias.path`.
+#[derive(Clone, Debug, Default)]
+pub struct IdentityRules {
+    /// NetBIOS domain or other suffix, in lower case, to the domain that is meant.
+    domains: HashMap<String, String>,
+    default_domain: Option<String>,
+    /// Alias to user, both canonical.
+    aliases: HashMap<String, String>,
+}
+
+impl IdentityRules {
+    /// Rules out of the configuration; case does not matter in any of them.
+    pub fn new<'a>(
+        domains: impl IntoIterator<Item = (&'a str, &'a str)>,
+        default_domain: Option<&str>,
+        aliases: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Self {
+        let mut rules = Self {
+            domains: domains
+                .into_iter()
+                .map(|(from, to)| (from.trim().to_lowercase(), to.trim().to_lowercase()))
+                .collect(),
+            default_domain: default_domain
+                .map(|domain| domain.trim().to_lowercase())
+                .filter(|domain| !domain.is_empty()),
+            aliases: HashMap::new(),
+        };
+        let aliases: HashMap<String, String> = aliases
+            .into_iter()
+            .filter_map(|(from, to)| Some((rules.qualified(from)?, rules.qualified(to)?)))
+            .collect();
+        rules.aliases = aliases;
+        rules
+    }
+
+    /// The user that a name means. `None` where it is empty, too long or holds control characters.
+    pub fn canonical(&self, name: &str) -> Option<UserKey> {
+        let name = self.qualified(name)?;
+        let name = self.aliases.get(&name).unwrap_or(&name);
+        UserKey::new(name).ok()
+    }
+
+    /// `user@domain` where the rules know the domain, otherwise the name as it stands, in lower
+    /// case.
+    fn qualified(&self, name: &str) -> Option<String> {
+        let name = name.trim();
+        if name.is_empty() || name.len() > LONGEST || name.chars().any(char::is_control) {
+            return None;
+        }
+        let name = name.to_lowercase();
+        if let Some((domain, user)) = name.split_once('\\') {
+            if user.is_empty() || user.contains('\\') {
+                return None;
+            }
+            return Some(match self.domains.get(domain) {
+                Some(mapped) => format!("{user}@{mapped}"),
+                // `.\alice` and an unmapped domain: the default, where there is one, only for the
+                // former, or two domains' users would become one.
+                None if domain.is_empty() || domain == "." => self.with_default(user),
+                None => name,
+            });
+        }
+        if let Some((user, domain)) = name.rsplit_once('@') {
+            if user.is_empty() || domain.is_empty() {
+                return None;
+            }
+            return Some(match self.domains.get(domain) {
+                Some(mapped) => format!("{user}@{mapped}"),
+                None => name,
+            });
+        }
+        Some(self.with_default(&name))
+    }
+
+    fn with_default(&self, user: &str) -> String {
+        match &self.default_domain {
+            Some(domain) => format!("{user}@{domain}"),
+            None => user.to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules() -> IdentityRules {
+        IdentityRules::new(
+            [("CORP", "corp.example"), ("old.example", "corp.example")],
+            Some("Corp.Example"),
+            [
+                ("alice.smith@corp.example", "CORP\\alice"),
+                ("asmith", "alice@corp.example"),
+            ],
+        )
+    }
+
+    #[test]
+    fn every_form_of_a_name_is_one_user() {
+        let rules = rules();
+        for name in [
+            "CORP\\alice",
+            "corp\\ALICE",
+            "alice@corp.example",
+            "Alice@Old.Example",
+            "alice",
+            " alice ",
+            "alice.smith@corp.example",
+            "asmith",
+            ".\\alice",
+        ] {
+            let user = rules.canonical(name);
+            assert_eq!(
+                user.as_ref().map(UserKey::as_str),
+                Some("alice@corp.example"),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn unknown_domains_stay_apart() {
+        let rules = rules();
+        let other = rules.canonical("OTHER\\alice").expect("a name");
+        assert_eq!(other.as_str(), "other\\alice");
+    }
+
+    #[test]
+    fn what_is_no_name_is_none() {
+        let rules = rules();
+        let long = "a".repeat(300);
+        for name in [
+            "",
+            "  ",
+            "a\nb",
+            "CORP\\",
+            "@corp.example",
+            "alice@",
+            long.as_str(),
+        ] {
+            assert!(rules.canonical(name).is_none(), "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! The client's connection with its clocks: a limit for a slow head, one for an idle connection,
+//! one for a client that doesn't take its answer. hyper has one timer for the first two; a phone
+//! that keeps a connection for two minutes and one that sends a head byte by byte are different
+//! things.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::rt::ReadBufCursor;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use super::inspect::{HeadFlaw, HeadInspector};
+
+/// Where a connection is between two requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// No byte of a request yet.
+    Idle = 0,
+    /// The head is arriving.
+    Head = 1,
+    /// A request is being served.
+    Request = 2,
+}
+
+/// The phase and the head's flaw, shared by the connection's bytes and its requests.
+#[derive(Debug, Default)]
+pub struct PhaseCell {
+    phase: AtomicU8,
+    flaw: AtomicU8,
+}
+
+impl PhaseCell {
+    /// The phase now.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::Idle,
+            1 => Phase::Head,
+            _ => Phase::Request,
+        }
+    }
+
+    /// Enters a phase.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    /// The flaw of the head that has just been read.
+    pub fn flaw(&self) -> Option<HeadFlaw> {
+        match self.flaw.load(Ordering::Relaxed) {
+            1 => Some(HeadFlaw::BareLf),
+            2 => Some(HeadFlaw::DoubledContentLength),
+            3 => Some(HeadFlaw::LengthAndTransferEncoding),
+            _ => None,
+        }
+    }
+
+    fn note(&self, flaw: Option<HeadFlaw>) {
+        let code = match flaw {
+            None => 0,
+            Some(HeadFlaw::BareLf) => 1,
+            Some(HeadFlaw::DoubledContentLength) => 2,
+            Some(HeadFlaw::LengthAndTransferEncoding) => 3,
+        };
+        self.flaw.store(code, Ordering::Relaxed);
+    }
+}
+
+/// Limits of one client connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct IoLimits {
+    pub(super) head: Duration,
+    pub(super) idle: Duration,
+    pub(super) write: Duration,
+}
+
+/// A client's byte stream with its clocks and the inspection of heads.
+///
+/// Timers exist only while something is late: a read that finds its bytes at once arms none.
+#[derive(Debug)]
+pub struct ClientIo<S> {
+    stream: S,
+    cell: Arc<PhaseCell>,
+    limits: IoLimits,
+    /// Runs while the connection waits for a head, idle or slow.
+    read_timer: Option<Pin<Box<Sleep>>>,
+    read_timer_for: Phase,
+    write_timer: Option<Pin<Box<Sleep>>>,
+    inspector: Option<Box<HeadInspector>>,
+}
+
+impl<S> ClientIo<S> {
+    pub(super) fn new(stream: S, cell: Arc<PhaseCell>, limits: IoLimits) -> Self {
+        Self {
+            stream,
+            cell,
+            limits,
+            read_timer: None,
+            read_timer_for: Phase::Request,
+            write_timer: None,
+            inspector: None,
+        }
+    }
+
+    fn arrived(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        match self.cell.phase() {
+            Phase::Request => {}
+            Phase::Idle => {
+                // Most heads come whole: the inspector then lives on the stack only.
+                let mut inspector = HeadInspector::default();
+                let over = inspector.feed(bytes);
+                self.cell.note(inspector.flaw());
+                if over {
+                    self.cell.enter(Phase::Request);
+                } else {
+                    self.cell.enter(Phase::Head);
+                    self.inspector = Some(Box::new(inspector));
+                }
+            }
+            Phase::Head => {
+                if let Some(inspector) = &mut self.inspector {
+                    let over = inspector.feed(bytes);
+                    self.cell.note(inspector.flaw());
+                    if over {
+                        self.inspector = None;
+                        self.cell.enter(Phase::Request);
+                    }
+                }
+            }
+        }
+    }
+
+    fn poll_read_clock(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let phase = self.cell.phase();
+        let limit = match phase {
+            Phase::Request => {
+                // The timer stays as it is: to move its deadline is cheaper than to make it anew
+                // for each request. It may wake the task once for nothing during a long poll.
+                self.read_timer_for = phase;
+                return Ok(());
+            }
+            Phase::Idle => self.limits.idle,
+            Phase::Head => self.limits.head,
+        };
+        let timer = match &mut self.read_timer {
+            Some(timer) => {
+                if self.read_timer_for != phase {
+                    timer.as_mut().reset(Instant::now() + limit);
+                }
+                timer
+            }
+            none => none.insert(Box::pin(tokio::time::sleep(limit))),
+        };
+        self.read_timer_for = phase;
+        if timer.as_mut().poll(cx).is_pending() {
+            return Ok(());
+        }
+        let late = if phase == Phase::Idle {
+            Late::Idle
+        } else {
+            Late::Head
+        };
+        Err(io::Error::new(io::ErrorKind::TimedOut, late))
+    }
+
+    fn poll_write_clock<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.write_timer = None;
+            return written;
+        }
+        let limit = self.limits.write;
+        let timer = self
+            .write_timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + limit)));
+        if timer.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, Late::Answer)));
+        }
+        Poll::Pending
+    }
+}
+
+/// Which clock ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Late {
+    #[error("the connection was idle for too long")]
+    Idle,
+    #[error("the head of a request took too long")]
+    Head,
+    #[error("the client did not take its answer")]
+    Answer,
+}
+
+impl<S: AsyncRead + Unpin> hyper::rt::Read for ClientIo<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut cursor: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        // hyper's cursor can't be read back, so the bytes are looked at in the thread's buffer and
+        // copied once: a head is a few hundred bytes.
+        let mut scratch = ReadScratch::take();
+        let room = cursor.remaining().min(scratch.bytes.len());
+        let Some(space) = scratch.bytes.get_mut(..room) else {
+            return Poll::Ready(Ok(()));
+        };
+        let mut buf = ReadBuf::new(space);
+        match Pin::new(&mut this.stream).poll_read(cx, &mut buf) {
+            Poll::Ready(Ok(())) => {
+                let filled = buf.filled();
+                this.arrived(filled);
+                cursor.put_slice(filled);
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => match this.poll_read_clock(cx) {
+                Ok(()) => Poll::Pending,
+                Err(late) => Poll::Ready(Err(late)),
+            },
+        }
+    }
+}
+
+/// The thread's read buffer: bytes are inspected in it before hyper gets them.
+struct ReadScratch {
+    bytes: Box<[u8]>,
+}
+
+const SCRATCH_BYTES: usize = 16 * 1024;
+
+thread_local! {
+    static SCRATCH: std::cell::Cell<Option<Box<[u8]>>> = const { std::cell::Cell::new(None) };
+}
+
+impl ReadScratch {
+    fn take() -> Self {
+        let bytes = SCRATCH
+            .take()
+            .unwrap_or_else(|| vec![0; SCRATCH_BYTES].into_boxed_slice());
+        Self { bytes }
+    }
+}
+
+impl Drop for ReadScratch {
+    fn drop(&mut self) {
+        SCRATCH.set(Some(std::mem::take(&mut self.bytes)));
+    }
+}
+
+impl<S: AsyncWrite + Unpin> hyper::rt::Write for ClientIo<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.poll_write_clock(cx, written)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.stream).poll_flush(cx);
+        this.poll_write_clock(cx, flushed)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let closed = Pin::new(&mut this.stream).poll_shutdown(cx);
+        this.poll_write_clock(cx, closed)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.poll_write_clock(cx, written)
+    }
+}

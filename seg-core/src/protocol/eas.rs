@@ -1,0 +1,259 @@
+//! ActiveSync (MS-ASHTTP, MS-ASCMD).
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, Method, StatusCode};
+use seg_compliance::{Decision, DeviceKey};
+use seg_eas::poll::{self, PollAsk};
+use seg_eas::request_line::{self, RequestLineError};
+use seg_eas::{Command, DeviceId, ProtocolVersion, Replay, answer};
+
+use super::{Plan, PlanContext, Protocol};
+use crate::forward::Held;
+use crate::message::{Reply, ReplyBody};
+
+/// One ActiveSync request.
+#[derive(Debug)]
+pub struct EasCall {
+    kind: Kind,
+    version: Option<ProtocolVersion>,
+    device: Option<DeviceKey>,
+    device_type: Box<str>,
+    user: Option<Box<str>>,
+    raw_mime: bool,
+    /// The query to forward, where it is not the client's own.
+    upstream_query: Option<Box<str>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// `OPTIONS`: which versions and commands the server knows. Never judged: a client that is not
+    /// answered reports a broken server instead of a block.
+    Options,
+    /// A command by `POST`.
+    Command(Command),
+    /// Anything else that a browser or a monitor may ask; judged by its user.
+    Other,
+}
+
+/// Why a request is no ActiveSync.
+#[derive(Debug, thiserror::Error)]
+pub enum NotEas {
+    /// The query can't be read.
+    #[error("the query is not one that MS-ASHTTP 2.2.1.1.1 allows: {0}")]
+    Query(#[from] RequestLineError),
+    /// A `POST` names no command.
+    #[error("a POST without a query names no command")]
+    NoCommand,
+    /// `PUT`, `DELETE` and the like.
+    #[error("ActiveSync knows POST and OPTIONS")]
+    Method,
+    /// The DeviceId is none that the engine can hold.
+    #[error("the DeviceId can't be used: {0}")]
+    Device(#[from] seg_compliance::KeyError),
+}
+
+impl NotEas {
+    /// The label of `seg_bad_requests_total`.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Query(error) => error.reason(),
+            Self::NoCommand => "no_command",
+            Self::Method => "eas_method",
+            Self::Device(_) => "device_id",
+        }
+    }
+}
+
+const RAW_MIME: &[u8] = b"message/rfc822";
+
+impl EasCall {
+    /// Reads the request line and the headers; the body is not touched.
+    ///
+    /// # Errors
+    /// What makes the request malformed: HTTP 400, or 405 for the method.
+    pub fn identify(
+        method: &Method,
+        query: Option<&str>,
+        headers: &HeaderMap,
+    ) -> Result<Self, NotEas> {
+        let kind = match *method {
+            Method::OPTIONS => Kind::Options,
+            Method::POST | Method::GET | Method::HEAD => Kind::Other,
+            _ => return Err(NotEas::Method),
+        };
+        let query = query.filter(|query| !query.is_empty());
+        let header_version = headers
+            .get("ms-asprotocolversion")
+            .and_then(|value| value.to_str().ok())
+            .and_then(ProtocolVersion::from_header);
+        let device = |id: Option<DeviceId>| id.map(|id| DeviceKey::new(id.as_str())).transpose();
+        if *method != Method::POST {
+            let line = request_line::parse_options(query.unwrap_or_default())?;
+            return Ok(Self {
+                kind,
+                version: header_version,
+                device: device(line.device_id)?,
+                device_type: line.device_type.as_deref().unwrap_or_default().into(),
+                user: line.user.as_deref().map(Into::into),
+                raw_mime: false,
+                upstream_query: None,
+            });
+        }
+        let line = request_line::parse(query.ok_or(NotEas::NoCommand)?)?;
+        let device = device(line.device_id)?;
+        Ok(Self {
+            kind: Kind::Command(line.command),
+            version: line.version.or(header_version),
+            device,
+            device_type: line.device_type.as_deref().unwrap_or_default().into(),
+            user: line.user.as_deref().map(Into::into),
+            raw_mime: headers
+                .get(CONTENT_TYPE)
+                .is_some_and(|value| value.as_bytes().starts_with(RAW_MIME)),
+            upstream_query: match line.upstream_query {
+                Cow::Borrowed(_) => None,
+                Cow::Owned(query) => Some(query.into()),
+            },
+        })
+    }
+
+    /// The query to forward, where it is not the client's own: a base64 query without escapes.
+    pub fn upstream_query(&self) -> Option<&str> {
+        self.upstream_query.as_deref()
+    }
+
+    /// Whether a verdict is needed: all but `OPTIONS`.
+    pub fn judged(&self) -> bool {
+        self.kind != Kind::Options
+    }
+
+    /// The `User` parameter, as the client claims it.
+    pub fn claimed_user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    pub(super) fn device_type(&self) -> &str {
+        &self.device_type
+    }
+
+    fn eas_command(&self) -> Option<Command> {
+        match self.kind {
+            Kind::Command(command) => Some(command),
+            Kind::Options | Kind::Other => None,
+        }
+    }
+
+    /// How long the poll waits: `None` for one that answers at once.
+    fn waits(&self, command: Command, body: &[u8], context: &PlanContext<'_>) -> Option<Duration> {
+        if !command.is_poll() {
+            return None;
+        }
+        let key = self.device.as_ref().map(|device| {
+            (
+                device.clone(),
+                Box::<str>::from(context.user),
+                command.name(),
+            )
+        });
+        let longest = u32::try_from(context.heartbeat_max.as_secs()).unwrap_or(u32::MAX);
+        let seconds = match poll::read(command, body) {
+            Ok(PollAsk::Wait { seconds }) => {
+                if let Some(key) = key {
+                    context.polls.remember(key, seconds);
+                }
+                seconds
+            }
+            Ok(PollAsk::NoWait) => {
+                if let Some(key) = key {
+                    context.polls.remember(key, 0);
+                }
+                0
+            }
+            // Its server repeats the request that it remembers; so do we. After a restart nobody
+            // here remembers: the longest wait then.
+            Ok(PollAsk::Empty) => key
+                .and_then(|key| context.polls.recall(&key))
+                .unwrap_or(longest),
+            // Not ours to judge: the server will answer at once that it can't read it.
+            Err(_) => 0,
+        };
+        (seconds > 0).then(|| Duration::from_secs(seconds.min(longest).into()))
+    }
+}
+
+impl Protocol for EasCall {
+    fn command(&self) -> &'static str {
+        match self.kind {
+            Kind::Options => "OPTIONS",
+            Kind::Command(command) => command.name(),
+            Kind::Other => "other",
+        }
+    }
+
+    fn device(&self) -> Option<&DeviceKey> {
+        self.device.as_ref()
+    }
+
+    fn plan(&self, held: &Held, context: &PlanContext<'_>) -> Plan {
+        let mut plan = Plan {
+            head_within: context.response,
+            body_idle: context.response,
+            replay: false,
+            detached: false,
+            poll: false,
+        };
+        let Some(command) = self.eas_command() else {
+            plan.replay = true;
+            return plan;
+        };
+        plan.detached = command.finishes_detached();
+        let body = held.whole();
+        plan.replay = match (command.replay(), body) {
+            (Replay::Safe, Some(_)) => true,
+            (Replay::FetchOnly, Some(body)) => {
+                // What does more than fetch is finished like every other change.
+                let only = seg_eas::item_operations::fetch_only(body);
+                plan.detached |= !only;
+                only
+            }
+            (Replay::Never, _) | (_, None) => false,
+        };
+        if let Some(wait) = body.and_then(|body| self.waits(command, body, context)) {
+            plan.poll = true;
+            plan.head_within = wait + context.heartbeat_margin;
+        }
+        plan
+    }
+
+    fn deny(&self, _decision: &Decision) -> Reply {
+        eas_reply(&answer::refusal(
+            self.eas_command(),
+            self.version,
+            self.raw_mime,
+        ))
+    }
+
+    fn end_poll(&self) -> Reply {
+        eas_reply(&answer::idle_end(
+            self.eas_command().unwrap_or(Command::Ping),
+        ))
+    }
+}
+
+fn eas_reply(answer: &answer::Answer) -> Reply {
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::FORBIDDEN);
+    let mut reply = Reply::empty(status);
+    if let Some(content_type) = answer.content_type {
+        reply
+            .headers
+            .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    }
+    if !answer.body.is_empty() {
+        reply.body = ReplyBody::Full(Bytes::from_static(answer.body));
+    }
+    reply
+}

@@ -1,0 +1,102 @@
+//! The gateway, as its admin API sees it.
+
+use std::sync::Arc;
+
+use seg_compliance::api::ReloadResult;
+use seg_compliance::{DeviceKey, Engine, UserKey};
+use serde_json::{Map, Value, json};
+
+use super::Shared;
+use super::reload::Reloader;
+use crate::admin::{Asked, Gateway, ReloadError};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::pseudonym::Pseudonym;
+
+/// What the admin API reaches of a gateway.
+#[derive(Debug)]
+pub(super) struct Administered {
+    shared: Arc<Shared>,
+    reloader: Arc<Reloader>,
+}
+
+impl Administered {
+    pub(super) fn new(shared: &Arc<Shared>, reloader: &Arc<Reloader>) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            reloader: Arc::clone(reloader),
+        }
+    }
+}
+
+impl Gateway for Administered {
+    fn engine(&self) -> &Arc<Engine> {
+        &self.shared.engine
+    }
+
+    fn metrics(&self) -> &Arc<Metrics> {
+        &self.shared.metrics
+    }
+
+    fn pseudonym(&self) -> Arc<Pseudonym> {
+        Arc::clone(&self.shared.snapshot().pseudonym)
+    }
+
+    fn not_ready(&self) -> Vec<String> {
+        let mut missing = Vec::new();
+        if !self.shared.is_listening() {
+            missing.push("the listeners are not open".to_owned());
+        }
+        if self.shared.is_draining() {
+            missing.push("the gateway is draining".to_owned());
+        }
+        missing
+    }
+
+    fn reload(&self) -> Result<ReloadResult, ReloadError> {
+        match self.reloader.reload() {
+            Ok(changes) => Ok(ReloadResult {
+                changed: changes.changed.iter().map(|&key| key.to_owned()).collect(),
+                restart_required: changes
+                    .restart_required
+                    .iter()
+                    .map(|&key| key.to_owned())
+                    .collect(),
+            }),
+            Err(refused) => Err(ReloadError {
+                message: refused.message,
+                key: refused.key,
+                line: refused.line.map(|line| line as u64),
+            }),
+        }
+    }
+
+    fn device(&self, text: &str) -> Result<DeviceKey, String> {
+        let id = seg_eas::DeviceId::parse_text(text).map_err(|error| error.to_string())?;
+        DeviceKey::new(id.as_str()).map_err(|error| error.to_string())
+    }
+
+    fn user(&self, text: &str) -> Result<UserKey, String> {
+        self.shared
+            .snapshot()
+            .identity
+            .canonical(text)
+            .ok_or_else(|| "it is empty, too long or holds control characters".to_owned())
+    }
+
+    fn identity(&self, asked: &Asked<'_>) -> Map<String, Value> {
+        let mut identity = Map::new();
+        if let Some((given, key)) = asked.device {
+            identity.insert(
+                "device".to_owned(),
+                json!({"given": given, "means": key.as_str()}),
+            );
+        }
+        if let Some((given, key)) = asked.user {
+            identity.insert(
+                "user".to_owned(),
+                json!({"given": given, "means": key.as_str()}),
+            );
+        }
+        identity
+    }
+}

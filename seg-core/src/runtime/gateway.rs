@@ -1,0 +1,317 @@
+//! The gateway as a whole: start, drain, stop.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use seg_compliance::Engine;
+use thiserror::Error;
+use tokio::sync::{mpsc, watch};
+
+use super::administered::Administered;
+use super::core::{Core, CoreCommand};
+use super::cutter::CoreCutter;
+use super::reload::Reloader;
+use super::{Shared, Snapshot, SnapshotError, background};
+use crate::accept;
+use crate::admin;
+use crate::config::{self, Warning};
+use crate::decide::Proofs;
+use crate::identify::DigestKey;
+use crate::protocol::PollMemory;
+use crate::telemetry::log::Log;
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::{Pool, PoolSettings};
+
+/// How long `/lb-health` says "draining" before the listeners close: two checks of a usual load
+/// balancer.
+const ANNOUNCED: Duration = Duration::from_secs(5);
+
+/// Idle connections to servers, over all cores.
+const MAX_IDLE_UPSTREAM: usize = 2048;
+
+/// What a gateway is started with.
+#[derive(Debug, Default)]
+pub struct StartOptions {
+    /// The properties file; none: built-in defaults.
+    pub config: Option<PathBuf>,
+    /// The environment that overrides it.
+    pub env: Vec<(String, String)>,
+    /// Cores that serve; none: as many as the machine has.
+    pub cores: Option<usize>,
+    /// The process's log, for reloads of its level and format.
+    pub log: Option<Arc<Log>>,
+    /// The counters, where somebody has begun to count before the start.
+    pub metrics: Option<Arc<Metrics>>,
+}
+
+/// Why a gateway did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The configuration, or something that it names.
+    #[error(transparent)]
+    Config(#[from] SnapshotError),
+    /// The store.
+    #[error("{path}: the store can't be opened: {source}")]
+    Store {
+        /// `data.dir`.
+        path: String,
+        /// What the engine says.
+        source: seg_compliance::StoreError,
+    },
+    /// An address.
+    #[error("{key}: {address} can't be listened on: {source}")]
+    Listen {
+        /// The key that names it.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The admin token.
+    #[error("admin.token.path: {0}")]
+    Token(#[from] admin::TokenError),
+    /// Threads or randomness.
+    #[error("the system refuses what every process needs: {0}")]
+    System(String),
+}
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    shared: Arc<Shared>,
+    cores: Vec<(mpsc::UnboundedSender<CoreCommand>, JoinHandle<()>)>,
+    addresses: Vec<SocketAddr>,
+    admin_address: SocketAddr,
+    reloader: Arc<Reloader>,
+    stop_admin: watch::Sender<bool>,
+    background: Option<tokio::runtime::Runtime>,
+    /// What was odd about the configuration.
+    pub warnings: Vec<Warning>,
+}
+
+impl Gateway {
+    /// Starts everything: when this returns, the gateway serves.
+    ///
+    /// # Errors
+    /// What is in the way, with the key that names it.
+    pub fn start(options: StartOptions) -> Result<Self, StartError> {
+        let StartOptions {
+            config,
+            env,
+            cores,
+            log,
+            metrics,
+        } = options;
+        let loaded =
+            config::load(config.as_deref(), env.iter().cloned()).map_err(SnapshotError::from)?;
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        let metrics = metrics.unwrap_or_else(Metrics::new);
+        let mut warn = |text: String| tracing::warn!("{text}");
+        let snapshot = Snapshot::build(loaded.config, None, &mut warn)?;
+        background::note_certificates(&metrics, &snapshot);
+        metrics.config_reload(true);
+
+        let _data_dir = snapshot.config.data_dir.clone();
+        let engine = Engine::in_memory(snapshot.settings());
+        let engine = Arc::new(engine);
+        let _none_yet = engine.configure(snapshot.settings(), snapshot.policies.clone(), &[]);
+
+        let cores = cores.unwrap_or_else(available_cores).max(1);
+        let listen = snapshot.config.server.listen.clone();
+        let admin_listen = snapshot.config.admin.listen;
+        let token_path = snapshot.config.admin.token_path.clone();
+        let token = admin::Token::load_or_create(&token_path)?;
+        let mut per_core: Vec<Vec<StdListener>> = (0..cores).map(|_| Vec::new()).collect();
+        let mut addresses = Vec::new();
+        for address in listen {
+            let listeners = accept::bind(address, cores).map_err(|source| StartError::Listen {
+                key: "server.listen",
+                address,
+                source,
+            })?;
+            addresses.extend(listeners.first().and_then(|first| first.local_addr().ok()));
+            for (core, listener) in per_core.iter_mut().zip(listeners) {
+                core.push(listener);
+            }
+        }
+        let admin_failed = |source| StartError::Listen {
+            key: "admin.listen",
+            address: admin_listen,
+            source,
+        };
+        let admin_listener = StdListener::bind(admin_listen)
+            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+            .map_err(admin_failed)?;
+        let admin_address = admin_listener.local_addr().map_err(admin_failed)?;
+
+        let shared = Arc::new(Shared {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            engine: Arc::clone(&engine),
+            metrics,
+            proofs: Proofs::default(),
+            polls: PollMemory::default(),
+            digest_key: DigestKey::generate()
+                .map_err(|_| StartError::System("no randomness".to_owned()))?,
+            draining: AtomicBool::new(false),
+            listening: AtomicBool::new(false),
+        });
+        let reloader = Arc::new(Reloader::new(Arc::clone(&shared), config, env, log));
+
+        let background = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("seg-background")
+            .enable_all()
+            .build()
+            .map_err(|error| StartError::System(error.to_string()))?;
+
+        let pool = PoolSettings {
+            max_idle: (MAX_IDLE_UPSTREAM / cores).max(32),
+            ..PoolSettings::default()
+        };
+        let mut senders = Vec::with_capacity(cores);
+        let mut threads = Vec::with_capacity(cores);
+        for (id, listeners) in per_core.into_iter().enumerate() {
+            let (sender, commands) = mpsc::unbounded_channel();
+            let id = u16::try_from(id).unwrap_or(u16::MAX);
+            let core = Core::new(id, Arc::clone(&shared), Pool::new(pool));
+            threads.push((sender.clone(), start_core(core, listeners, commands)?));
+            senders.push(sender);
+        }
+        engine.set_cutter(Arc::new(CoreCutter(senders)));
+        shared.listening.store(true, Ordering::Relaxed);
+
+        let (stop_admin, mut stopped) = watch::channel(false);
+        let administered = Arc::new(Administered::new(&shared, &reloader));
+        {
+            let _inside = background.enter();
+            let listener = tokio::net::TcpListener::from_std(admin_listener).map_err(|source| {
+                StartError::Listen {
+                    key: "admin.listen",
+                    address: admin_address,
+                    source,
+                }
+            })?;
+            background.spawn(admin::serve(listener, administered, token, async move {
+                let _ = stopped.wait_for(|stop| *stop).await.map(|value| *value);
+            }));
+            background.spawn(background::tick(Arc::clone(&shared)));
+            background.spawn(background::check_health(Arc::clone(&shared)));
+            background.spawn(background::reload_on_change(
+                Arc::clone(&shared),
+                Arc::clone(&reloader),
+            ));
+        }
+        Ok(Self {
+            shared,
+            cores: threads,
+            addresses,
+            admin_address,
+            reloader,
+            stop_admin,
+            background: Some(background),
+            warnings: loaded.warnings,
+        })
+    }
+
+    /// Where clients are served.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where the admin API is.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// What all cores share; for embedders and tests.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Reads the configuration anew.
+    pub fn reloader(&self) -> &Arc<Reloader> {
+        &self.reloader
+    }
+
+    /// Stops as a load balancer and phones like it: announced for five seconds, then no new
+    /// connections, polls ended with an empty normal answer over `server.drain.seconds`. Blocks
+    /// until it is done.
+    pub fn drain(mut self) {
+        self.shared.draining.store(true, Ordering::Relaxed);
+        tracing::info!("draining: /lb-health says so, connections are still accepted");
+        std::thread::sleep(ANNOUNCED);
+        self.shared.listening.store(false, Ordering::Relaxed);
+        let over = self.shared.snapshot().config.server.drain;
+        tracing::info!(
+            seconds = over.as_secs(),
+            "draining: no new connections, ending polls"
+        );
+        self.finish(&CoreCommand::Drain { over });
+    }
+
+    /// Stops at once.
+    pub fn stop(mut self) {
+        self.finish(&CoreCommand::Stop);
+    }
+
+    fn finish(&mut self, command: &CoreCommand) {
+        for (core, _) in &self.cores {
+            let _ = core.send(match command {
+                CoreCommand::Drain { over } => CoreCommand::Drain { over: *over },
+                _ => CoreCommand::Stop,
+            });
+        }
+        for (core, thread) in self.cores.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a core ended by a panic");
+            }
+            drop(core);
+        }
+        let _ = self.stop_admin.send(true);
+        if let Some(background) = self.background.take() {
+            background.shutdown_timeout(Duration::from_secs(2));
+        }
+        // What was acknowledged is durable already; this waits for what is still being written.
+        tracing::info!("stopped");
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if !self.cores.is_empty() {
+            self.finish(&CoreCommand::Stop);
+        }
+    }
+}
+
+fn available_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn start_core(
+    core: Arc<Core>,
+    listeners: Vec<StdListener>,
+    commands: mpsc::UnboundedReceiver<CoreCommand>,
+) -> Result<JoinHandle<()>, StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| StartError::System(error.to_string()))?;
+    std::thread::Builder::new()
+        .name(format!("seg-core-{}", core.id))
+        .spawn(move || {
+            runtime.block_on(core.run(listeners, commands));
+            // Connections that are still open end with their tasks.
+            runtime.shutdown_background();
+        })
+        .map_err(|error| StartError::System(error.to_string()))
+}

@@ -1,0 +1,227 @@
+//! One configuration, with everything that is made of it. Built off to the side, whole or not at
+//! all, and swapped in by one store.
+
+use std::sync::Arc;
+
+use seg_ews::ServerVersion;
+use thiserror::Error;
+
+use crate::config::{self, Config, ConfigError, DefaultVerdict, aliases, policies};
+use crate::forward::Leg;
+use crate::identify::IdentityRules;
+use crate::protocol::ServerVersionMemory;
+use crate::telemetry::pseudonym::Pseudonym;
+use crate::tls::{self, Certificate, TlsError};
+use crate::upstream::TargetError;
+
+/// What a request is served by, from its route to its end.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The configuration.
+    pub config: Config,
+    /// Counts reloads.
+    pub generation: u64,
+    /// TLS towards clients.
+    pub tls: Arc<rustls::ServerConfig>,
+    /// The certificate that clients see.
+    pub certificate: Option<Certificate>,
+    /// How names become users.
+    pub identity: IdentityRules,
+    /// The ActiveSync leg.
+    pub eas: Leg,
+    /// The EWS leg.
+    pub ews: Leg,
+    /// What EWS clients are told of the server's version.
+    pub ews_version: Arc<ServerVersionMemory>,
+    /// How devices and users appear in the log.
+    pub pseudonym: Arc<Pseudonym>,
+    /// `[[policy]]`, as the engine takes them.
+    pub policies: seg_compliance::Policies,
+}
+
+/// Why a configuration can't be used.
+#[derive(Debug, Error)]
+pub enum SnapshotError {
+    /// The properties.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A certificate, a key or a CA.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The alias file.
+    #[error(transparent)]
+    Aliases(#[from] aliases::AliasError),
+    /// policies.toml.
+    #[error(transparent)]
+    Policies(#[from] policies::PoliciesError),
+    /// A `[[policy]]` that the engine refuses.
+    #[error("{path}: {source}")]
+    Policy {
+        /// The file.
+        path: String,
+        /// What the engine says.
+        source: seg_compliance::policy::PolicyError,
+    },
+    /// An upstream's host.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// `ews.refusal.server.version`.
+    #[error("ews.refusal.server.version: {0}")]
+    ServerVersion(String),
+    /// The key of the pseudonyms.
+    #[error("log.pseudonym.key.path: {path} can't be read: {source}")]
+    PseudonymKey {
+        /// The file.
+        path: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+impl Snapshot {
+    /// Builds everything that `config` names. `before` lends what did not change: connections, a
+    /// self-signed certificate, what was learned.
+    ///
+    /// # Errors
+    /// The first part that can't be used; nothing has changed then.
+    pub fn build(
+        config: Config,
+        before: Option<&Self>,
+        warn: &mut dyn FnMut(String),
+    ) -> Result<Self, SnapshotError> {
+        let same_tls = before.filter(|before| {
+            matches!(
+                config.server.tls.certificate,
+                config::CertificateSource::SelfSigned
+            ) && matches!(
+                before.config.server.tls.certificate,
+                config::CertificateSource::SelfSigned
+            )
+        });
+        let (tls, certificate) = match same_tls {
+            // A new self-signed certificate at each reload would make every client ask again.
+            Some(before) => (Arc::clone(&before.tls), before.certificate.clone()),
+            None => {
+                let built = tls::server_config(&config)?;
+                built.warnings.into_iter().for_each(&mut *warn);
+                (built.config, built.certificate)
+            }
+        };
+        let identity = {
+            let aliases = match &config.identity.alias_path {
+                Some(path) => aliases::load(path)?,
+                None => aliases::Aliases::default(),
+            };
+            IdentityRules::new(
+                config
+                    .identity
+                    .domain_map
+                    .iter()
+                    .map(|(from, to)| (from.as_str(), to.as_str())),
+                config.identity.default_domain.as_deref(),
+                aliases.iter(),
+            )
+        };
+        let mut leg = |leg: &config::Leg, before: Option<(&config::Leg, &Leg)>| {
+            let built = tls::client_config(&leg.tls)?;
+            built.warnings.into_iter().for_each(&mut *warn);
+            // Connections are kept where nothing about their TLS changed; a file that changed
+            // under the same name is new settings, which only building them anew can tell.
+            let kept = before
+                .filter(|(config, _)| {
+                    config.tls == leg.tls && leg.tls == config::UpstreamTls::default()
+                })
+                .map(|(_, leg)| leg);
+            Ok::<_, SnapshotError>(Leg::new(leg, &built.config, kept)?)
+        };
+        let eas = leg(
+            &config.eas,
+            before.map(|before| (&before.config.eas, &before.eas)),
+        )?;
+        let ews = leg(
+            &config.ews,
+            before.map(|before| (&before.config.ews, &before.ews)),
+        )?;
+        let same_version = before.filter(|before| {
+            before.config.ews_refusal_server_version == config.ews_refusal_server_version
+        });
+        let ews_version = match same_version {
+            Some(before) => Arc::clone(&before.ews_version),
+            None => {
+                let version: ServerVersion = config
+                    .ews_refusal_server_version
+                    .parse()
+                    .map_err(|error| SnapshotError::ServerVersion(format!("{error}")))?;
+                Arc::new(ServerVersionMemory::new(version))
+            }
+        };
+        let pseudonym = Arc::new(match &config.log.pseudonym_key_path {
+            None => Pseudonym::none(),
+            Some(path) => {
+                let key = std::fs::read(path).map_err(|source| SnapshotError::PseudonymKey {
+                    path: path.display().to_string(),
+                    source,
+                })?;
+                Pseudonym::keyed(&key)
+            }
+        });
+        let tables = policies::load(&config.compliance.policies_path)?;
+        let lines: Vec<usize> = tables.policy.iter().map(|placed| placed.line).collect();
+        let policies = tables.policy.into_iter().map(|placed| placed.table);
+        let policies =
+            seg_compliance::Policies::compile(policies).map_err(|(index, mut source)| {
+                source.line = lines.get(index).copied();
+                let path = config.compliance.policies_path.display().to_string();
+                SnapshotError::Policy { path, source }
+            })?;
+        Ok(Self {
+            generation: before.map_or(1, |before| before.generation + 1),
+            tls,
+            certificate,
+            identity,
+            eas,
+            ews,
+            ews_version,
+            pseudonym,
+            policies,
+            config,
+        })
+    }
+
+    /// Takes back what only a restart changes, so that nothing is half in force.
+    pub(super) fn keep_what_needs_a_restart(&mut self, before: &Self) {
+        self.config
+            .server
+            .listen
+            .clone_from(&before.config.server.listen);
+        self.config
+            .server
+            .http_listen
+            .clone_from(&before.config.server.http_listen);
+        self.config.data_dir.clone_from(&before.config.data_dir);
+        self.config.admin = before.config.admin.clone();
+    }
+
+    /// The engine's part of the configuration.
+    pub fn settings(&self) -> seg_compliance::Settings {
+        let compliance = &self.config.compliance;
+        let verdict = |verdict| match verdict {
+            DefaultVerdict::Allow => seg_compliance::Verdict::Allow,
+            DefaultVerdict::Block => seg_compliance::Verdict::Block,
+            DefaultVerdict::Quarantine => seg_compliance::Verdict::Quarantine,
+        };
+        seg_compliance::Settings {
+            mode: match compliance.mode {
+                config::ComplianceMode::Enforce => seg_compliance::Mode::Enforce,
+                config::ComplianceMode::Observe => seg_compliance::Mode::Observe,
+            },
+            unknown_device: verdict(compliance.unknown_device),
+            known_device: verdict(compliance.known_device),
+            user_mode: match compliance.user_mode {
+                config::UserMode::AnyCompliant => seg_compliance::UserMode::AnyCompliant,
+                config::UserMode::AllCompliant => seg_compliance::UserMode::AllCompliant,
+                config::UserMode::BlockIfAnyBlocked => seg_compliance::UserMode::BlockIfAnyBlocked,
+            },
+        }
+    }
+}

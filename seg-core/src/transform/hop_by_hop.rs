@@ -1,0 +1,81 @@
+//! Headers that belong to one connection (RFC 9110 section 7.6.1).
+
+use http::{HeaderMap, HeaderName, header};
+use smallvec::SmallVec;
+
+/// Always of one hop, named in `Connection` or not.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+/// Names that `Connection` can't declare to be of one hop: to drop them would change who asks, for
+/// what, or of how many bytes (the attack by `Connection: Authorization`).
+const END_TO_END: [HeaderName; 6] = [
+    header::AUTHORIZATION,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::COOKIE,
+    header::HOST,
+    header::CONTENT_ENCODING,
+];
+
+/// Removes what `Connection` names.
+pub(super) fn remove_named(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        let named: SmallVec<[HeaderName; 4]> = headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .filter_map(|line| line.to_str().ok())
+            .flat_map(|line| line.split(','))
+            .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+            .filter(|name| !END_TO_END.contains(name))
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+    }
+}
+
+/// Removes the headers of an answer that are always of one hop.
+pub(super) fn remove_always(headers: &mut HeaderMap) {
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_connection_names_stays_here_unless_it_is_end_to_end() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "close, X-Secret , authorization"),
+            ("connection", "keep-alive"),
+            ("x-secret", "1"),
+            ("authorization", "Basic eA=="),
+            ("te", "trailers"),
+            ("keep-alive", "timeout=5"),
+            ("x-other", "2"),
+        ] {
+            headers.append(
+                HeaderName::from_static(name),
+                value.parse().expect("a value"),
+            );
+        }
+        remove_named(&mut headers);
+        remove_always(&mut headers);
+        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["authorization", "x-other"]);
+    }
+}
