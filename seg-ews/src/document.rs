@@ -26,6 +26,19 @@ pub enum Kind {
     CallbackResponse,
 }
 
+impl Kind {
+    /// The name used in logs and JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Response => "response",
+            Self::Fault => "fault",
+            Self::CallbackRequest => "push-callback-request",
+            Self::CallbackResponse => "push-callback-response",
+        }
+    }
+}
+
 /// Whose language the operation is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Service {
@@ -36,6 +49,17 @@ pub enum Service {
     /// The name is in no namespace. Documentation has such; servers and the strict
     /// [`classify`](crate::classify) refuse them.
     Unqualified,
+}
+
+impl Service {
+    /// The name used in logs and JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ews => "ews",
+            Self::Autodiscover => "autodiscover",
+            Self::Unqualified => "unqualified",
+        }
+    }
 }
 
 /// A document, told by the first child of its body.

@@ -10,6 +10,7 @@
 //! predefined ones and no document type declarations.
 
 mod characters;
+mod declaration;
 mod element;
 mod encoding;
 mod namespace;

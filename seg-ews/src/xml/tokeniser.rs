@@ -5,9 +5,9 @@
 //! are never gathered. There is one path for both, so that no split can change the outcome.
 
 use super::characters::is_space;
-use super::element::{Stack, follows_space};
+use super::element::Stack;
 use super::encoding::{Decoder, Encoding, Sink};
-use super::{Visitor, is_blank, reference};
+use super::{Visitor, declaration, is_blank, reference};
 use crate::limits::Limits;
 use crate::reject::{Reject, RejectKind};
 use quick_xml::parser::{ElementParser, Parser};
@@ -74,14 +74,6 @@ impl Tokeniser {
             Err(Reject::new(RejectKind::Truncated, self.cutter.offset))
         }
     }
-}
-
-/// What an XML declaration says about the encoding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Declared {
-    Nothing,
-    Utf8,
-    Utf16,
 }
 
 /// Everything but the decoding.
@@ -435,14 +427,7 @@ impl Cutter {
             if target != "xml" || self.began != 0 {
                 return Err(RejectKind::Declaration.into());
             }
-            let agrees = match declaration(content)? {
-                Declared::Nothing => true,
-                Declared::Utf8 => self.encoding == Encoding::Utf8,
-                Declared::Utf16 => self.encoding != Encoding::Utf8,
-            };
-            if !agrees {
-                return Err(RejectKind::DeclaredEncoding.into());
-            }
+            declaration::check(content, self.encoding)?;
         } else if !super::characters::is_ncname(target) {
             return Err(RejectKind::Name.into());
         }
@@ -502,32 +487,5 @@ impl Cutter {
     }
 }
 
-/// Reads an XML declaration (production 23), given what is between `<?` and `?>`.
-fn declaration(content: &str) -> Result<Declared, RejectKind> {
-    let mut declared = Declared::Nothing;
-    let mut expected = ["version", "encoding", "standalone"].iter();
-    let mut seen_version = false;
-    for attribute in quick_xml::events::attributes::Attributes::new(content, 3) {
-        let attribute = attribute.map_err(|_| RejectKind::Declaration)?;
-        let key = attribute.key.into_inner();
-        // Each at most once and in this order.
-        if !follows_space(content, key) || !expected.any(|name| *name == key) {
-            return Err(RejectKind::Declaration);
-        }
-        match (key, &*attribute.value) {
-            ("version", "1.0") => seen_version = true,
-            ("encoding", name) if name.eq_ignore_ascii_case("utf-8") => declared = Declared::Utf8,
-            ("encoding", name) if name.eq_ignore_ascii_case("utf-16") => {
-                declared = Declared::Utf16;
-            }
-            ("encoding", _) => return Err(RejectKind::DeclaredEncoding),
-            ("standalone", "yes" | "no") => {}
-            _ => return Err(RejectKind::Declaration),
-        }
-    }
-    if seen_version {
-        Ok(declared)
-    } else {
-        Err(RejectKind::Declaration)
-    }
-}
+#[cfg(test)]
+mod tests;
