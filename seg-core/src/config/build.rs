@@ -2,7 +2,7 @@
 //! replaced by its default so that the rest can still be checked.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -91,7 +91,7 @@ pub(super) fn build(
         },
         written: written(values),
     };
-    no_mail_server(&config, &mut reader);
+    warn_of_dangers(&config, &mut reader);
     config
 }
 
@@ -365,14 +365,22 @@ fn server_version(text: &str) -> Result<String, String> {
     }
 }
 
-/// Without a mail server the gateway runs, but serves nobody; that is worth a word.
-fn no_mail_server(config: &Config, reader: &mut Reader<'_>) {
+/// What is possible, but hardly meant.
+fn warn_of_dangers(config: &Config, reader: &mut Reader<'_>) {
+    const SERVERS: &str = "email.server.host.and.port";
     if config.eas.upstreams.is_empty() {
-        let name = "email.server.host.and.port";
-        reader.warn(
-            name,
-            "is empty: there is no mail server, and every ActiveSync request is answered with 503",
-        );
+        let message =
+            "is empty: there is no mail server, and every ActiveSync request is answered with 503";
+        reader.warn(SERVERS, message);
+    }
+    if config
+        .server
+        .trusted_proxies
+        .iter()
+        .any(|network| network.prefix_len() == 0)
+    {
+        let message = "holds every address: anybody can then say that he is somebody else";
+        reader.warn("server.trusted.proxies", message);
     }
     let legs = [
         ("", &config.eas, true),
@@ -382,9 +390,23 @@ fn no_mail_server(config: &Config, reader: &mut Reader<'_>) {
         let own = prefix.is_empty() || leg.tls.ignore_errors != config.eas.tls.ignore_errors;
         if open && own && leg.tls.ignore_errors {
             let name = format!("{prefix}ignore.ssl.errors.with.exchange");
-            reader.warn(&name, "the mail server's certificate is not verified; give its CA in email.server.ca.path instead");
+            let message = "the mail server's certificate is not verified; give its CA in email.server.ca.path instead";
+            reader.warn(&name, message);
+        }
+        let own = prefix.is_empty() || leg.upstreams != config.eas.upstreams;
+        if open && own && leg.upstreams.iter().any(sends_passwords_in_the_clear) {
+            let message = "names a server on another machine without TLS: passwords and mail travel in the clear";
+            reader.warn(&format!("{prefix}{SERVERS}"), message);
         }
     }
+}
+
+fn sends_passwords_in_the_clear(origin: &Origin) -> bool {
+    let here = match origin.host.parse::<IpAddr>() {
+        Ok(address) => address.is_loopback(),
+        Err(_) => origin.host == "localhost",
+    };
+    !origin.tls && !here
 }
 
 /// What every key effectively says: an empty one says its default. A twin that inherits says

@@ -9,7 +9,7 @@ const HEAD: &str = "\
 #
 # Copy this file to application.properties, change what you need, and see what the gateway thinks
 # of it with `seg check`. A saved change takes effect at once; a file with a mistake changes
-# nothing. Keys marked (restart) take effect at the next start. Relative paths are relative to this
+# nothing. Keys marked `restart` take effect at the next start. Relative paths are relative to this
 # file. The environment overrides it: server.listen is SEG_SERVER_LISTEN there.
 ";
 

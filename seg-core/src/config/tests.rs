@@ -359,6 +359,39 @@ fn a_key_without_effect_yet_is_warned_about_unless_it_has_its_default() {
 }
 
 #[test]
+fn what_is_hardly_meant_is_warned_about() {
+    for (text, keys) in [
+        ("", &["email.server.host.and.port"][..]),
+        (
+            "email.server.host.and.port=http://mail.example",
+            &["email.server.host.and.port"],
+        ),
+        (
+            "email.server.host.and.port=http://127.0.0.1:1,http://[::1]:1,http://localhost,https://a",
+            &[],
+        ),
+        (
+            "email.server.host.and.port=a\news.email.server.host.and.port=http://b\nenable.boxer.ens.ews.proxy=true",
+            &["ews.email.server.host.and.port"],
+        ),
+        (
+            "email.server.host.and.port=a\nserver.trusted.proxies=10.0.0.0/8,::/0",
+            &["server.trusted.proxies"],
+        ),
+        (
+            "email.server.host.and.port=a\nserver.client.ca.path=x",
+            &["server.client.ca.path"],
+        ),
+        (
+            "email.server.host.and.port=a\nignore.ssl.errors.with.exchange=true\nenable.boxer.ens.ews.proxy=true",
+            &["ignore.ssl.errors.with.exchange"],
+        ),
+    ] {
+        assert_eq!(warned(&loaded(text, &[])), keys, "{text}");
+    }
+}
+
+#[test]
 fn twins_inherit_when_empty() {
     let config = config(
         "

@@ -13,7 +13,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use aws_lc_rs::digest;
 use notify::event::ModifyKind;
@@ -22,8 +22,8 @@ use tokio::sync::mpsc;
 
 /// A save is over when this long nothing more has happened.
 const QUIET: Duration = Duration::from_millis(250);
-/// A folder in which something happens all the time is looked at after so many events.
-const MAX_EVENTS: usize = 1000;
+/// A folder in which something happens all the time is looked at after this long all the same.
+const MAX_BURST: Duration = Duration::from_secs(2);
 /// How often is looked without any event.
 const POLL: Duration = Duration::from_secs(30);
 
@@ -261,8 +261,9 @@ enum Settled {
 
 /// Waits until a burst of events is over.
 fn settle(messages: &Receiver<Message>) -> Settled {
-    for _ in 0..MAX_EVENTS {
-        match messages.recv_timeout(QUIET) {
+    let end = Instant::now() + MAX_BURST;
+    while let Some(left) = end.checked_duration_since(Instant::now()) {
+        match messages.recv_timeout(QUIET.min(left)) {
             Ok(Message::Look) => {}
             Ok(Message::Replace(paths)) => return Settled::Replace(paths),
             Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return Settled::Stop,

@@ -236,7 +236,14 @@ pub(super) fn admin_token(report: &mut Report, config: &Config) {
             readable_by_others(report, "admin.token.path", file);
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            report.ok(&part, "will be made at the first start");
+            let folder = file.ancestors().skip(1).find(|folder| folder.exists());
+            match folder.map(try_writing) {
+                Some(Err(error)) => {
+                    let mend = "let the user that runs the gateway write in its folder";
+                    report.fail(&part, format!("can't be made: {error}"), mend);
+                }
+                _ => report.ok(&part, "will be made at the first start"),
+            }
         }
         Err(error) => {
             let mend = "let the user that runs the gateway read it";
