@@ -28,6 +28,8 @@ use super::wire::{BodyLength, Head, Reader, WireError};
 
 /// Answers up to this size leave in one write with their head.
 const ONE_WRITE: usize = 16 * 1024;
+/// No poll is held longer, whatever the client asks for.
+const LONGEST_POLL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What every connection uses.
 #[derive(Debug)]
@@ -162,7 +164,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let seen = site::seen_in_head(shared, &head);
         if let Some((delay, play)) = shared.scripts.take(&seen, Moment::Head) {
             tokio::time::sleep(delay).await;
-            if !matches!(play, Play::Ordinary) {
+            if matches!(play, Play::Stall) {
+                self.stall(&seen).await;
+            } else if !matches!(play, Play::Ordinary) {
                 let next = self.play(play, &seen, None, Answer::status(200)).await?;
                 return self.leave_body(&head, next).await;
             }
@@ -179,8 +183,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         shared.changed.send_replace(());
 
         let script = shared.scripts.take(&seen, Moment::Whole);
-        if let Some((delay, _)) = &script {
+        if let Some((delay, play)) = &script {
             tokio::time::sleep(*delay).await;
+            if matches!(play, Play::Stall) {
+                self.stall(&seen).await;
+            }
         }
         let request = Request {
             head: &head,
@@ -188,7 +195,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             seen: &seen,
         };
         match script.map(|(_, play)| play) {
-            None | Some(Play::Ordinary) => match site::reply(shared, &request) {
+            None | Some(Play::Ordinary | Play::Stall) => match site::reply(shared, &request) {
                 Reply::Answer(answer) => self.answer(&answer, &head, &seen, exchange).await,
                 Reply::Poll(poll) => {
                     let Some(release) = self.hold(&seen, poll.limit).await else {
@@ -217,6 +224,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
     }
 
+    /// Leaves the connection alone until it is released.
+    async fn stall(&self, seen: &Seen) {
+        let mut place = self.shared.polls.hold(seen, Duration::MAX);
+        self.shared.note(self.number, What::Played(seen.clone()));
+        // However it is released, the request goes on.
+        let _release = place.releases.recv().await;
+    }
+
     /// Behind an answer that came before the body, the connection can't go on; and it is read to
     /// its end, because unread bytes would turn the close into a reset that destroys the answer.
     async fn leave_body(&mut self, head: &Head, next: Next) -> Result<Next, WireError> {
@@ -233,7 +248,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     /// Holds a poll until something ends it; none: the client has left.
     async fn hold(&mut self, seen: &Seen, limit: Duration) -> Option<Release> {
         let shared = self.shared;
-        let until = Instant::now() + limit;
+        let until = Instant::now() + limit.min(LONGEST_POLL);
         let mut place = shared.polls.hold(seen, limit);
         shared.note(self.number, What::PollOpened(seen.clone()));
         let ended = loop {
@@ -251,7 +266,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     /// Writes pieces until the stream's time is up or it is ended from outside.
     async fn stream(&mut self, stream: &ews::Stream, seen: &Seen) -> Result<Next, WireError> {
         let shared = self.shared;
-        let until = Instant::now() + stream.limit;
+        let until = Instant::now() + stream.limit.min(LONGEST_POLL);
         let mut place = shared.polls.hold(seen, stream.limit);
         shared.note(self.number, What::PollOpened(seen.clone()));
         self.stream.write_all(&stream.head).await?;
@@ -305,6 +320,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             .answered(self.number, exchange, seen, answer);
         self.shared.changed.send_replace(());
         self.write(answer, &body).await?;
+        self.shared.note(self.number, What::Written(seen.clone()));
         Ok(if answer.ends_connection() || !head.keep_alive {
             Next::Close
         } else {
@@ -335,7 +351,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     ) -> Result<Next, WireError> {
         self.shared.note(self.number, What::Played(seen.clone()));
         let end = match play {
-            Play::Ordinary | Play::Answer(_) => {
+            Play::Ordinary | Play::Stall | Play::Answer(_) => {
                 let answer = if let Play::Answer(answer) = play {
                     answer
                 } else {

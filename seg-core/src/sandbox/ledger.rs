@@ -164,6 +164,8 @@ pub enum What {
     Request(Seen),
     /// An answer is being written, with its status.
     Answered(Seen, u16),
+    /// The last byte of an answer has been handed to the system.
+    Written(Seen),
     /// A script did something else than to answer.
     Played(Seen),
     /// A poll was opened.

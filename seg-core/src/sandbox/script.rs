@@ -34,6 +34,10 @@ pub enum Moment {
 pub enum Play {
     /// The ordinary answer (after the delay).
     Ordinary,
+    /// Neither reads nor writes until [`Sandbox::release`](super::Sandbox::release), under which
+    /// it counts as an open poll without a limit; then everything goes its ordinary way. Before
+    /// the body this shows what a gateway does with a body that nobody takes.
+    Stall,
     /// This answer.
     Answer(Answer),
     /// The ordinary answer, or this one, up to this many bytes of its framed body.

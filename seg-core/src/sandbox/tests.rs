@@ -199,6 +199,19 @@ async fn a_ping_ends_by_itself_and_a_waiting_sync_brings_mail() {
     sandbox.release(&sync, &Release::Changes);
     let (_, fresh) = client.answer().await;
     assert_eq!(eas::recorded::text_of(&fresh, 0x4b), Some("3"));
+
+    // However long a client wants to wait, it is held and not more.
+    let endless = eas::recorded::fill(
+        eas::recorded::REQUEST_PING,
+        &[("seconds", u64::MAX.to_string().as_bytes())],
+    );
+    client.send(&post(&plain("Ping"), &endless)).await;
+    let ping = Filter::name("Ping");
+    assert!(
+        sandbox
+            .wait_until(LIMIT, |sandbox| !sandbox.open_polls(&ping).is_empty())
+            .await
+    );
 }
 
 #[tokio::test]
@@ -303,6 +316,27 @@ async fn an_answer_can_come_before_the_body() {
     assert!(head.starts_with("HTTP/1.1 413"), "{head}");
     assert_eq!(client.rest().await, b"");
     assert_eq!(sandbox.count(&Filter::any()), 0);
+}
+
+#[tokio::test]
+async fn a_stalled_request_goes_on_when_it_is_released() {
+    let sandbox = sandbox();
+    let send = Filter::name("SendMail");
+    sandbox.script(Script::new(send.clone(), Play::Stall).before_body());
+    let mut client = Client::to(&sandbox).await;
+    client
+        .send(&post(&plain("SendMail"), &requests::send_mail("x")))
+        .await;
+    let stalls = |sandbox: &Sandbox| !sandbox.open_polls(&send).is_empty();
+    assert!(sandbox.wait_until(LIMIT, stalls).await);
+    assert_eq!(sandbox.count(&send), 0);
+    sandbox.release(&send, &Release::Expire);
+    let (head, _) = client.answer().await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    assert_eq!(sandbox.count(&send), 1);
+    let written = |event: &Event| matches!(event.what, What::Written(_));
+    let is_written = |sandbox: &Sandbox| sandbox.events().iter().any(written);
+    assert!(sandbox.wait_until(LIMIT, is_written).await);
 }
 
 #[tokio::test]
