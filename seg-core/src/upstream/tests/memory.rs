@@ -10,11 +10,11 @@ use crate::upstream::{Exchange, NoBody, Sending, UpstreamBody};
 #[test]
 fn futures_stay_small() {
     let sizes = [
-        ("Sending", size_of::<Sending<NoBody>>(), 400),
-        ("UpstreamBody", size_of::<UpstreamBody>(), 200),
-        ("Exchange", size_of::<Exchange>(), 400),
+        ("Sending", size_of::<Sending<NoBody>>(), 288),
+        ("UpstreamBody", size_of::<UpstreamBody>(), 128),
+        ("Exchange", size_of::<Exchange>(), 264),
         // One per connection, boxed; nearly all of it is the state of TLS.
-        ("Connection", size_of::<Connection>(), 1600),
+        ("Connection", size_of::<Connection>(), 1300),
     ];
     for (name, size, bound) in sizes {
         assert!(
