@@ -12,6 +12,8 @@ pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod engine;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod journal;
 pub mod policy;
 pub mod record;
@@ -24,7 +26,7 @@ mod key;
 mod table;
 
 pub use engine::{Admission, Cut, Cutter, Engine, Lease};
-pub use journal::StoreError;
+pub use journal::{Recovery, State, StoreError};
 pub use key::{DEVICE_KEY_MAX, DeviceKey, KeyError, USER_KEY_MAX, UserKey};
 pub use policy::Policies;
 pub use settings::{Mode, Settings, UserMode};

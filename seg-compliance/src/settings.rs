@@ -7,7 +7,7 @@ use crate::verdict::UnknownWord;
 
 /// How the engine decides where no record, override or policy does. Swapped whole at run time by
 /// [`crate::Engine::configure`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `compliance.mode`.
     pub mode: Mode,

@@ -1,26 +1,30 @@
 //! Changes: stored, in force as far as they are strict, queued, durable, in force.
 
+use std::sync::mpsc;
+
 use tokio::sync::oneshot;
 
 use super::expiry::Whose;
 use super::{Engine, Shared};
 use crate::api;
-use crate::journal::{Change, Sequenced, StoreError};
-use crate::judge::{Override, Silent};
+use crate::journal::{Change, Commit, Sequenced, StoreError, Work};
+use crate::judge::Override;
 use crate::record::{Facts, Patch, REASON_MAX};
-use crate::table::{Before, Entry, LeaseRef, UserSays};
-use crate::{Ask, Decision, DeviceKey, Protocol, UserKey, Verdict};
+use crate::table::{Entry, LeaseRef};
+use crate::{Ask, Decision, DeviceKey, Protocol, UserKey};
 
 /// The order of changes.
 #[derive(Default)]
 pub(super) struct Sequencer {
     /// The last revision given out.
     pub(super) revision: u64,
+    /// Where changes are queued; `None`: the engine is not open yet.
+    pub(super) works: Option<mpsc::Sender<Work>>,
 }
 
 /// What changes reach beyond their own entry.
 #[derive(Default)]
-struct Reach {
+pub(super) struct Reach {
     /// Leases in the changed entries.
     leases: Vec<LeaseRef>,
     /// Owners of changed devices: their requests without a device are judged by these.
@@ -39,9 +43,7 @@ pub(super) struct Pending {
 
 impl Pending {
     pub(super) async fn durable(self) -> Result<(), StoreError> {
-        self.durable
-            .await
-            .unwrap_or_else(|_| Err(StoreError("the writer has ended".to_owned())))
+        self.durable.await.unwrap_or(Err(StoreError::Closed))
     }
 }
 
@@ -225,31 +227,40 @@ impl Shared {
 
     /// One change, made under the sequencer's lock from what is known there.
     fn commit(&self, change: impl FnOnce(u64) -> Option<Change>) -> Pending {
-        let mut change = Some(change);
-        self.commit_all(|revision, changes| {
-            let made = change.take().and_then(|change| change(revision));
-            changes.extend(made.map(|change| Sequenced { revision, change }));
+        self.commit_stored(|revision, store| {
+            if let Some(change) = change(revision) {
+                store(Sequenced { revision, change });
+            }
         })
     }
 
-    /// A batch of changes: `make` is given the first revision and stores nothing; each change it
-    /// makes must take the next revision.
-    fn commit_all(&self, make: impl FnOnce(u64, &mut Vec<Sequenced>)) -> Pending {
+    /// A batch of changes, at most [`crate::journal::BATCH_MAX`]. `make` is given the first revision
+    /// and hands over one change after the other, each with the next revision and each stored at
+    /// once, so that the next is made from what it left.
+    pub(super) fn commit_stored(
+        &self,
+        make: impl FnOnce(u64, &mut dyn FnMut(Sequenced)),
+    ) -> Pending {
         let mut changes = Vec::new();
         let mut reach = Reach::default();
         let (done, durable) = oneshot::channel();
         let revision = {
             let mut sequencer = self.sequencer.lock();
-            make(sequencer.revision + 1, &mut changes);
-            for change in &changes {
-                self.store(change, true, &mut reach);
-                sequencer.revision = change.revision;
+            make(sequencer.revision + 1, &mut |change| {
+                self.store(&change, true, &mut reach);
+                changes.push(change);
+            });
+            if let Some(last) = changes.last() {
+                sequencer.revision = last.revision;
+            }
+            // Without changes it is a question: is everything before it durable? A queue that is
+            // gone drops `done`, and the caller hears of it.
+            if let Some(works) = &sequencer.works {
+                let _ = works.send(Work::Commit(Commit { changes, done }));
             }
             sequencer.revision
         };
         let cut = self.reach(reach);
-        self.settle(&changes);
-        let _ = done.send(Ok(()));
         Pending {
             revision,
             cut,
@@ -278,7 +289,7 @@ impl Shared {
 
     /// Stores a change in memory. `pending`: it is not durable yet, and what was before is kept
     /// beside it; else it comes from the journal.
-    fn store(&self, sequenced: &Sequenced, pending: bool, reach: &mut Reach) {
+    pub(super) fn store(&self, sequenced: &Sequenced, pending: bool, reach: &mut Reach) {
         let revision = sequenced.revision;
         match &sequenced.change {
             Change::Record { device, facts } => {
@@ -362,10 +373,7 @@ impl Shared {
         self.users.update(user, |entry| {
             let rest = entry.rest();
             if pending {
-                match &mut rest.before {
-                    Some((_, until)) => *until = revision,
-                    None => rest.before = Some((rest.set.clone(), revision)),
-                }
+                rest.before.push((rest.set.clone(), revision));
             }
             rest.set = set;
         });
@@ -373,86 +381,14 @@ impl Shared {
         reach.users.push(user.clone());
     }
 
-    /// The changes are durable: they alone hold now.
-    fn settle(&self, changes: &[Sequenced]) {
-        for sequenced in changes {
-            self.feed.durable(sequenced.revision);
-            let became = match (sequenced.change.device(), sequenced.change.user()) {
-                (Some(device), _) => self.settle_device(device, sequenced.revision),
-                (None, Some(user)) => self.settle_user(user, sequenced.revision),
-                (None, None) => None,
-            };
-            self.feed.publish(|_| sequenced.event());
-            if let Some((user, was, now)) = became {
-                self.feed.publish(|_| api::Event::Decision {
-                    revision: sequenced.revision,
-                    device: sequenced.change.device().cloned(),
-                    user,
-                    was,
-                    decision: api::Decision::from(&now),
-                });
-            }
-        }
-    }
-
-    fn settle_device(
-        &self,
-        device: &DeviceKey,
-        revision: u64,
-    ) -> Option<(Option<UserKey>, Verdict, Decision)> {
-        let (before, owner) = self.devices.update(device, |entry| {
-            let before = entry.before.take_if(|before| before.until == revision);
-            (before, entry.owner().cloned())
-        });
-        let before = *before?;
-        if let Some(old) = before.owner().filter(|old| Some(*old) != owner.as_ref()) {
-            self.users.unlink(old, device);
-        }
-        if !self.feed.has_readers() {
-            return None;
-        }
-        let user = owner.as_ref().or_else(|| before.owner());
-        let was = self.judge_before(device, user, &before);
-        let now = self.decide(&plain_ask(Some(device), user, ""));
-        (was != now.verdict).then(|| (user.cloned(), was, now))
-    }
-
-    fn settle_user(
-        &self,
-        user: &UserKey,
-        revision: u64,
-    ) -> Option<(Option<UserKey>, Verdict, Decision)> {
-        let before = self.users.update(user, |entry| {
-            let rest = entry.rest.as_mut()?;
-            rest.before.take_if(|(_, until)| *until == revision)
-        });
-        let (before, _) = before.filter(|_| self.feed.has_readers())?;
-        let ask = plain_ask(None, Some(user), "");
-        let was = self
-            .decide_as(
-                &ask,
-                &UserSays {
-                    current: before,
-                    before: None,
-                },
-            )
-            .verdict;
-        let now = self.decide(&ask);
-        (was != now.verdict).then(|| (Some(user.clone()), was, now))
-    }
-
-    /// What held for `user` on a device before the changes that are durable now.
-    fn judge_before(&self, device: &DeviceKey, user: Option<&UserKey>, before: &Before) -> Verdict {
-        let says = self.users.says(user);
-        let known = before.known(says.current.as_ref());
-        let ask = plain_ask(Some(device), user, "");
-        self.judge_known(&self.rules.load(), &ask, known, &mut Silent)
-            .verdict
-    }
-
     /// The facts of `device` after `patch`; `None`: as they were. A source takes the record over; a
     /// change by hand (no source) leaves it with the source it came from.
-    fn merge(&self, device: &DeviceKey, patch: &Patch, source: Option<&str>) -> Option<Facts> {
+    pub(super) fn merge(
+        &self,
+        device: &DeviceKey,
+        patch: &Patch,
+        source: Option<&str>,
+    ) -> Option<Facts> {
         self.devices.read(device, |entry| {
             let known = entry.filter(|entry| entry.known);
             let nothing = Facts::default();

@@ -26,8 +26,12 @@ mod admit;
 mod change;
 mod expiry;
 mod feed;
+mod import;
+mod open;
+mod settle;
 mod view;
 
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -35,18 +39,17 @@ use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 
 use crate::api;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::Clock;
 use crate::intern::Interner;
+use crate::journal::Writer;
 use crate::judge::{Known, Rules, Silent, Steps, Trace, judge, user_row};
 use crate::policy::Policies;
 use crate::table::{Devices, Entry, LaneAsk, Lanes, LeaseRef, SEEN_MAX, Seen, UserSays, Users};
 use crate::{Ask, Decision, DeviceKey, Settings, UserKey, UserMode, Verdict};
 pub use admit::{Admission, Lease};
 pub use feed::{Feed, Gone};
+pub use import::{IMPORT_ERRORS_MAX, Import, ImportMode, ImportOptions, Refused, SOURCE_DEFAULT};
 pub use view::{Counts, Filter, PAGE_MAX, Page, Records};
-
-/// Most bad lines an import reports; it counts them all.
-pub const IMPORT_ERRORS_MAX: usize = 1_000;
 
 /// Tells the cores which of their requests to end. Called outside every lock, once a core and
 /// change.
@@ -67,7 +70,10 @@ pub struct Cut {
 
 /// The compliance engine. See the [module](self) for the life of a block.
 pub struct Engine {
-    pub(crate) shared: Arc<Shared>,
+    shared: Arc<Shared>,
+    writer: Writer,
+    /// Keeps other gateways out of the data folder.
+    _lock: Option<File>,
 }
 
 /// What leases and the journal's writer hold too.
@@ -89,20 +95,6 @@ pub(crate) struct Shared {
 }
 
 impl Engine {
-    /// An engine that forgets everything at its end.
-    #[must_use]
-    pub fn in_memory(settings: Settings) -> Self {
-        Self::in_memory_at(settings, Arc::new(SystemClock))
-    }
-
-    /// The same with a clock of its own.
-    #[must_use]
-    pub fn in_memory_at(settings: Settings, clock: Arc<dyn Clock>) -> Self {
-        Self {
-            shared: Arc::new(Shared::new(settings, clock)),
-        }
-    }
-
     /// Names who ends requests in flight. Until then cuts are only counted and published.
     pub fn set_cutter(&self, cutter: Arc<dyn Cutter>) {
         *self.shared.cutter.write() = Some(cutter);
@@ -126,7 +118,7 @@ impl Engine {
     /// The settings in force.
     #[must_use]
     pub fn settings(&self) -> Settings {
-        self.shared.rules.load().settings.clone()
+        self.shared.rules.load().settings
     }
 
     /// The verdict, without a lease.
@@ -290,22 +282,18 @@ impl Shared {
             |entry| entry.current(user),
         );
         let mut strictest = (self.judge_known(rules, ask, current, &mut Silent), current);
-        let before = entry.and_then(|entry| entry.before(user));
         let mut also = |known: Known<'a>| {
             let decision = self.judge_known(rules, ask, known, &mut Silent);
             if decision.verdict > strictest.0.verdict {
                 strictest = (decision, known);
             }
         };
-        if let Some(before) = before {
-            also(before);
-        }
-        if let Some(user) = &says.before {
+        let befores = || entry.into_iter().flat_map(Entry::befores);
+        befores().for_each(|before| also(before.known(user)));
+        for user in &says.before {
             let user = user.as_ref();
             also(Known { user, ..current });
-            if let Some(before) = before {
-                also(Known { user, ..before });
-            }
+            befores().for_each(|before| also(before.known(user)));
         }
         strictest
     }
@@ -322,8 +310,7 @@ impl Shared {
         verdicts: &mut Vec<(DeviceKey, Decision)>,
     ) -> Decision {
         let mut strictest: Option<Decision> = None;
-        let users = [Some(&says.current), says.before.as_ref()];
-        for user in users.into_iter().flatten() {
+        for user in std::iter::once(&says.current).chain(&says.before) {
             let user = user.as_ref();
             let (mut now, mut was, mut pending) = (Vec::new(), Vec::new(), false);
             for device in devices {
@@ -343,12 +330,13 @@ impl Shared {
                 self.devices.read(device, |entry| {
                     let Some(entry) = entry else { return };
                     let current = judged(entry.current(user));
-                    match entry.before(user) {
-                        Some(before) => {
-                            pending = true;
-                            was.extend(judged(before));
-                        }
-                        None => was.extend(current.clone()),
+                    let mut befores = entry.befores().peekable();
+                    if befores.peek().is_some() {
+                        pending = true;
+                        let his = befores.filter_map(|before| judged(before.known(user)));
+                        was.extend(his.max_by_key(|(_, decision)| decision.verdict));
+                    } else {
+                        was.extend(current.clone());
                     }
                     now.extend(current);
                 });

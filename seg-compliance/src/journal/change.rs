@@ -12,7 +12,6 @@ pub(crate) enum Change {
         device: DeviceKey,
         facts: Box<Facts>,
     },
-    #[expect(dead_code, reason = "made by snapshot imports")]
     RecordRemoved {
         device: DeviceKey,
     },

@@ -6,13 +6,14 @@
 
 mod compact;
 mod given;
+pub mod csv;
 
 pub mod ndjson;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use compact::Facts;
+pub(crate) use compact::{Facts, PackedTime};
 pub use given::{BadLine, LINE_MAX, Line};
 
 use crate::{DeviceKey, UserKey, Verdict};

@@ -20,7 +20,7 @@ pub(crate) struct Entry {
     /// Whether there is a record.
     pub(crate) known: bool,
     pub(crate) set: Option<Box<Override>>,
-    /// What was durable before changes that are not durable yet.
+    /// The newest of the states under changes that are not durable yet.
     pub(crate) before: Option<Box<Before>>,
     pub(crate) leases: SmallVec<[LeaseRef; 1]>,
     pub(crate) last: Option<Box<LastSeen>>,
@@ -28,15 +28,17 @@ pub(crate) struct Entry {
     pub(crate) revision: u64,
 }
 
-/// The durable state under a change that is not durable yet. Until it is, the stricter of the two
-/// holds: a block at once, an unblock when it can't be lost any more.
+/// The state under a change that is not durable yet. Until it is, the strictest of all such states
+/// and the newest holds: a block at once, an unblock when it can't be lost any more.
 pub(crate) struct Before {
     pub(crate) facts: Facts,
     pub(crate) known: bool,
     pub(crate) set: Option<Box<Override>>,
     pub(crate) revision: u64,
-    /// The newest change that waits.
+    /// The change that waits.
     pub(crate) until: u64,
+    /// The state under a change before that one, which waits too.
+    older: Option<Box<Self>>,
 }
 
 impl Before {
@@ -77,25 +79,37 @@ impl Entry {
         }
     }
 
-    /// The durable state, where it differs.
-    pub(crate) fn before<'a>(&'a self, user: Option<&'a Override>) -> Option<Known<'a>> {
-        Some(self.before.as_deref()?.known(user))
+    /// The states under changes that are not durable yet, the newest first.
+    pub(crate) fn befores(&self) -> impl Iterator<Item = &Before> {
+        std::iter::successors(self.before.as_deref(), |before| before.older.as_deref())
     }
 
-    /// Remembers the durable state under a change of `revision` that is about to be made.
+    /// Remembers the state under a change of `revision` that is about to be made.
     pub(crate) fn hold_before(&mut self, revision: u64) {
-        match &mut self.before {
-            Some(before) => before.until = revision,
-            None => {
-                self.before = Some(Box::new(Before {
-                    facts: self.facts.clone(),
-                    known: self.known,
-                    set: self.set.clone(),
-                    revision: self.revision,
-                    until: revision,
-                }));
-            }
+        self.before = Some(Box::new(Before {
+            facts: self.facts.clone(),
+            known: self.known,
+            set: self.set.clone(),
+            revision: self.revision,
+            until: revision,
+            older: self.before.take(),
+        }));
+    }
+
+    /// The change of `revision` is durable, and with it all before: the state under it.
+    pub(crate) fn settle(&mut self, revision: u64) -> Option<Box<Before>> {
+        let mut place = &mut self.before;
+        while place.as_ref().is_some_and(|before| before.until > revision) {
+            place = &mut place.as_mut()?.older;
         }
+        place.take()
+    }
+
+    /// The change of `revision` was not made durable and is the newest: the state under it.
+    pub(crate) fn revert(&mut self, revision: u64) -> Option<Before> {
+        let mut before = *self.before.take_if(|before| before.until == revision)?;
+        self.before = before.older.take();
+        Some(before)
     }
 
     /// The owner of the record.

@@ -27,8 +27,9 @@ pub(crate) struct UserEntry {
 #[derive(Default)]
 pub(crate) struct UserRest {
     pub(crate) set: Option<Override>,
-    /// What was durable before a change that is not durable yet, and the newest that waits.
-    pub(crate) before: Option<(Option<Override>, u64)>,
+    /// What was said before each change that is not durable yet, with that change, the oldest
+    /// first.
+    pub(crate) before: Vec<(Option<Override>, u64)>,
     pub(crate) leases: Vec<LeaseRef>,
 }
 
@@ -38,7 +39,11 @@ impl UserEntry {
             None => UserSays::default(),
             Some(rest) => UserSays {
                 current: rest.set.clone(),
-                before: rest.before.as_ref().map(|(before, _)| before.clone()),
+                before: rest
+                    .before
+                    .iter()
+                    .map(|(before, _)| before.clone())
+                    .collect(),
             },
         }
     }
@@ -50,12 +55,12 @@ impl UserEntry {
     fn speaks(&self) -> bool {
         self.rest
             .as_ref()
-            .is_some_and(|rest| rest.set.is_some() || rest.before.is_some())
+            .is_some_and(|rest| rest.set.is_some() || !rest.before.is_empty())
     }
 
     fn tidy(&mut self) {
         if self.rest.as_ref().is_some_and(|rest| {
-            rest.set.is_none() && rest.before.is_none() && rest.leases.is_empty()
+            rest.set.is_none() && rest.before.is_empty() && rest.leases.is_empty()
         }) {
             self.rest = None;
         }
@@ -66,11 +71,11 @@ impl UserEntry {
     }
 }
 
-/// The override of a user: as it will be, and as it durably is where that differs.
+/// The override of a user: as it will be, and as it was under changes that are not durable yet.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct UserSays {
     pub(crate) current: Option<Override>,
-    pub(crate) before: Option<Option<Override>>,
+    pub(crate) before: Vec<Option<Override>>,
 }
 
 /// The table of users.

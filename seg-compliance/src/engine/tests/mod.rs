@@ -1,6 +1,10 @@
 //! The engine in memory, with a clock that stands still and a cutter that writes down.
 
 mod cuts;
+mod durable;
+mod feed;
+mod imports;
+mod races;
 mod verdicts;
 
 use std::sync::Arc;
