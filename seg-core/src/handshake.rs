@@ -53,7 +53,7 @@ pub(crate) async fn run(core: Arc<Core>, stream: TcpStream, peer: SocketAddr) {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             core.shared.metrics.bad_request("tls");
-            tracing::info!(peer = %peer.ip(), error = %error, "TLS handshake failed");
+            tracing::info!(peer = %peer.ip(), "TLS handshake failed: {}", why(&error));
             return;
         }
         Err(_) => {
@@ -82,6 +82,17 @@ pub(crate) async fn run(core: Arc<Core>, stream: TcpStream, peer: SocketAddr) {
     if let Some(end) = ended {
         core.shared.metrics.bad_request(end.reason);
         tracing::info!(peer = %peer.ip(), reason = end.reason, "{}", end.text);
+    }
+}
+
+/// Why a handshake failed, and what mends it where that is known.
+fn why(error: &std::io::Error) -> String {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(error) => {
+            let explained = crate::tls::explain_client(error);
+            format!("{}; {}", explained.reason, explained.mend)
+        }
+        None => error.to_string(),
     }
 }
 

@@ -30,7 +30,8 @@ pub(super) enum WbxmlCommand {
 /// `seg ews`.
 #[derive(Debug, Subcommand)]
 pub(super) enum EwsCommand {
-    /// The operation of a SOAP request, its risk group, impersonation and mailboxes, as JSON.
+    /// The operation of a SOAP request, its risk group, impersonation and mailboxes, as JSON. What
+    /// the gateway would refuse is told with the reason, and with what it is all the same.
     Classify {
         /// The file; none: standard input.
         file: Option<PathBuf>,
@@ -82,10 +83,18 @@ pub(super) fn ews(command: &EwsCommand) -> ExitCode {
             });
             (answer, DONE)
         }
-        Err(reject) => (
-            json!({"rejected": reject.kind.reason(), "message": reject.to_string()}),
-            FINDINGS,
-        ),
+        // Not a request that the gateway would forward; what it is all the same may be of interest.
+        Err(reject) => {
+            let document = seg_ews::document::classify(&bytes, &seg_ews::Limits::default()).ok();
+            let answer = json!({
+                "rejected": reject.kind.reason(),
+                "message": reject.to_string(),
+                "kind": document.as_ref().map(|document| document.kind.name()),
+                "service": document.as_ref().map(|document| document.service.name()),
+                "operation": document.as_ref().map(|document| document.operation.as_str()),
+            });
+            (answer, FINDINGS)
+        }
     };
     let printed = writeln!(io::stdout(), "{answer}");
     ExitCode::from(if printed.is_ok() { code } else { NOT_DONE })

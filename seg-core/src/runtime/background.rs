@@ -27,7 +27,7 @@ const HEALTH_ANSWER_BYTES: usize = 64 * 1024;
 pub(super) async fn reload_on_change(shared: Arc<Shared>, reloader: Arc<Reloader>) {
     let (changed, mut changes) = mpsc::channel(1);
     let mut watched = shared.snapshot().config.files();
-    let mut watcher = start_watching(&watched, &changed);
+    let watcher = start_watching(&watched, &changed);
     let mut hangups = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) {
         Ok(hangups) => hangups,
         Err(error) => {
@@ -46,8 +46,9 @@ pub(super) async fn reload_on_change(shared: Arc<Shared>, reloader: Arc<Reloader
         let files = shared.snapshot().config.files();
         if files != watched {
             watched = files;
-            drop(watcher.take());
-            watcher = start_watching(&watched, &changed);
+            if let Some(watcher) = &watcher {
+                watcher.replace(watched.clone());
+            }
         }
     }
 }

@@ -89,24 +89,9 @@ impl Snapshot {
         before: Option<&Self>,
         warn: &mut dyn FnMut(String),
     ) -> Result<Self, SnapshotError> {
-        let same_tls = before.filter(|before| {
-            matches!(
-                config.server.tls.certificate,
-                config::CertificateSource::SelfSigned
-            ) && matches!(
-                before.config.server.tls.certificate,
-                config::CertificateSource::SelfSigned
-            )
-        });
-        let (tls, certificate) = match same_tls {
-            // A new self-signed certificate at each reload would make every client ask again.
-            Some(before) => (Arc::clone(&before.tls), before.certificate.clone()),
-            None => {
-                let built = tls::server_config(&config)?;
-                built.warnings.into_iter().for_each(&mut *warn);
-                (built.config, built.certificate)
-            }
-        };
+        let built = tls::server_config(&config)?;
+        built.warnings.into_iter().for_each(&mut *warn);
+        let (tls, certificate) = (built.config, built.certificate);
         let identity = {
             let aliases = match &config.identity.alias_path {
                 Some(path) => aliases::load(path)?,
@@ -166,6 +151,10 @@ impl Snapshot {
             }
         });
         let tables = policies::load(&config.compliance.policies_path)?;
+        for table in tables.without_effect() {
+            let path = config.compliance.policies_path.display();
+            warn(format!("{path}: {table} has no effect yet"));
+        }
         let lines: Vec<usize> = tables.policy.iter().map(|placed| placed.line).collect();
         let policies = tables.policy.into_iter().map(|placed| placed.table);
         let policies =

@@ -197,12 +197,12 @@ pub(in crate::config) static GROUPS: &[Group] = &[
     ] },
     Group { title: "Log", keys: &[
         Key::new("log.format", "json", Kind::Choice(LogFormat::WORDS),
-            "json: one object a line; text: for people").restart(),
+            "json: one object a line; text: for people"),
         // Beyond the names every gateway needs: how much, and whether people stay recognisable.
         Key::new("log.level", "info", Kind::Choice(LogLevel::WORDS),
-            "how much is logged").restart(),
+            "how much is logged"),
         Key::new("log.pseudonym.key.path", "", Kind::Path,
-            "a file with a key: device ids and users are logged as pseudonyms made with it").restart(),
+            "a file with a key: device ids and users are logged as pseudonyms made with it"),
     ] },
 ];
 
