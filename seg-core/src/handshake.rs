@@ -87,7 +87,10 @@ pub(crate) async fn run(core: Arc<Core>, stream: TcpStream, peer: SocketAddr) {
 
 /// Why a handshake failed, and what mends it where that is known.
 fn why(error: &std::io::Error) -> String {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+    match error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+    {
         Some(error) => {
             let explained = crate::tls::explain_client(error);
             format!("{}; {}", explained.reason, explained.mend)

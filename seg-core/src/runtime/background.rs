@@ -66,13 +66,15 @@ fn start_watching(
     }
 }
 
-/// Lets time pass for the engine: an override that expires may end what is in flight.
-pub(super) async fn tick(shared: Arc<Shared>) {
+/// Lets time pass for the engine: an override that expires may end what is in flight. `synced`:
+/// the store came up with everything that was ever acknowledged.
+pub(super) async fn tick(shared: Arc<Shared>, synced: bool) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         ticks.tick().await;
         let _cut = shared.engine.tick(Timestamp::now());
+        shared.metrics.store_ok(synced && shared.engine.store_ok());
     }
 }
 

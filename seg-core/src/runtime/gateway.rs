@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use seg_compliance::Engine;
+use seg_compliance::{Engine, journal};
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 
@@ -94,6 +94,8 @@ pub struct Gateway {
     background: Option<tokio::runtime::Runtime>,
     /// What was odd about the configuration.
     pub warnings: Vec<Warning>,
+    /// How the store came up.
+    pub recovery: journal::Recovery,
 }
 
 impl Gateway {
@@ -120,8 +122,14 @@ impl Gateway {
         background::note_certificates(&metrics, &snapshot);
         metrics.config_reload(true);
 
-        let _data_dir = snapshot.config.data_dir.clone();
-        let engine = Engine::in_memory(snapshot.settings());
+        let (engine, recovery) = Engine::open(&snapshot.config.data_dir, snapshot.settings())
+            .map_err(|source| StartError::Store {
+                path: snapshot.config.data_dir.display().to_string(),
+                source,
+            })?;
+        for step in &recovery.steps {
+            tracing::error!("the store was damaged: {step}");
+        }
         let engine = Arc::new(engine);
         let _none_yet = engine.configure(snapshot.settings(), snapshot.policies.clone(), &[]);
 
@@ -203,7 +211,8 @@ impl Gateway {
             background.spawn(admin::serve(listener, administered, token, async move {
                 let _ = stopped.wait_for(|stop| *stop).await.map(|value| *value);
             }));
-            background.spawn(background::tick(Arc::clone(&shared)));
+            let synced = recovery.state == journal::State::Synced;
+            background.spawn(background::tick(Arc::clone(&shared), synced));
             background.spawn(background::check_health(Arc::clone(&shared)));
             background.spawn(background::reload_on_change(
                 Arc::clone(&shared),
@@ -219,6 +228,7 @@ impl Gateway {
             stop_admin,
             background: Some(background),
             warnings: loaded.warnings,
+            recovery,
         })
     }
 
