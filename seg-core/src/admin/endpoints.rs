@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::error::ApiError;
 use super::listener::Peer;
-use super::{Gateway, Token, devices, events, explain, health, openapi, overrides};
+use super::{Gateway, Token, devices, events, explain, health, import, openapi, overrides};
 
 /// Largest JSON body. Imports have none of this: they are read line by line.
 const BODY_MAX: usize = 64 * 1024;
@@ -28,6 +28,7 @@ struct Shared {
     gateway: Arc<dyn Gateway>,
     token: Token,
     stopped: watch::Receiver<bool>,
+    snapshots: import::Snapshots,
 }
 
 impl Api {
@@ -40,6 +41,7 @@ impl Api {
             gateway,
             token,
             stopped,
+            snapshots: import::Snapshots::default(),
         }))
     }
 
@@ -78,6 +80,11 @@ impl Api {
         {
             *user = canonical;
         }
+    }
+
+    /// The sources with a snapshot under way.
+    pub(super) fn snapshots(&self) -> &import::Snapshots {
+        &self.0.snapshots
     }
 
     /// Ends when the gateway stops.
@@ -252,6 +259,18 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
                 "Delete a user's override; answers the verdict that now holds",
                 "Applied",
                 delete(overrides::delete_user),
+            )
+        },
+        Endpoint {
+            query: &["mode", "source", "strict", "dry_run"],
+            body: Some(("application/x-ndjson", "Record")),
+            errors: &[400, 401, 409, 422, 503],
+            ..base(
+                Method::POST,
+                "/v1/devices:import",
+                "Import records, NDJSON or CSV (text/csv)",
+                "ImportResult",
+                post(import::import),
             )
         },
         Endpoint {

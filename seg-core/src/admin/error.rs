@@ -49,6 +49,11 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
+    /// 409: something else is in the way.
+    pub(super) fn conflict(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", message)
+    }
+
     /// 410: it was there, and is no longer.
     pub(super) fn gone(message: impl Into<String>) -> Self {
         Self::new(StatusCode::GONE, "gone", message)

@@ -13,6 +13,7 @@ mod error;
 mod events;
 mod explain;
 mod health;
+mod import;
 mod listener;
 mod openapi;
 mod overrides;

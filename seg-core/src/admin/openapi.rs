@@ -146,6 +146,7 @@ mod tests {
             "DELETE /v1/devices/{id}/override?",
             "PUT /v1/users/{user}/override?",
             "DELETE /v1/users/{user}/override?",
+            "POST /v1/devices:import?mode&source&strict&dry_run",
             "GET /v1/devices:export?",
             "GET /v1/explain?user&device&agent&type&command",
             "GET /v1/sessions?",
@@ -154,7 +155,7 @@ mod tests {
         ] {
             assert!(table.iter().any(|known| known == line), "{line}");
         }
-        assert_eq!(table.len(), 17);
+        assert_eq!(table.len(), 18);
     }
 
     #[test]

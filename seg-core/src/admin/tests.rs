@@ -95,7 +95,7 @@ impl Answer {
 impl Running {
     async fn start() -> Self {
         let gateway = Arc::new(Fake {
-            engine: Arc::new(Engine::in_memory(Settings::default())),
+            engine: Arc::new(Engine::in_memory(Settings::default()).unwrap()),
             metrics: Metrics::new(),
             not_ready: Mutex::default(),
             reload: Mutex::new(Ok(ReloadResult::default())),
@@ -150,6 +150,14 @@ impl Running {
         let answer = self.call(line, body).await;
         assert_eq!(answer.status, 200, "{line}: {}", answer.body);
         answer.json()
+    }
+
+    async fn import(&self, query: &str, content_type: &str, body: &str) -> Answer {
+        let head = format!(
+            "POST /v1/devices:import{query} HTTP/1.1\r\nauthorization: Bearer {TOKEN}\r\n\
+             content-type: {content_type}"
+        );
+        self.send(&head, body).await
     }
 }
 
@@ -414,6 +422,76 @@ async fn devices_are_listed_page_by_page() {
 }
 
 #[tokio::test]
+async fn records_come_in_and_go_out() {
+    let api = Running::start().await;
+    let lines =
+        "{\"device_id\":\"D1\",\"user\":\"CORP\\\\alice\"}\nnonsense\n{\"device_id\":\"D2\"}\n";
+    let dry = api
+        .import("?dry_run=true", "application/x-ndjson", lines)
+        .await;
+    assert_eq!(
+        (dry.status, &dry.json()["applied"]),
+        (200, &json!(2)),
+        "{}",
+        dry.body
+    );
+    assert_eq!(api.call("GET /v1/devices:export", "").await.body, "");
+
+    let strict = api
+        .import("?strict=true", "application/x-ndjson", lines)
+        .await;
+    assert_eq!(
+        (strict.status, &strict.error()["line"]),
+        (422, &json!(2)),
+        "{}",
+        strict.body
+    );
+    assert_eq!(api.call("GET /v1/devices:export", "").await.body, "");
+
+    let result = api
+        .import("?source=mdm", "application/x-ndjson", lines)
+        .await
+        .json();
+    assert_eq!(
+        (&result["read"], &result["applied"]),
+        (&json!(3), &json!(2))
+    );
+    assert_eq!(result["errors"].as_array().unwrap().len(), 1);
+    assert_eq!(result["errors"][0]["line"], 2);
+
+    let snapshot = "device_id,compliant\nD2,false\n";
+    let result = api
+        .import(
+            "?mode=snapshot&source=mdm",
+            "text/csv; charset=utf-8",
+            snapshot,
+        )
+        .await;
+    assert_eq!(result.json()["removed"], 1, "{}", result.body);
+    let exported = api.call("GET /v1/devices:export", "").await;
+    assert!(exported.head.contains("content-type: application/x-ndjson"));
+    let lines: Vec<Value> = exported
+        .body
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 1);
+    assert_eq!(
+        (&lines[0]["device_id"], &lines[0]["compliant"]),
+        (&json!("D2"), &json!(false))
+    );
+
+    for query in ["?mode=all", "?strict=maybe", "?snapshot=true"] {
+        assert_eq!(
+            api.import(query, "text/csv", "").await.status,
+            400,
+            "{query}"
+        );
+    }
+    assert_eq!(api.import("", "application/xml", "").await.status, 400);
+}
+
+#[tokio::test]
 async fn explain_tells_who_was_asked_for_and_every_step() {
     let api = Running::start().await;
     let told = api
@@ -517,8 +595,20 @@ async fn the_program_and_the_api_understand_each_other() {
     assert_eq!(program(&api, &["get", "appl1"]).await.0, 1);
     assert_eq!(program(&api, &["explain", "--device", "appl1"]).await.0, 1);
 
-    api.ok("PUT /v1/devices/appl1", r#"{"user":"CORP\\alice"}"#)
-        .await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(
+        file.path(),
+        "{\"device_id\":\"appl1\",\"user\":\"CORP\\\\alice\"}\nx\n",
+    )
+    .unwrap();
+    let (code, out, err) = program(&api, &["import", file.path().to_str().unwrap()]).await;
+    assert_eq!(code, 1, "{err}");
+    assert!(
+        out.starts_with("2 read: 1 applied, 0 unchanged, 0 removed, 1 bad"),
+        "{out}"
+    );
+    assert!(err.starts_with("sync-compliance: line 2: "), "{err}");
+
     let (code, out, _) = program(&api, &["get", "appl1"]).await;
     assert_eq!(code, 0);
     assert!(

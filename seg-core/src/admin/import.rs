@@ -1,0 +1,242 @@
+//! `POST /v1/devices:import`: records line by line, as they arrive. Nothing is gathered beyond a
+//! batch, so a fleet of a million costs no more memory than one of a thousand; only a strict
+//! import has to be held until its last line is known to be good.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
+use futures_util::StreamExt;
+use parking_lot::Mutex;
+use seg_compliance::api::ImportResult;
+use seg_compliance::engine::{ImportMode, ImportOptions, Refused};
+use seg_compliance::record::{Line, csv, ndjson};
+
+use super::endpoints::Api;
+use super::error::ApiError;
+use super::params::Params;
+
+/// Longest pause within a body.
+const PAUSE: Duration = Duration::from_secs(60);
+/// Longest name of a source, in bytes.
+const SOURCE_MAX: usize = 64;
+
+/// Reads the body to its end and answers what came of it.
+pub(super) async fn import(
+    State(api): State<Api>,
+    mut query: Params,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<ImportResult>, ApiError> {
+    let options = options(&mut query)?;
+    query.end()?;
+    let reader = Reader::for_type(&headers)?;
+    let turn = api.snapshots().begin(&options)?;
+    // On a task of its own: a caller who leaves after his last line does not stop the import
+    // between the records that it changes and those that it removes.
+    let import = tokio::spawn(async move {
+        let result = run(&api, options, reader, body).await;
+        drop(turn);
+        result
+    });
+    import
+        .await
+        .map_err(|error| ApiError::internal(error.to_string()))?
+        .map(Json)
+}
+
+fn options(query: &mut Params) -> Result<ImportOptions, ApiError> {
+    let mode = match query.text("mode").as_deref() {
+        None | Some("delta") => ImportMode::Delta,
+        Some("snapshot") => ImportMode::Snapshot,
+        Some(other) => {
+            let message = format!("mode: {other:?} is not delta or snapshot");
+            return Err(ApiError::bad_request(message).about("mode"));
+        }
+    };
+    let source = query.text("source");
+    if let Some(source) = &source
+        && (source.len() > SOURCE_MAX || source.chars().any(char::is_control))
+    {
+        let message = format!("source: at most {SOURCE_MAX} bytes without control characters");
+        return Err(ApiError::bad_request(message).about("source"));
+    }
+    Ok(ImportOptions {
+        mode,
+        source,
+        strict: query.truth("strict")?.unwrap_or(false),
+        dry_run: query.truth("dry_run")?.unwrap_or(false),
+    })
+}
+
+async fn run(
+    api: &Api,
+    options: ImportOptions,
+    mut reader: Reader,
+    body: Body,
+) -> Result<ImportResult, ApiError> {
+    let mut import = api.gateway().engine().begin_import(options);
+    let mut chunks = body.into_data_stream();
+    let mut lines: Vec<Line> = Vec::new();
+    loop {
+        let chunk = match tokio::time::timeout(PAUSE, chunks.next()).await {
+            Ok(Some(Ok(chunk))) => Some(chunk),
+            Ok(None) => None,
+            Ok(Some(Err(_))) => return Err(broken("broke off")),
+            Err(_) => return Err(broken("stood still")),
+        };
+        let last = chunk.is_none();
+        match chunk {
+            Some(chunk) => reader.feed(&chunk, &mut lines),
+            None => std::mem::take(&mut reader).finish(&mut lines),
+        }
+        for mut line in lines.drain(..) {
+            if let Ok((_, patch)) = &mut line {
+                api.canonical(patch);
+            }
+            let pushed = import.push(line).await;
+            pushed.map_err(|error| ApiError::store(&error))?;
+        }
+        if last {
+            return import.finish().await.map_err(refused);
+        }
+    }
+}
+
+fn broken(how: &str) -> ApiError {
+    ApiError::bad_request(format!(
+        "the body {how}; whole batches before that are imported, nothing is removed"
+    ))
+}
+
+fn refused(refused: Refused) -> ApiError {
+    match refused {
+        Refused::Store(error) => ApiError::store(&error),
+        Refused::BadLines(result) => {
+            let first = result.errors.first();
+            let message = first.map_or("a line is bad", |error| error.message.as_str());
+            let message = format!("{message}; the import is strict, nothing was applied");
+            let line = first.map(|error| error.line);
+            ApiError::refused("bad_lines", message).at(None, line)
+        }
+    }
+}
+
+/// A body's form.
+enum Reader {
+    Ndjson(ndjson::Reader),
+    Csv(csv::Reader),
+}
+
+impl Default for Reader {
+    fn default() -> Self {
+        Self::Ndjson(ndjson::Reader::new())
+    }
+}
+
+impl Reader {
+    /// CSV where it is named; NDJSON under its names and those that programs send by default.
+    fn for_type(headers: &HeaderMap) -> Result<Self, ApiError> {
+        let value = headers.get(header::CONTENT_TYPE);
+        let value = value
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        let media = value.split(';').next().unwrap_or_default().trim();
+        match media.to_ascii_lowercase().as_str() {
+            "text/csv" | "application/csv" => Ok(Self::Csv(csv::Reader::new())),
+            ""
+            | "application/x-ndjson"
+            | "application/ndjson"
+            | "application/jsonl"
+            | "application/json"
+            | "application/octet-stream"
+            | "text/plain"
+            | "application/x-www-form-urlencoded" => Ok(Self::default()),
+            other => Err(ApiError::bad_request(format!(
+                "content-type: {other:?} is not application/x-ndjson or text/csv"
+            ))
+            .about("content-type")),
+        }
+    }
+
+    fn feed(&mut self, chunk: &Bytes, lines: &mut Vec<Line>) {
+        match self {
+            Self::Ndjson(reader) => reader.feed(chunk, &mut |line| lines.push(line)),
+            Self::Csv(reader) => reader.feed(chunk, &mut |line| lines.push(line)),
+        }
+    }
+
+    fn finish(self, lines: &mut Vec<Line>) {
+        match self {
+            Self::Ndjson(reader) => reader.finish(&mut |line| lines.push(line)),
+            Self::Csv(reader) => reader.finish(&mut |line| lines.push(line)),
+        }
+    }
+}
+
+/// The sources with a snapshot under way. Two snapshots of one source at a time would each remove
+/// what only the other names.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Snapshots(Arc<Mutex<HashSet<Option<String>>>>);
+
+/// A source's turn; over when it is dropped.
+#[derive(Debug)]
+struct Turn {
+    snapshots: Snapshots,
+    source: Option<String>,
+}
+
+impl Snapshots {
+    /// Takes the source's turn where the import is a snapshot.
+    fn begin(&self, options: &ImportOptions) -> Result<Option<Turn>, ApiError> {
+        if options.mode != ImportMode::Snapshot || options.dry_run {
+            return Ok(None);
+        }
+        let source = options.source.clone();
+        if !self.0.lock().insert(source.clone()) {
+            return Err(ApiError::conflict(
+                "a snapshot of this source is being imported; try again when it is done",
+            )
+            .about("source"));
+        }
+        let snapshots = self.clone();
+        Ok(Some(Turn { snapshots, source }))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.snapshots.0.lock().remove(&self.source);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_snapshot_of_a_source_at_a_time() {
+        let options = |mode, source: &str| ImportOptions {
+            mode,
+            source: Some(source.to_owned()),
+            ..ImportOptions::default()
+        };
+        let snapshots = Snapshots::default();
+        let turn = snapshots
+            .begin(&options(ImportMode::Snapshot, "a"))
+            .unwrap();
+        assert!(
+            snapshots
+                .begin(&options(ImportMode::Snapshot, "a"))
+                .is_err()
+        );
+        assert!(snapshots.begin(&options(ImportMode::Snapshot, "b")).is_ok());
+        assert!(snapshots.begin(&options(ImportMode::Delta, "a")).is_ok());
+        drop(turn);
+        assert!(snapshots.begin(&options(ImportMode::Snapshot, "a")).is_ok());
+    }
+}
