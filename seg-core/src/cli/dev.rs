@@ -2,17 +2,21 @@
 //! is known, and the commands that show what the gateway is for.
 
 use std::error::Error;
-use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
+use seg_compliance::record::Patch;
 use tempfile::TempDir;
 
+use crate::runtime::{Gateway, StartOptions};
 use crate::sandbox::{Sandbox, SandboxOptions, User, requests};
+use crate::telemetry::log::{Format, Levels, Log};
+use crate::telemetry::metrics::Metrics;
 
 /// Not done.
 const NOT_DONE: u8 = 2;
@@ -36,14 +40,10 @@ pub struct DevArgs {
     pub listen: Option<SocketAddr>,
 }
 
-/// Ends a gateway that [`run`] has started.
-pub type Stop = Box<dyn FnOnce()>;
-
-/// Runs until SIGINT or SIGTERM; then everything is gone, the data folder too. `start` runs a
-/// gateway with the properties file that it is given (and no other source of configuration), and
-/// returns when it serves. 0: done; 2: not started.
-pub fn run(args: DevArgs, start: impl FnOnce(&Path) -> Result<Stop, Box<dyn Error>>) -> ExitCode {
-    match dev(args, start) {
+/// Runs until SIGINT or SIGTERM; then everything is gone, the data folder too. 0: done; 2: not
+/// started.
+pub fn run(args: DevArgs) -> ExitCode {
+    match dev(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("seg dev: {error}");
@@ -52,10 +52,7 @@ pub fn run(args: DevArgs, start: impl FnOnce(&Path) -> Result<Stop, Box<dyn Erro
     }
 }
 
-fn dev(
-    args: DevArgs,
-    start: impl FnOnce(&Path) -> Result<Stop, Box<dyn Error>>,
-) -> Result<(), Box<dyn Error>> {
+fn dev(args: DevArgs) -> Result<(), Box<dyn Error>> {
     let sandbox = Sandbox::start(SandboxOptions::default())?;
     let folder = tempfile::Builder::new().prefix("seg-dev-").tempdir()?;
     let stage = Stage {
@@ -76,16 +73,40 @@ fn dev(
         let _entered = runtime.enter();
         Ended::listen()?
     };
-    let stop = start(&stage.properties())?;
-    let imported = stage.import_device();
-    if imported.is_ok() {
+    let metrics = Metrics::new();
+    let log = Arc::new(Log::init(
+        Format::Text,
+        "info".parse::<Levels>()?,
+        &metrics,
+    )?);
+    let gateway = Gateway::start(StartOptions {
+        config: Some(stage.properties()),
+        // Nothing from outside: what is printed must hold.
+        env: Vec::new(),
+        cores: None,
+        log: Some(Arc::clone(&log)),
+        metrics: Some(metrics),
+    })?;
+    let known = runtime.block_on(introduce(&gateway));
+    if known.is_ok() {
+        log.flush();
         print!("{}", stage.welcome());
+        io::stdout().flush()?;
         runtime.block_on(ended.wait());
     }
-    stop();
+    gateway.stop();
+    log.flush();
     drop(sandbox);
     removed(folder)?;
-    imported
+    known
+}
+
+/// Tells the gateway of the phone, as an MDM would: who is unknown is blocked.
+async fn introduce(gateway: &Gateway) -> Result<(), Box<dyn Error>> {
+    let (device, record) = Patch::from_json(device_record().as_bytes())?;
+    let device = device.ok_or("the record names no device")?;
+    gateway.shared().engine.put_record(&device, &record).await?;
+    Ok(())
 }
 
 /// What tells the process to end.
@@ -142,7 +163,7 @@ impl Stage {
         self.folder.join("application.properties")
     }
 
-    /// Writes the files: configuration, the sandbox's authority, the phone's record, requests.
+    /// Writes the files: configuration, the sandbox's authority, requests.
     fn furnish(&self, sandbox: &Sandbox) -> io::Result<()> {
         let write = |name: &str, bytes: &[u8]| std::fs::write(self.folder.join(name), bytes);
         write(
@@ -153,7 +174,6 @@ impl Stage {
             "sandbox-ca.pem",
             sandbox.ca_pem().unwrap_or_default().as_bytes(),
         )?;
-        write("devices.ndjson", device_record().as_bytes())?;
         write("folder-sync.wbxml", requests::FOLDER_SYNC)?;
         write("ping.wbxml", &requests::ping(PING_SECONDS))
     }
@@ -168,26 +188,6 @@ impl Stage {
              log.format=text\n",
             self.gateway, self.admin
         )
-    }
-
-    /// Tells the gateway of the phone, as an MDM would: who is unknown is blocked.
-    fn import_device(&self) -> Result<(), Box<dyn Error>> {
-        let file = self.folder.join("devices.ndjson");
-        let words: [OsString; 8] = [
-            "sync-compliance".into(),
-            "import".into(),
-            file.into(),
-            "--strict".into(),
-            "--admin".into(),
-            self.admin_url().into(),
-            "--token-file".into(),
-            self.token_file().into(),
-        ];
-        let ended = seg_compliance::cli::main(words);
-        if ended == ExitCode::SUCCESS {
-            return Ok(());
-        }
-        Err("the sandbox's phone could not be imported".into())
     }
 
     fn admin_url(&self) -> String {
@@ -288,7 +288,7 @@ fn device_record() -> String {
     format!(
         "{{\"device_id\":\"{DEVICE}\",\"user\":\"{address}\",\"managed\":true,\"compliant\":true,\
          \"compromised\":false,\"encrypted\":true,\"platform\":\"ios\",\"model\":\"iPhone15,2\",\
-         \"os_version\":\"18.1\",\"ownership\":\"corporate\"}}\n"
+         \"os_version\":\"18.1\",\"ownership\":\"corporate\"}}"
     )
 }
 
@@ -347,12 +347,7 @@ mod tests {
         assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
         assert_eq!(loaded.config.admin.listen, stage.admin);
         assert_eq!(loaded.config.admin.token_path, stage.token_file());
-        for file in [
-            "devices.ndjson",
-            "folder-sync.wbxml",
-            "ping.wbxml",
-            "sandbox-ca.pem",
-        ] {
+        for file in ["folder-sync.wbxml", "ping.wbxml", "sandbox-ca.pem"] {
             assert!(
                 std::fs::metadata(stage.folder.join(file)).unwrap().len() > 0,
                 "{file}"

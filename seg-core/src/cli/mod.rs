@@ -1,7 +1,6 @@
 //! The program `seg`: what is typed, and what it starts.
 
 pub mod check;
-#[cfg(any())]
 pub mod dev;
 mod run;
 mod wire;
@@ -40,7 +39,6 @@ enum Command {
         config: Option<PathBuf>,
     },
     /// Runs the gateway with a sandbox mail server behind it, and prints commands to try.
-    #[cfg(any())]
     Dev(dev::DevArgs),
     /// Checks the configuration and every outside part that it names.
     Check(check::CheckArgs),
@@ -78,7 +76,6 @@ pub fn main() -> ExitCode {
     };
     match args.command {
         Command::Run { config } => run::run(config),
-        #[cfg(any())]
         Command::Dev(args) => dev::run(args),
         Command::Check(args) => block_on(check::run(&args)),
         Command::Wbxml(command) => wire::wbxml(&command),
