@@ -68,7 +68,6 @@ fn over(store: Arc<dyn Store>) -> Engine {
         Settings::default(),
         Arc::new(crate::clock::SystemClock),
     )
-    .unwrap()
 }
 
 #[tokio::test]
