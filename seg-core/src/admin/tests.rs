@@ -95,7 +95,7 @@ impl Answer {
 impl Running {
     async fn start() -> Self {
         let gateway = Arc::new(Fake {
-            engine: Arc::new(Engine::in_memory(Settings::default()).unwrap()),
+            engine: Arc::new(Engine::in_memory(Settings::default())),
             metrics: Metrics::new(),
             not_ready: Mutex::default(),
             reload: Mutex::new(Ok(ReloadResult::default())),
