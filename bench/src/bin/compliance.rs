@@ -1,0 +1,314 @@
+#![forbid(unsafe_code)]
+//! `bench/compliance`: what a million devices cost: import, memory, cold start, verdict.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use seg_bench::{Failure, percentile};
+use seg_compliance::engine::ImportOptions;
+use seg_compliance::record::ndjson;
+use seg_compliance::{Ask, DeviceKey, Engine, Protocol, Settings, UserKey, Verdict};
+use serde_json::{Value, json};
+
+// As in the gateway, because the bytes of a device are the allocator's too.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Verdicts that are timed one by one.
+const VERDICTS: usize = 1_000_000;
+/// Lines of the import that are made at a time.
+const LINES: usize = 4096;
+/// A device as one number, scattered: a multiplier that is coprime to every power of two.
+const SCATTER: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// Measures import, memory, cold start and verdicts with many devices
+#[derive(Parser)]
+#[command(name = "bench/compliance")]
+struct Arguments {
+    /// Devices
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1000..=10_000_000))]
+    devices: u32,
+    /// Prints JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Opens this store, made by an import of as many devices, and reports: a start of its own
+    #[arg(long, hide = true)]
+    cold_start: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let devices = arguments.devices as usize;
+    let outcome = match &arguments.cold_start {
+        Some(folder) => cold_start(folder, devices).map(|found| println!("{found}")),
+        None => run(devices, arguments.json),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench/compliance: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(devices: usize, as_json: bool) -> Result<(), Failure> {
+    let folder = tempfile::Builder::new().prefix("seg-bench-").tempdir()?;
+    let (seconds, mut meanwhile) = import(folder.path(), devices)?;
+    eprintln!("  imported in {seconds:.1} s");
+    let during = [0.5, 0.99, 1.0].map(|share| percentile(&mut meanwhile, share));
+
+    // A process of its own: nothing of the import is left in its memory.
+    let output = Command::new(std::env::current_exe()?)
+        .args(["--devices", &devices.to_string(), "--cold-start"])
+        .arg(folder.path())
+        .output()?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("the cold start: {}", said.trim()).into());
+    }
+    let mut found: Value = serde_json::from_slice(&output.stdout)?;
+    found["devices"] = json!(devices);
+    found["import_s"] = json!(seconds);
+    found["verdict_during_import_us"] =
+        json!({"p50": during[0], "p99": during[1], "most": during[2]});
+    if as_json {
+        println!("{found:#}");
+    } else {
+        print(&found);
+    }
+    Ok(())
+}
+
+fn print(found: &Value) {
+    let number = |key: &str| found[key].as_f64().unwrap_or_default();
+    println!("{} devices", found["devices"]);
+    println!("| what | | first | goal | |\n|---|--:|--:|--:|---|");
+    let rows = [
+        ("import, journalled, s", "import_s", 15.0, 5.0),
+        ("resident bytes a device", "bytes_a_device", 600.0, 400.0),
+        ("cold start, s", "cold_start_s", 3.0, 2.0),
+        ("verdict, ns", "verdict_ns", 1000.0, 300.0),
+    ];
+    for (name, key, first, goal) in rows {
+        let value = number(key);
+        let word = if value <= goal {
+            "goal reached"
+        } else if value <= first {
+            "first reached"
+        } else {
+            "NOT reached"
+        };
+        println!("| {name} | {value:.1} | {first} | {goal} | {word} |");
+    }
+    println!(
+        "| verdict and lease, ns | {:.1} | – | – | |",
+        number("admit_ns")
+    );
+    println!(
+        "| journal on disk, MB | {:.1} | – | – | |",
+        number("disk_mb")
+    );
+    let during = &found["verdict_during_import_us"];
+    let micros = |key: &str| during[key].as_f64().unwrap_or_default();
+    println!(
+        "| verdict while the import runs, µs: p50, p99, most | {:.2}, {:.2}, {:.0} | – | – | |",
+        micros("p50"),
+        micros("p99"),
+        micros("most")
+    );
+}
+
+/// Imports so many records as the admin API does. Answers the seconds, and the microseconds of
+/// verdicts that another thread asked for meanwhile.
+fn import(folder: &Path, devices: usize) -> Result<(f64, Vec<f64>), Failure> {
+    let (engine, _) = Engine::open(folder, Settings::default())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let over = AtomicBool::new(false);
+    let (imported, meanwhile) = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| ask_meanwhile(&engine, devices, &over));
+        let imported = runtime.block_on(import_all(&engine, devices));
+        over.store(true, Ordering::Relaxed);
+        (imported, asking.join())
+    });
+    let meanwhile = meanwhile.map_err(|_| "the thread that asks for verdicts panicked")??;
+    Ok((imported?, meanwhile))
+}
+
+async fn import_all(engine: &Engine, devices: usize) -> Result<f64, Failure> {
+    let began = Instant::now();
+    let mut import = engine.begin_import(ImportOptions::default());
+    let mut reader = ndjson::Reader::new();
+    let mut lines = Vec::new();
+    for first in (0..devices).step_by(LINES) {
+        let text: String = (first..devices.min(first + LINES)).map(record).collect();
+        reader.feed(text.as_bytes(), &mut |line| lines.push(line));
+        for line in lines.drain(..) {
+            import.push(line).await?;
+        }
+    }
+    let result = import.finish().await?;
+    let took = began.elapsed().as_secs_f64();
+    if result.applied != devices as u64 {
+        let applied = result.applied;
+        return Err(format!("{applied} of {devices} records were applied").into());
+    }
+    Ok(took)
+}
+
+/// A thousand verdicts a second, timed.
+fn ask_meanwhile(engine: &Engine, devices: usize, over: &AtomicBool) -> Result<Vec<f64>, Failure> {
+    let mut micros = Vec::new();
+    let mut number = 0_usize;
+    while !over.load(Ordering::Relaxed) {
+        let (device, user) = keys(scattered(number, devices))?;
+        number += 1;
+        let began = Instant::now();
+        std::hint::black_box(engine.decide(&ask(&device, &user)));
+        micros.push(began.elapsed().as_secs_f64() * 1e6);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(micros)
+}
+
+/// Opens the store and measures what came up.
+fn cold_start(folder: &Path, devices: usize) -> Result<Value, Failure> {
+    let before = private_bytes()?;
+    let began = Instant::now();
+    let (engine, recovery) = Engine::open(folder, Settings::default())?;
+    let cold_start = began.elapsed().as_secs_f64();
+    // The allocator gives back what reading the journal took.
+    std::thread::sleep(Duration::from_secs(2));
+    let bytes = private_bytes()?.saturating_sub(before);
+    if !recovery.steps.is_empty() {
+        return Err(format!("the store was damaged: {:?}", recovery.steps).into());
+    }
+
+    let phones = (0..VERDICTS.min(devices))
+        .map(|number| keys(scattered(number, devices)))
+        .collect::<Result<Vec<_>, _>>()?;
+    let each = |began: Instant| began.elapsed().as_secs_f64() * 1e9 / phones.len() as f64;
+    let began = Instant::now();
+    let allowed = phones
+        .iter()
+        .filter(|(device, user)| engine.decide(&ask(device, user)).verdict == Verdict::Allow)
+        .count();
+    let verdict = each(began);
+    if allowed != phones.len() {
+        return Err(format!("{allowed} of {} devices are allowed", phones.len()).into());
+    }
+    let since = seg_compliance::clock::Clock::now(&seg_compliance::clock::SystemClock);
+    let began = Instant::now();
+    for (token, (device, user)) in (0..).zip(&phones) {
+        drop(std::hint::black_box(engine.admit(
+            &ask(device, user),
+            0,
+            token,
+            since,
+            None,
+        )));
+    }
+    let admit = each(began);
+    Ok(json!({
+        "cold_start_s": cold_start,
+        "bytes_a_device": bytes as f64 / devices as f64,
+        "verdict_ns": verdict,
+        "admit_ns": admit,
+        "disk_mb": size(folder)? as f64 / 1e6,
+    }))
+}
+
+/// Another device than the one before, far away in memory.
+fn scattered(number: usize, devices: usize) -> usize {
+    ((number as u64).wrapping_mul(SCATTER) % devices.max(1) as u64) as usize
+}
+
+/// The id of a device, 32 digits that don't follow each other.
+fn device_id(number: usize) -> String {
+    let scattered = (number as u64).wrapping_mul(SCATTER);
+    format!("{scattered:016X}{number:016X}")
+}
+
+/// Three devices a user.
+fn user(number: usize) -> String {
+    format!("user{}@corp.example", number / 3)
+}
+
+fn keys(number: usize) -> Result<(DeviceKey, UserKey), Failure> {
+    Ok((
+        DeviceKey::new(&device_id(number))?,
+        UserKey::new(&user(number))?,
+    ))
+}
+
+fn ask<'a>(device: &'a DeviceKey, user: &'a UserKey) -> Ask<'a> {
+    Ask {
+        device: Some(device),
+        user: Some(user),
+        agent: "Apple-iPhone15C2/2205.92",
+        device_type: "iPhone",
+        protocol: Protocol::Eas,
+        command: "Sync",
+    }
+}
+
+/// A record with the facts that management systems report.
+fn record(number: usize) -> String {
+    let (device, user) = (device_id(number), user(number));
+    let (major, minor) = (15 + number % 4, number % 7);
+    format!(
+        "{{\"device_id\":\"{device}\",\"user\":\"{user}\",\"managed\":true,\"compliant\":true,\"compromised\":false,\
+         \"encrypted\":true,\"platform\":\"ios\",\"model\":\"iPhone{major},{minor}\",\"os_version\":\"{major}.{minor}\",\
+         \"last_seen\":\"2026-11-22T09:{:02}:{:02}Z\",\"ownership\":\"corporate\",\"groups\":[\"Mobile-Mail-Users\"]}}\n",
+        number / 60 % 60,
+        number % 60
+    )
+}
+
+/// Bytes of all files below a folder.
+fn size(folder: &Path) -> Result<u64, Failure> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        bytes += if metadata.is_dir() {
+            size(&entry.path())?
+        } else {
+            metadata.len()
+        };
+    }
+    Ok(bytes)
+}
+
+/// Our own private resident bytes.
+fn private_bytes() -> Result<u64, Failure> {
+    let rollup = fs::read_to_string("/proc/self/smaps_rollup")?;
+    let kilobytes = rollup
+        .lines()
+        .filter(|line| line.starts_with("Private_"))
+        .filter_map(|line| line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok())
+        .sum::<u64>();
+    Ok(kilobytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_good_lines_of_devices_of_their_own() {
+        let text: String = (0..100).map(record).collect();
+        let (mut good, mut bad) = (std::collections::HashSet::new(), Vec::new());
+        ndjson::Reader::new().feed(text.as_bytes(), &mut |line| match line {
+            Ok((device, _)) => drop(good.insert(device)),
+            Err(line) => bad.push(line.message),
+        });
+        assert_eq!(bad, Vec::<String>::new());
+        assert_eq!(good.len(), 100);
+    }
+}
