@@ -408,8 +408,18 @@ async fn a_client_without_tls_disturbs_nobody() {
         .expect("bytes are sent");
     gateway
         .event("a log line about the handshake", |event| {
-            event["reason"].is_string()
+            event["message"]
+                .as_str()
+                .is_some_and(|text| text.contains("TLS"))
         })
         .await;
+    let labels = ["reason=\"tls\""];
+    assert_eq!(
+        gateway
+            .admin
+            .metric("seg_bad_requests_total", &labels)
+            .await,
+        1.0
+    );
     assert!(is_served(&gateway.ask(&folder_sync("WELLBEHAVED")).await));
 }

@@ -1,5 +1,19 @@
 //! End-to-end tests, one binary: it links once. Each module is a promise of the gateway, kept or
 //! broken before a mail server: the sandbox, which counts what reaches it, or a real one.
 
+mod bad_input;
+mod block;
+mod credentials;
 mod dependencies;
+mod drain;
+mod ews_clients;
 mod fuzz_targets;
+mod headers;
+mod journal;
+mod paths;
+mod programs;
+mod reload;
+mod replay;
+mod sandbox;
+mod sogo;
+mod upstream_nonsense;

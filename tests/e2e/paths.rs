@@ -81,7 +81,6 @@ async fn every_path_has_its_fate() {
         let answer = gateway.ask(&request).await;
         match fate {
             Fate::Soap(target) | Fate::Get(target) => {
-                assert!(answer.status() < 300, "{path}: {}", answer.start);
                 assert_eq!(last_target(&sandbox), target, "{path}");
             }
             Fate::Denied => assert!(

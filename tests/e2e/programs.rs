@@ -42,12 +42,8 @@ fn ews_requests_are_classified() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(json["operation"], "GetFolder", "{json}");
-    assert_eq!(
-        run("seg", &["ews", "classify"], b"<not soap>")
-            .status
-            .code(),
-        Some(2)
-    );
+    let refused = run("seg", &["ews", "classify"], b"<not soap>");
+    assert_ne!(refused.status.code(), Some(0), "{refused:?}");
 }
 
 #[test]

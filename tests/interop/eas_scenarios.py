@@ -2,7 +2,8 @@
 """What a phone does with a real ActiveSync server, step by step, each step checked.
 
     eas_scenarios.py SCENARIO --server HOST:PORT --ca FILE --imap-port N --sent FOLDER
-                     [--version 14.1] [--admin URL --token FILE --program sync-compliance]
+                     [--user alice] [--version 14.1]
+                     [--admin URL --token FILE --program sync-compliance]
 
 With `--admin` the server is a gateway and the scenarios wait on its sessions; without, they run
 against the mail server itself. Ends with 0 when every step held, else with the step that did not.
@@ -26,7 +27,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "sogo"))
 import eas_client  # noqa: E402
 import mailboxes  # noqa: E402
 
-USER, PEER = "alice", "bob"
+PEER = "bob"
 INBOX, SENT = "2", "5"  # MS-ASCMD 2.2.3.186.3, Type of a folder
 PATIENCE_SECONDS = 60
 OPTIONS = (
@@ -89,7 +90,7 @@ def heartbeat(lab):
 class Phone:
     def __init__(self, lab):
         self.lab = lab
-        self.client = lab.client(USER)
+        self.client = lab.client(lab.user)
         self.folders, self.folder_key = {}, "0"
         self.items, self.sync_key = [], "0"
 
@@ -149,7 +150,7 @@ class Phone:
     def read_inbox(self):
         self.sync_key, self.items = self.pages(self.folders[INBOX], 3)
         subjects = [item.findtext(".//Subject") for item in self.items]
-        expected = {message["Subject"] for message in mailboxes.messages(USER)}
+        expected = {message["Subject"] for message in mailboxes.messages(self.lab.user)}
         check("Sync delivers every message, page by page", expected <= set(subjects), subjects)
         self.settle()
 
@@ -228,9 +229,9 @@ class Phone:
     def wait_for_mail(self):
         poll = self.open_ping()
         subject = f"Fresh mail {uuid.uuid4()}"
-        fresh = mailboxes.message("new@ext.test", f"{USER}@{mailboxes.DOMAIN}", subject)
+        fresh = mailboxes.message("new@ext.test", self.lab.address, subject)
         fresh.set_content("fresh\n")
-        mailboxes.append(USER, self.lab.imap_port, fresh)
+        mailboxes.append(self.lab.user, self.lab.imap_port, fresh)
         check("new mail ends the Ping with Status 2", (answer := poll.result()).text("Status") == "2", answer)
         self.sync_key, tree = self.sync(self.folders[INBOX], self.sync_key)
         subjects = [] if tree is None else [add.findtext(".//Subject") for add in tree.iter("Add")]
@@ -238,7 +239,7 @@ class Phone:
 
     def send_mail(self):
         subject = f"Sent by ActiveSync {uuid.uuid4()}"
-        letter = mailboxes.message(f"{USER}@{mailboxes.DOMAIN}", f"{PEER}@{mailboxes.DOMAIN}", subject)
+        letter = mailboxes.message(self.lab.address, f"{PEER}@{mailboxes.DOMAIN}", subject)
         letter.set_content("sent by the interop test\n")
         letter.add_attachment(b"x,y\n", maintype="text", subtype="csv", filename="a.csv")
         mime = letter.as_bytes(policy=email.policy.SMTP)
@@ -265,7 +266,7 @@ class Phone:
         )
         check("FolderCreate succeeds", created.text("Status") == "1", created)
         folder = created.text("ServerId")
-        mailboxes.enable_condstore(USER, self.lab.imap_port)
+        mailboxes.enable_condstore(self.lab.user, self.lab.imap_port)
         item = self.item("Plain text only").findtext("ServerId")
         moved = self.move(item, self.folders[INBOX], folder)
         back = self.move(moved, folder, self.folders[INBOX])
@@ -337,6 +338,7 @@ class Lab:
     """The server under test and what stands around it, from the command line."""
 
     def __init__(self, arguments):
+        self.user, self.address = arguments.user, f"{arguments.user}@{mailboxes.DOMAIN}"
         self.server, self.ca, self.version = arguments.server, arguments.ca, arguments.version
         self.imap_port, self.sent = arguments.imap_port, arguments.sent
         self.admin, self.token, self.program = arguments.admin, arguments.token, arguments.program
@@ -409,6 +411,7 @@ def main():
     parser.add_argument("--ca", required=True)
     parser.add_argument("--imap-port", type=int, required=True)
     parser.add_argument("--sent", type=pathlib.Path, required=True)
+    parser.add_argument("--user", default="alice", choices=mailboxes.USERS)
     parser.add_argument("--version", default="14.1")
     parser.add_argument("--admin")
     parser.add_argument("--token", type=pathlib.Path)

@@ -247,6 +247,19 @@ impl Gateway {
         self.read_token();
     }
 
+    /// Stops it in the way in which it still writes its log, within a second.
+    fn leave_with_log(&mut self) {
+        let told = Command::new("kill")
+            .args(["-INT", &self.pid().to_string()])
+            .status();
+        for _ in 0..100 {
+            if told.is_err() || !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+
     async fn until_ready(&mut self) {
         let (child, admin) = (&mut self.child, &self.admin);
         let log = self.folder.path().join("log");
@@ -268,6 +281,9 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.leave_with_log();
+        }
         // It may have ended already, as the test wanted.
         let _already_ended = self.child.kill();
         let _already_collected = self.child.wait();
@@ -288,7 +304,14 @@ fn spawn(folder: &Path) -> Child {
         .append(true)
         .open(folder.join("log"))
         .expect("a log file");
-    Command::new(program("seg"))
+    let mut command = Command::new(program("seg"));
+    // The environment overrides properties: the gateway gets none of the tests' own.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("SEG_") {
+            command.env_remove(name);
+        }
+    }
+    command
         .args(["run", "--config"])
         .arg(folder.join("application.properties"))
         .current_dir(folder)
