@@ -79,11 +79,6 @@ fn ambiguous() -> Vec<Case> {
             empty_chunked,
         ),
         framed(
-            "chunked twice",
-            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
-            empty_chunked,
-        ),
-        framed(
             "a coding with a control character",
             "Transfer-Encoding: \x0bchunked\r\n",
             empty_chunked,

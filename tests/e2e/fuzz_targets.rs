@@ -7,7 +7,8 @@ use std::path::Path;
 use seg_tests::workspace_root;
 
 /// Where entry functions are, and how the targets of that file begin.
-const ENTRIES: [(&str, &str); 4] = [
+const ENTRIES: [(&str, &str); 5] = [
+    ("seg-compliance/src/fuzz.rs", "compliance"),
     ("seg-eas/src/fuzz.rs", "eas"),
     ("seg-ews/src/fuzz.rs", "ews"),
     ("seg-core/src/tls/fuzz.rs", "tls"),
