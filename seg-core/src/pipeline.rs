@@ -107,6 +107,9 @@ impl Walk<'_> {
         if let Some(flaw) = self.connection.phase.flaw() {
             return Err(self.bad(flaw.reason(), "", StatusCode::BAD_REQUEST));
         }
+        if !chunked_once(&request.headers) {
+            return Err(self.bad("transfer_encoding", "", StatusCode::BAD_REQUEST));
+        }
 
         // route: needs nothing but the request line and Host.
         let route = match route::route(&self.snapshot.config, &request.uri, &request.headers) {
@@ -579,6 +582,17 @@ fn close(reply: &mut Reply) {
     reply
         .headers
         .insert(header::CONNECTION, HeaderValue::from_static("close"));
+}
+
+/// `Transfer-Encoding` is `chunked`, once, or absent: hyper reads what ends in `chunked`, but a
+/// coding before it, or the same one twice, is read in another way by somebody else.
+fn chunked_once(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (lines.next(), lines.next()) {
+        (None, _) => true,
+        (Some(only), None) => only.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
 }
 
 fn expects_continue(headers: &HeaderMap) -> bool {

@@ -23,7 +23,7 @@ pub const NOT_DONE: u8 = 2;
 /// Secure Email Gateway: ActiveSync and EWS through one proxy, each device allowed or blocked in
 /// real time.
 #[derive(Debug, Parser)]
-#[command(name = "seg", version, about, max_term_width = 100)]
+#[command(name = "seg", version, max_term_width = 100)]
 struct Args {
     #[command(subcommand)]
     command: Command,
