@@ -5,6 +5,7 @@ mod bad_input;
 mod block;
 mod credentials;
 mod dependencies;
+mod dev;
 mod drain;
 mod ews_clients;
 mod fuzz_targets;
