@@ -2,6 +2,7 @@
 
 use std::ops::{Bound, ControlFlow};
 use std::path::Path;
+use std::time::Duration;
 
 use parking_lot::RwLock;
 
@@ -9,6 +10,9 @@ use super::{Batch, Store, StoreError};
 
 /// Pages that sled keeps: the log is read once.
 const CACHE_BYTES: u64 = 32 * 1024 * 1024;
+/// How often, and how far apart, a store that is still being let go of is tried: 5 s in all.
+const LOCK_TRIES: u32 = 500;
+const LOCK_WAIT: Duration = Duration::from_millis(10);
 const META: &[u8] = b"meta";
 const META_VERSION: u8 = 1;
 const TREE: &str = "journal.";
@@ -28,12 +32,7 @@ pub(super) struct SledStore {
 
 impl SledStore {
     pub(super) fn open(folder: &Path) -> Result<Self, StoreError> {
-        let db = sled::Config::new()
-            .path(folder)
-            .cache_capacity(CACHE_BYTES)
-            .flush_every_ms(None)
-            .open()
-            .map_err(|error| classified(&error))?;
+        let db = open_db(folder)?;
         let meta = match db.get(META).map_err(|error| classified(&error))? {
             Some(bytes) => Meta::read(&bytes)
                 .ok_or_else(|| StoreError::Damaged("the key of the log is unreadable".into()))?,
@@ -179,6 +178,28 @@ impl Meta {
             generation: u32::from_le_bytes(*generation),
             floor: u64::from_le_bytes(floor.try_into().ok()?),
         })
+    }
+}
+
+/// A store that was open a moment ago, or that could not be opened, lets go of its lock a moment
+/// later, on threads of sled's own. That no other process has it is known by a lock of ours.
+fn open_db(folder: &Path) -> Result<sled::Db, StoreError> {
+    let config = sled::Config::new()
+        .path(folder)
+        .cache_capacity(CACHE_BYTES)
+        .flush_every_ms(None);
+    let mut tries = 0;
+    loop {
+        match config.open() {
+            Ok(db) => return Ok(db),
+            Err(sled::Error::Io(error))
+                if tries < LOCK_TRIES && error.to_string().contains("acquire lock") =>
+            {
+                tries += 1;
+                std::thread::sleep(LOCK_WAIT);
+            }
+            Err(error) => return Err(classified(&error)),
+        }
     }
 }
 
