@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use seg_core::sandbox::Sandbox;
 use serde_json::Value;
@@ -322,12 +324,24 @@ fn spawn(folder: &Path) -> Child {
         .expect("the gateway starts")
 }
 
-/// An address on loopback where nobody listens.
+/// An address on loopback where nobody listens. It lies below the ports that the system gives to
+/// outgoing connections, and no two tests of a process get the same.
 ///
 /// # Panics
 /// When there is none.
 #[must_use]
 pub fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("its address")
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Processes that run beside each other begin at different places.
+    let start = u16::try_from(std::process::id() % 97).unwrap_or_default() * 100;
+    for _ in 0..PORTS.len() {
+        let offset = (start + NEXT.fetch_add(1, Ordering::Relaxed)) % (PORTS.end - PORTS.start);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORTS.start + offset));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+    panic!("no free port in {PORTS:?}");
 }
+
+const PORTS: Range<u16> = 20_000..30_000;

@@ -15,6 +15,7 @@ import glob
 import json
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -310,12 +311,18 @@ def status_fields(pid):
 
 
 def free_ports():
-    """One free port for each name: all are held open until all are known."""
-    sockets = {name: socket.create_server(("127.0.0.1", 0)) for name in PORTS}
-    ports = {name: held.getsockname()[1] for name, held in sockets.items()}
-    for held in sockets.values():
-        held.close()
-    return ports
+    """One free port for each name, below those that the system gives to outgoing connections."""
+    candidates = iter(random.sample(range(10_000, 20_000), 1000))
+    return {name: next(port for port in candidates if not is_taken(port)) for name in PORTS}
+
+
+def is_taken(port):
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
 
 
 def wait(what, ready):
