@@ -79,6 +79,11 @@ fn ambiguous() -> Vec<Case> {
             empty_chunked,
         ),
         framed(
+            "chunked twice",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            empty_chunked,
+        ),
+        framed(
             "a coding with a control character",
             "Transfer-Encoding: \x0bchunked\r\n",
             empty_chunked,

@@ -399,3 +399,141 @@ async fn an_upstream_that_ends_a_poll_is_heard() {
         answer.body
     );
 }
+
+#[tokio::test]
+async fn a_block_ends_an_open_ews_stream() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox).start().await;
+    let mail = Request::ews("alice", &soap(GET_INBOX));
+    assert_eq!(gateway.ask(&mail).await.status(), 200);
+    let ask = "<m:GetStreamingEvents><m:SubscriptionIds><t:SubscriptionId>one</t:SubscriptionId>\
+        </m:SubscriptionIds><m:ConnectionTimeout>30</m:ConnectionTimeout></m:GetStreamingEvents>";
+    let mut wire = gateway.connect().await;
+    wire.send(Request::ews("alice", &soap(ask)).bytes()).await;
+    let streams = Filter::name("GetStreamingEvents");
+    eventually("an open stream", || async {
+        (!sandbox.open_polls(&streams).is_empty()).then_some(())
+    })
+    .await;
+
+    let target = "/v1/users/alice@sandbox.example/override";
+    gateway
+        .admin
+        .write("PUT", target, r#"{"verdict":"block"}"#)
+        .await;
+    if let Some(answer) = wire.try_answer(false).await {
+        // Nothing of the stream had been passed on: then there is room for a refusal.
+        assert!(
+            answer.text().contains("ErrorAccessDenied"),
+            "{}",
+            answer.text()
+        );
+    }
+    eventually("the stream is left", || async {
+        sandbox.open_polls(&streams).is_empty().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn ews_can_be_refused_with_403() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox)
+        .set("ews.refusal", "403")
+        .start()
+        .await;
+    let mail = Request::ews("alice", &soap(GET_INBOX));
+    assert_eq!(gateway.ask(&mail).await.status(), 200);
+    let target = "/v1/users/alice@sandbox.example/override";
+    gateway
+        .admin
+        .write("PUT", target, r#"{"verdict":"quarantine"}"#)
+        .await;
+    assert_eq!(gateway.ask(&mail).await.status(), 403);
+}
+
+#[tokio::test]
+async fn what_is_open_and_what_was_seen_is_shown() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox).start().await;
+    let mut wire = gateway.connect().await;
+    wire.send(ping("SHOWN").bytes()).await;
+    holds_poll(&sandbox, "SHOWN").await;
+    let sessions = gateway.admin.read("/v1/sessions").await;
+    let session = &sessions["sessions"][0];
+    assert_eq!(
+        (&session["device"], &session["command"]),
+        (&"SHOWN".into(), &"Ping".into()),
+        "{sessions}"
+    );
+    assert_eq!(session["user"], "alice@sandbox.example", "{sessions}");
+
+    let unknown = gateway.admin.read("/v1/devices?known=false").await;
+    assert!(
+        unknown["devices"].to_string().contains("SHOWN"),
+        "{unknown}"
+    );
+    let explained = gateway
+        .admin
+        .read("/v1/explain?device=SHOWN&user=alice@sandbox.example")
+        .await;
+    assert_eq!(explained["verdict"], "allow", "{explained}");
+    assert!(
+        explained["steps"]
+            .as_array()
+            .is_some_and(|steps| !steps.is_empty()),
+        "{explained}"
+    );
+
+    gateway.admin.block("SHOWN").await;
+    assert_eq!(&wire.answer().await.body[..], PING_REFUSED);
+    eventually("no session", || async {
+        let sessions = gateway.admin.read("/v1/sessions").await;
+        (sessions["sessions"] == serde_json::json!([])).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_feed_tells_of_the_block_and_of_the_cut() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox).start().await;
+    let mut wire = gateway.connect().await;
+    wire.send(ping("FED").bytes()).await;
+    holds_poll(&sandbox, "FED").await;
+    let mut feed = std::process::Command::new(program("sync-compliance"))
+        .args([
+            "watch",
+            "--json",
+            "--admin",
+            &format!("http://{}", gateway.admin.address),
+        ])
+        .arg("--token-file")
+        .arg(gateway.token_path())
+        .stdin(Stdio::null())
+        .stdout(std::fs::File::create(gateway.path("feed")).expect("a file"))
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("sync-compliance runs");
+    let said = || std::fs::read_to_string(gateway.path("feed")).unwrap_or_default();
+    // The feed begins with what happens next: it is open once a change is seen in it.
+    eventually("an open feed", || async {
+        gateway.admin.block("KNOCK").await;
+        said().contains("KNOCK").then_some(())
+    })
+    .await;
+    gateway.admin.block("FED").await;
+    assert_eq!(&wire.answer().await.body[..], PING_REFUSED);
+    eventually("change and cut in the feed", || async {
+        let said = said();
+        let about = |kind: &str| {
+            let kind = format!("\"event\":\"{kind}\"");
+            said.lines()
+                .any(|line| line.contains(&kind) && line.contains("FED"))
+        };
+        (about("change") && about("cut")).then_some(())
+    })
+    .await;
+    feed.kill().expect("the feed can be ended");
+    feed.wait().expect("the feed has ended");
+}

@@ -11,6 +11,7 @@ mod ews_clients;
 mod fuzz_targets;
 mod headers;
 mod journal;
+mod limits;
 mod paths;
 mod programs;
 mod reload;

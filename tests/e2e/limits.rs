@@ -1,0 +1,55 @@
+//! Clients that are slow, silent or idle hold nothing for long, and disturb nobody.
+
+use seg_tests::Gateway;
+use seg_tests::wait::in_time;
+use tokio::io::AsyncReadExt as _;
+
+use crate::sandbox::{self, arrivals, folder_sync, is_served};
+
+#[tokio::test]
+async fn a_head_that_never_ends_is_not_waited_for() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox)
+        .set("server.timeout.header.seconds", "1")
+        .start()
+        .await;
+    let mut wire = gateway.connect().await;
+    wire.send("POST /Microsoft-Server-ActiveSync?Cmd=Sync HTTP/1.1\r\nHost: loc")
+        .await;
+    wire.ended().await;
+    assert_eq!(arrivals(&sandbox), 0);
+    assert!(is_served(&gateway.ask(&folder_sync("QUICK")).await));
+}
+
+#[tokio::test]
+async fn a_body_that_stands_still_is_not_waited_for() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox)
+        .set("server.timeout.body.seconds", "1")
+        .start()
+        .await;
+    let request = folder_sync("SLOW").bytes();
+    let mut wire = gateway.connect().await;
+    wire.send(&request[..request.len() - 1]).await;
+    if let Some(answer) = wire.try_answer(false).await {
+        assert!([400, 408].contains(&answer.status()), "{}", answer.start);
+    }
+    wire.ended().await;
+    assert_eq!(sandbox::count(&sandbox, "SLOW"), 0);
+    assert!(is_served(&gateway.ask(&folder_sync("QUICK")).await));
+}
+
+#[tokio::test]
+async fn a_handshake_that_never_comes_is_not_waited_for() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox)
+        .set("server.timeout.handshake.seconds", "1")
+        .start()
+        .await;
+    let mut silent = tokio::net::TcpStream::connect(gateway.address)
+        .await
+        .expect("a connection");
+    let read = in_time("the end", silent.read(&mut [0; 16])).await;
+    assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    assert!(is_served(&gateway.ask(&folder_sync("QUICK")).await));
+}
