@@ -12,7 +12,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::identify::CallerMemory;
-use crate::message::{self, ClientTimeouts, Phase, PhaseCell};
+use crate::message::{self, ClientTimeouts, ConnectionEnd, Phase, PhaseCell};
 use crate::pipeline;
 use crate::runtime::Core;
 use crate::transform::peer_parts;
@@ -37,52 +37,69 @@ pub struct Connection {
 /// Serves one connection from its handshake to its end.
 pub(crate) async fn run(core: Arc<Core>, stream: TcpStream, peer: SocketAddr) {
     let _connected = core.connected();
+    // Boxed: the handshake's state is large and gone after a moment, the connection's task stays.
+    let served = match Box::pin(accept(&core, stream, peer)).await {
+        Some(stream) => serve(&core, stream, peer),
+        None => return,
+    };
+    if let Some(end) = served.await {
+        core.shared.metrics.bad_request(end.reason);
+        tracing::info!(peer = %peer.ip(), reason = end.reason, "{}", end.text);
+    }
+}
+
+/// The handshake, within its deadline.
+async fn accept(
+    core: &Arc<Core>,
+    stream: TcpStream,
+    peer: SocketAddr,
+) -> Option<Box<TlsStream<TcpStream>>> {
+    let snapshot = core.shared.snapshot();
+    let acceptor = TlsAcceptor::from(Arc::clone(&snapshot.tls));
+    let deadline = snapshot.config.server.handshake_timeout;
+    drop(snapshot);
+    match tokio::time::timeout(deadline, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => Some(Box::new(stream)),
+        Ok(Err(error)) => {
+            core.shared.metrics.bad_request("tls");
+            tracing::info!(peer = %peer.ip(), "TLS handshake failed: {}", why(&error));
+            None
+        }
+        Err(_) => {
+            core.shared.metrics.bad_request("slow_handshake");
+            tracing::info!(peer = %peer.ip(), "TLS handshake took too long");
+            None
+        }
+    }
+}
+
+fn serve(
+    core: &Arc<Core>,
+    stream: Box<TlsStream<TcpStream>>,
+    peer: SocketAddr,
+) -> impl Future<Output = Option<ConnectionEnd>> + Send + use<> {
     let snapshot = core.shared.snapshot();
     let server = &snapshot.config.server;
-    let acceptor = TlsAcceptor::from(Arc::clone(&snapshot.tls));
-    let deadline = server.handshake_timeout;
     let timeouts = ClientTimeouts {
         head: server.header_timeout,
         idle: server.idle_timeout,
         write: server.body_timeout,
         head_bytes: server.header_max,
     };
-    // Boxed: the handshake's state is large and gone after a moment, the connection's task stays.
-    let accepted = Box::pin(tokio::time::timeout(deadline, acceptor.accept(stream))).await;
-    let stream = match accepted {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            core.shared.metrics.bad_request("tls");
-            tracing::info!(peer = %peer.ip(), "TLS handshake failed: {}", why(&error));
-            return;
-        }
-        Err(_) => {
-            core.shared.metrics.bad_request("slow_handshake");
-            tracing::info!(peer = %peer.ip(), "TLS handshake took too long");
-            return;
-        }
-    };
-    let certificate_user = certificate_user(&stream, &snapshot);
-    drop(snapshot);
     let phase = Arc::new(PhaseCell::default());
     phase.enter(Phase::Idle);
     let connection = Arc::new(Connection {
         peer,
-        certificate_user,
+        certificate_user: certificate_user(&stream, &snapshot),
         callers: CallerMemory::default(),
         phase: Arc::clone(&phase),
         peer_parts: peer_parts(peer.ip()),
-        core: Arc::clone(&core),
+        core: Arc::clone(core),
     });
     let drain = core.drain_connections();
-    let ended = message::serve(stream, phase, timeouts, drain, |request| {
+    message::serve(stream, phase, timeouts, drain, move |request| {
         pipeline::serve(Arc::clone(&connection), request)
     })
-    .await;
-    if let Some(end) = ended {
-        core.shared.metrics.bad_request(end.reason);
-        tracing::info!(peer = %peer.ip(), reason = end.reason, "{}", end.text);
-    }
 }
 
 /// Why a handshake failed, and what mends it where that is known.

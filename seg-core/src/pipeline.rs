@@ -148,11 +148,14 @@ impl Walk<'_> {
         };
         let known = match caller {
             Caller::Known(known) => known,
-            Caller::Anonymous => return self.challenge(&route, &method, &uri, headers, body).await,
+            Caller::Anonymous => {
+                // Boxed, as everything that is rare: the path of a poll stays small.
+                return Box::pin(self.challenge(&route, &method, &uri, headers, body)).await;
+            }
             Caller::Unreadable(why) => {
                 shared.metrics.bad_request(why.reason());
                 self.record.because(why.reason(), None);
-                return self.challenge(&route, &method, &uri, headers, body).await;
+                return Box::pin(self.challenge(&route, &method, &uri, headers, body)).await;
             }
         };
         self.record.user(&known.user);
@@ -185,10 +188,9 @@ impl Walk<'_> {
                 }
                 Err(decision) => {
                     self.record.decision(&decision);
-                    let whole = Self::drain(body).await;
-                    let mut reply = self
-                        .refuse(&route, &known, &headers, &call, &decision)
-                        .await;
+                    let whole = Box::pin(Self::drain(body)).await;
+                    let mut reply =
+                        Box::pin(self.refuse(&route, &known, &headers, &call, &decision)).await;
                     if !whole {
                         close(&mut reply);
                     }
@@ -262,7 +264,11 @@ impl Walk<'_> {
             plan,
             connect_within: leg.connect_within,
         };
-        let went = forward::go(&self.connection.core, errand, admitted.as_ref()).await;
+        // What is not needed any more must not wait with it: the target is a slice of the
+        // connection's read buffer and would keep it from being used again.
+        drop(uri);
+        let going = forward::start(&self.connection.core, errand);
+        let went = going.watched(admitted.as_ref()).await;
         let exchange = match went {
             forward::Went::Answered(exchange) => exchange,
             forward::Went::Signalled(signal) => return Ok(self.interrupted(&signal, &call)),
@@ -353,7 +359,7 @@ impl Walk<'_> {
         body: LimitedBody,
     ) -> Result<Identified, Stop> {
         match route {
-            Route::Ews(route) => reading::ews(self, route, method, headers, body).await,
+            Route::Ews(route) => Box::pin(reading::ews(self, route, method, headers, body)).await,
             Route::Eas | Route::LbHealth => match EasCall::identify(method, uri.query(), headers) {
                 Ok(call) => Ok(Identified {
                     call: Call::Eas(call),

@@ -14,20 +14,20 @@ pub use draw::{draw, probe};
 pub use hold::{HELD_BYTES, Held, LimitedBody};
 pub(crate) use leg::HealthCount;
 pub use leg::{Leg, Upstream};
-use outgoing::Outgoing;
-pub use outgoing::ScannedBody;
+pub use outgoing::{Outgoing, ScannedBody};
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Uri};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::decide::Admitted;
 use crate::identify::CredentialDigest;
@@ -37,7 +37,7 @@ use crate::route::Route;
 use crate::runtime::{Core, Signal};
 use crate::upstream::{
     BodyKind, Deadlines, Exchange, IdentityHash, NoBody, ReplayPolicy, RequestHead, SendError,
-    SendErrorKind, Side, send,
+    SendErrorKind, Sending, Side, send,
 };
 
 /// One request on its way to a server.
@@ -131,67 +131,87 @@ pub fn path(route: &Route, uri: &Uri, query: Option<&str>) -> PathAndQuery {
         .unwrap_or_else(|_| PathAndQuery::from_static(path))
 }
 
-/// Carries a request to its server and waits for the head of the answer, or for a signal.
-pub async fn go(core: &Arc<Core>, errand: Errand, admitted: Option<&Admitted>) -> Went {
-    if errand.plan.detached {
-        return detached(core, errand, admitted).await;
+/// A request that is being carried. Polled inline by the task of its client.
+// The large variant is the common one: to box it would cost every request an allocation.
+#[allow(clippy::large_enum_variant)]
+#[derive(Debug)]
+pub enum Going {
+    /// All of it is held: the smallest future there is, for polls most of all.
+    Held(Sending<NoBody>),
+    /// Its body is still arriving.
+    Streamed(Box<Sending<Outgoing>>),
+    /// In a task of its own.
+    Detached(Detached),
+}
+
+/// Sets a request on its way. Not `async`: what made the request is gone when this returns, and
+/// only what must wait is kept.
+pub fn start(core: &Arc<Core>, errand: Errand) -> Going {
+    if !errand.plan.detached {
+        return ask(core, errand, None);
     }
-    let mut asking = pin!(ask(core, errand, None));
-    watched(admitted, asking.as_mut()).await
-}
-
-/// The answer or the signal, whichever is first; the signal where both are.
-async fn watched<F>(admitted: Option<&Admitted>, mut asking: Pin<&mut F>) -> Went
-where
-    F: Future<Output = Result<Box<Exchange>, Failure>>,
-{
-    poll_fn(|cx| {
-        if let Some(admitted) = admitted
-            && let Poll::Ready(signal) = admitted.ticket.poll_signal(cx)
-        {
-            return Poll::Ready(Went::Signalled(signal));
-        }
-        asking.as_mut().poll(cx).map(|answer| match answer {
-            Ok(exchange) => Went::Answered(exchange),
-            Err(failure) => Went::Failed(failure),
-        })
-    })
-    .await
-}
-
-/// In a task of its own. Until the body has arrived the request belongs to its client and ends
-/// with him; from then on it is finished, whoever is still there to hear of it.
-async fn detached(core: &Arc<Core>, errand: Errand, admitted: Option<&Admitted>) -> Went {
     let arrived = Arc::new(AtomicBool::new(errand.held.whole().is_some()));
     let (tell, told) = oneshot::channel();
-    let task = tokio::spawn({
-        let core = Arc::clone(core);
-        let arrived = Arc::clone(&arrived);
-        async move {
-            let answer = ask(&core, errand, Some(arrived)).await;
-            // Nobody may be there to hear it.
-            let _ = tell.send(answer);
-        }
+    let mut going = ask(core, errand, Some(Arc::clone(&arrived)));
+    let task = tokio::spawn(async move {
+        let answer = poll_fn(|cx| going.poll_answer(cx)).await;
+        // Nobody may be there to hear it.
+        let _ = tell.send(answer);
     });
-    let _guard = AbortUnlessArrived { task, arrived };
-    let mut asking = pin!(async {
-        told.await.unwrap_or_else(|_| {
-            Err(Failure::Upstream {
-                label: "task_failed",
-                text: "the task that carried the request ended early".to_owned(),
-                nonsense: false,
+    Going::Detached(Detached {
+        task,
+        arrived,
+        told,
+    })
+}
+
+impl Going {
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<Exchange>, Failure>> {
+        let sent = match self {
+            Self::Held(sending) => Pin::new(sending).poll(cx),
+            Self::Streamed(sending) => Pin::new(sending).poll(cx),
+            Self::Detached(detached) => {
+                return Pin::new(&mut detached.told).poll(cx).map(|told| {
+                    told.unwrap_or_else(|_| {
+                        Err(Failure::Upstream {
+                            label: "task_failed",
+                            text: "the task that carried the request ended early".to_owned(),
+                            nonsense: false,
+                        })
+                    })
+                });
+            }
+        };
+        sent.map(|sent| sent.map(Box::new).map_err(Failure::from))
+    }
+
+    /// The answer or the signal, whichever is first; the signal where both are.
+    pub async fn watched(mut self, admitted: Option<&Admitted>) -> Went {
+        poll_fn(|cx| {
+            if let Some(admitted) = admitted
+                && let Poll::Ready(signal) = admitted.ticket.poll_signal(cx)
+            {
+                return Poll::Ready(Went::Signalled(signal));
+            }
+            self.poll_answer(cx).map(|answer| match answer {
+                Ok(exchange) => Went::Answered(exchange),
+                Err(failure) => Went::Failed(failure),
             })
         })
-    });
-    watched(admitted, asking.as_mut()).await
+        .await
+    }
 }
 
-struct AbortUnlessArrived {
-    task: tokio::task::JoinHandle<()>,
+/// A request in a task of its own. Until its body has arrived it belongs to its client and ends
+/// with him; from then on it is finished, whoever is still there to hear of it.
+#[derive(Debug)]
+pub struct Detached {
+    task: JoinHandle<()>,
     arrived: Arc<AtomicBool>,
+    told: oneshot::Receiver<Result<Box<Exchange>, Failure>>,
 }
 
-impl Drop for AbortUnlessArrived {
+impl Drop for Detached {
     fn drop(&mut self) {
         if !self.arrived.load(Ordering::Acquire) {
             self.task.abort();
@@ -199,11 +219,7 @@ impl Drop for AbortUnlessArrived {
     }
 }
 
-async fn ask(
-    core: &Core,
-    errand: Errand,
-    arrived: Option<Arc<AtomicBool>>,
-) -> Result<Box<Exchange>, Failure> {
+fn ask(core: &Core, errand: Errand, arrived: Option<Arc<AtomicBool>>) -> Going {
     let Errand {
         upstream,
         method,
@@ -215,20 +231,9 @@ async fn ask(
         plan,
         connect_within,
     } = errand;
-    let (body, source) = match held.rest {
-        None if held.bytes.is_empty() && method != Method::POST => (BodyKind::None, None),
-        None => (BodyKind::Full(held.bytes), None),
-        Some(rest) => {
-            let len = rest.length().map(|rest| rest + held.bytes.len() as u64);
-            (
-                BodyKind::Stream { len },
-                Some(Outgoing::new(held.bytes, rest, arrived)),
-            )
-        }
-    };
+    let post = method == Method::POST;
     let mut head = RequestHead::new(method, path);
     head.headers = headers;
-    head.body = body;
     head.expect_continue = expects;
     head.replay = ReplayPolicy {
         allowed: plan.replay,
@@ -239,10 +244,21 @@ async fn ask(
         head: plan.head_within,
         between_bytes: plan.body_idle,
     };
-    // A body that is held needs no source; the future is smaller without one.
-    let sent = match source {
-        None => send(&core.pool, &upstream.target, head, NoBody, deadlines).await,
-        Some(source) => Box::pin(send(&core.pool, &upstream.target, head, source, deadlines)).await,
-    };
-    sent.map(Box::new).map_err(Failure::from)
+    let (pool, target) = (&core.pool, &upstream.target);
+    match held.rest {
+        None => {
+            head.body = if held.bytes.is_empty() && !post {
+                BodyKind::None
+            } else {
+                BodyKind::Full(held.bytes)
+            };
+            Going::Held(send(pool, target, head, NoBody, deadlines))
+        }
+        Some(rest) => {
+            let len = rest.length().map(|rest| rest + held.bytes.len() as u64);
+            head.body = BodyKind::Stream { len };
+            let source = Outgoing::new(held.bytes, rest, arrived);
+            Going::Streamed(Box::new(send(pool, target, head, source, deadlines)))
+        }
+    }
 }

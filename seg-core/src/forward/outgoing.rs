@@ -14,7 +14,7 @@ use crate::upstream::{BodySource, SourceError};
 
 /// Held bytes, then the client's.
 #[derive(Debug)]
-pub(crate) struct Outgoing {
+pub struct Outgoing {
     first: Bytes,
     rest: ScannedBody,
     /// Told when the whole body has arrived: from then on the request is finished in any case.

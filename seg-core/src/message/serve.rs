@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::error::Error as _;
 use std::future::Future;
 use std::io;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,17 +35,20 @@ const SMALLEST_BUFFER: usize = 8192;
 
 /// Serves one connection until it closes, or until `drain` turns true and the request at hand is
 /// answered. The error is the reason for the log and the metric, `None` a clean end.
-pub async fn serve<S, H, F, G>(
+///
+/// A plain function: an `async` one would keep the stream twice, as its argument and inside of the
+/// connection, for as long as the connection lives.
+pub fn serve<S, H, F, G>(
     stream: S,
     cell: Arc<PhaseCell>,
     timeouts: ClientTimeouts,
     mut drain: watch::Receiver<bool>,
     handle: H,
-) -> Option<ConnectionEnd>
+) -> impl Future<Output = Option<ConnectionEnd>> + Send
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    H: Fn(Request) -> F,
-    F: Future<Output = (Reply, G)>,
+    H: Fn(Request) -> F + Send + 'static,
+    F: Future<Output = (Reply, G)> + Send + 'static,
     G: BodyGuard + 'static,
 {
     let limits = IoLimits {
@@ -55,7 +57,7 @@ where
         write: timeouts.write,
     };
     let io = ClientIo::new(stream, cell, limits);
-    let service = service_fn(|request: http::Request<Incoming>| {
+    let service = service_fn(move |request: http::Request<Incoming>| {
         let (parts, incoming) = request.into_parts();
         let answered = handle(Request {
             method: parts.method,
@@ -72,22 +74,25 @@ where
             Ok::<_, Infallible>(response)
         }
     });
-    let connection = http1::Builder::new()
-        .half_close(false)
-        .header_read_timeout(None)
-        .max_header_size(timeouts.head_bytes)
-        .max_buf_size(timeouts.head_bytes.max(SMALLEST_BUFFER))
-        .serve_connection(io, service);
-    let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        biased;
-        ended = connection.as_mut() => ended,
-        () = draining(&mut drain) => {
-            connection.as_mut().graceful_shutdown();
-            connection.as_mut().await
-        }
-    };
-    ended.err().and_then(|error| ConnectionEnd::of(&error))
+    let mut connection = Box::pin(
+        http1::Builder::new()
+            .half_close(false)
+            .header_read_timeout(None)
+            .max_header_size(timeouts.head_bytes)
+            .max_buf_size(timeouts.head_bytes.max(SMALLEST_BUFFER))
+            .serve_connection(io, service),
+    );
+    async move {
+        let ended = tokio::select! {
+            biased;
+            ended = connection.as_mut() => ended,
+            () = draining(&mut drain) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        ended.err().and_then(|error| ConnectionEnd::of(&error))
+    }
 }
 
 /// Waits until the connection shall finish; also when the core that would say so is gone.
