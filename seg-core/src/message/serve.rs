@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -66,13 +67,13 @@ where
             headers: parts.headers,
             body: RequestBody::new(incoming),
         });
-        async move {
-            let (reply, guard) = answered.await;
+        // Not an async block, which would hold the future twice.
+        answered.map(|(reply, guard)| {
             let mut response = http::Response::new(OutBody::new(reply.body, guard));
             *response.status_mut() = reply.status;
             *response.headers_mut() = reply.headers;
             Ok::<_, Infallible>(response)
-        }
+        })
     });
     let mut connection = Box::pin(
         http1::Builder::new()

@@ -45,11 +45,17 @@ pub(super) fn find_end(bytes: &[u8], scanned: &mut usize) -> Result<Option<usize
     let from = *scanned;
     for offset in memchr::memchr_iter(b'\n', window.get(from..).unwrap_or_default()) {
         let line_feed = from + offset;
-        let before = window.get(..line_feed).unwrap_or_default();
-        if !before.ends_with(b"\r") {
+        // Bytes, not slices: a slice comparison is a call for each line of every head.
+        let before = |n: usize| {
+            line_feed
+                .checked_sub(n)
+                .and_then(|at| window.get(at))
+                .copied()
+        };
+        if before(1) != Some(b'\r') {
             return Err(BadResponse::BareLineEnd);
         }
-        if before.ends_with(b"\r\n\r") {
+        if before(2) == Some(b'\n') && before(3) == Some(b'\r') {
             return Ok(Some(line_feed + 1));
         }
         if matches!(window.get(line_feed + 1), Some(b' ' | b'\t')) {
