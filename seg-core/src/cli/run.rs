@@ -1,10 +1,12 @@
 //! `seg run`: the gateway until it is told to stop.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{DONE, NOT_DONE};
 use crate::config::{self, LogFormat, LogLevel};
@@ -38,6 +40,13 @@ pub(super) fn run(config: Option<PathBuf>) -> ExitCode {
             return ExitCode::from(NOT_DONE);
         }
     };
+    let mut ends = match Ends::listen() {
+        Ok(ends) => ends,
+        Err(error) => {
+            eprintln!("seg: signals can't be listened for: {error}");
+            return ExitCode::from(NOT_DONE);
+        }
+    };
     let options = StartOptions {
         config,
         env,
@@ -57,24 +66,15 @@ pub(super) fn run(config: Option<PathBuf>) -> ExitCode {
         tracing::info!(address = %address, "serving clients");
     }
     tracing::info!(address = %gateway.admin_address(), "serving the admin API");
-    let code = match wait_for_end() {
-        Ok(End::Drain) => {
-            exit_on_second_signal();
+    match ends.wait() {
+        End::Drain => {
+            exit_on_second_signal(ends);
             gateway.drain();
-            DONE
         }
-        Ok(End::Stop) => {
-            gateway.stop();
-            DONE
-        }
-        Err(error) => {
-            tracing::error!(error = %error, "signals can't be listened for");
-            gateway.stop();
-            NOT_DONE
-        }
-    };
+        End::Stop => gateway.stop(),
+    }
     log.flush();
-    ExitCode::from(code)
+    ExitCode::from(DONE)
 }
 
 /// Opens the process's log.
@@ -108,27 +108,44 @@ pub(super) enum End {
     Stop,
 }
 
-/// Waits for SIGTERM or SIGINT.
-pub(super) fn wait_for_end() -> std::io::Result<End> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let mut term = signal(SignalKind::terminate())?;
-        let mut int = signal(SignalKind::interrupt())?;
-        Ok(tokio::select! {
-            _ = term.recv() => End::Drain,
-            _ = int.recv() => End::Stop,
+/// SIGTERM and SIGINT, listened for from before the gateway serves: one that comes right after
+/// the start must not end the process in its default way.
+pub(super) struct Ends {
+    runtime: Runtime,
+    term: Signal,
+    int: Signal,
+}
+
+impl Ends {
+    pub(super) fn listen() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let (term, int) = {
+            let _inside = runtime.enter();
+            (
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::interrupt())?,
+            )
+        };
+        Ok(Self { runtime, term, int })
+    }
+
+    /// Waits for one of them.
+    pub(super) fn wait(&mut self) -> End {
+        let Self { runtime, term, int } = self;
+        runtime.block_on(async {
+            tokio::select! {
+                _ = term.recv() => End::Drain,
+                _ = int.recv() => End::Stop,
+            }
         })
-    })
+    }
 }
 
 /// Whoever asks twice does not want to wait for the drain.
-fn exit_on_second_signal() {
-    std::thread::spawn(|| {
-        if wait_for_end().is_ok() {
-            tracing::warn!("a second signal: stopping without waiting for the drain");
-            std::process::exit(i32::from(DONE));
-        }
+fn exit_on_second_signal(mut ends: Ends) {
+    std::thread::spawn(move || {
+        ends.wait();
+        tracing::warn!("a second signal: stopping without waiting for the drain");
+        std::process::exit(i32::from(DONE));
     });
 }

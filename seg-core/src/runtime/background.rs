@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::Method;
 use http::uri::PathAndQuery;
 use jiff::Timestamp;
+use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
@@ -24,17 +25,14 @@ const TICK: Duration = Duration::from_secs(1);
 const HEALTH_ANSWER_BYTES: usize = 64 * 1024;
 
 /// Reloads when a file of the configuration changes, or on SIGHUP.
-pub(super) async fn reload_on_change(shared: Arc<Shared>, reloader: Arc<Reloader>) {
+pub(super) async fn reload_on_change(
+    shared: Arc<Shared>,
+    reloader: Arc<Reloader>,
+    mut hangups: Signal,
+) {
     let (changed, mut changes) = mpsc::channel(1);
     let mut watched = shared.snapshot().config.files();
     let watcher = start_watching(&watched, &changed);
-    let mut hangups = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) {
-        Ok(hangups) => hangups,
-        Err(error) => {
-            tracing::error!(error = %error, "SIGHUP can't be listened for");
-            return;
-        }
-    };
     loop {
         tokio::select! {
             _ = hangups.recv() => {}

@@ -11,6 +11,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use seg_compliance::{Engine, journal};
 use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use super::administered::Administered;
@@ -201,6 +202,9 @@ impl Gateway {
         let administered = Arc::new(Administered::new(&shared, &reloader));
         {
             let _inside = background.enter();
+            // Before anybody is told that the gateway is ready: until then SIGHUP would end it.
+            let hangups = signal(SignalKind::hangup())
+                .map_err(|error| StartError::System(error.to_string()))?;
             let listener = tokio::net::TcpListener::from_std(admin_listener).map_err(|source| {
                 StartError::Listen {
                     key: "admin.listen",
@@ -217,6 +221,7 @@ impl Gateway {
             background.spawn(background::reload_on_change(
                 Arc::clone(&shared),
                 Arc::clone(&reloader),
+                hangups,
             ));
         }
         Ok(Self {
