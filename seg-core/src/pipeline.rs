@@ -236,6 +236,10 @@ impl Walk<'_> {
         );
         if let (true, Some(admitted)) = (plan.poll, &admitted) {
             admitted.ticket.is_poll();
+            // Of interest for what waits; the rest is over before anybody looks.
+            if let Ok(deadline) = Timestamp::now().checked_add(plan.head_within) {
+                admitted.lease.until(deadline);
+            }
         }
 
         // transform: right before the request leaves; nothing of what it removes was judged by.

@@ -109,6 +109,14 @@ impl Shared {
     }
 }
 
+impl Lease {
+    /// Tells until when the request may last, where that is known only after its admission: for
+    /// [`Engine::sessions`] alone.
+    pub fn until(&self, deadline: Timestamp) {
+        self.shared.lanes.until(self.held, deadline);
+    }
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
         match (&self.device, &self.user) {

@@ -125,6 +125,18 @@ impl Lanes {
         }
     }
 
+    /// Tells until when the request of `lease` may last.
+    pub(crate) fn until(&self, lease: LeaseRef, deadline: Timestamp) {
+        let mut lane = self.lane(lease.core).lock();
+        let held = lane
+            .slots
+            .get_mut(lease.slot as usize)
+            .filter(|held| held.token == Some(lease.token) && held.core == lease.core);
+        if let Some(held) = held {
+            held.asked.deadline = Some(deadline);
+        }
+    }
+
     /// What the request of `lease` asked; `None`: it has ended.
     pub(crate) fn asked(&self, lease: LeaseRef) -> Option<LaneAsk> {
         let lane = self.lane(lease.core).lock();
