@@ -53,3 +53,38 @@ async fn a_handshake_that_never_comes_is_not_waited_for() {
     assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
     assert!(is_served(&gateway.ask(&folder_sync("QUICK")).await));
 }
+
+#[tokio::test]
+async fn an_idle_connection_is_closed() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox)
+        .set("server.timeout.idle.seconds", "1")
+        .start()
+        .await;
+    let mut wire = gateway.connect().await;
+    wire.send(folder_sync("IDLE").bytes()).await;
+    assert!(is_served(&wire.answer().await));
+    wire.ended().await;
+}
+
+#[tokio::test]
+async fn an_open_poll_is_no_idle_connection() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox)
+        .set("server.timeout.idle.seconds", "1")
+        .set("server.timeout.body.seconds", "1")
+        .set("server.timeout.header.seconds", "1")
+        .start()
+        .await;
+    let mut poll = gateway.connect().await;
+    poll.send(sandbox::ping("POLLING").bytes()).await;
+    sandbox::holds_poll(&sandbox, "POLLING").await;
+    // Another connection is opened behind the poll, and is closed for being idle.
+    let mut idle = gateway.connect().await;
+    idle.send(folder_sync("IDLE").bytes()).await;
+    assert!(is_served(&idle.answer().await));
+    idle.ended().await;
+    sandbox::holds_poll(&sandbox, "POLLING").await;
+    gateway.admin.block("POLLING").await;
+    assert_eq!(&poll.answer().await.body[..], sandbox::PING_REFUSED);
+}

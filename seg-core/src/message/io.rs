@@ -141,18 +141,17 @@ impl<S> ClientIo<S> {
     fn poll_read_clock(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let phase = self.cell.phase();
         let limit = match phase {
-            Phase::Request => {
-                // The timer stays as it is: to move its deadline is cheaper than to make it anew
-                // for each request. It may wake the task once for nothing during a long poll.
-                self.read_timer_for = phase;
-                return Ok(());
-            }
-            Phase::Idle => self.limits.idle,
+            // hyper reads while it serves a request, to see its client leave, and not again when the
+            // connection has become idle: a clock that is armed now must wake it then. The timer
+            // stays as it is: to move its deadline is cheaper than to make it anew for each request.
+            // It may wake the task now and then for nothing during a long poll.
+            Phase::Request | Phase::Idle => self.limits.idle,
             Phase::Head => self.limits.head,
         };
         let timer = match &mut self.read_timer {
             Some(timer) => {
-                if self.read_timer_for != phase {
+                // While a request is served the deadline only has to come round.
+                if self.read_timer_for != phase && phase != Phase::Request {
                     timer.as_mut().reset(Instant::now() + limit);
                 }
                 timer
@@ -161,6 +160,12 @@ impl<S> ClientIo<S> {
         };
         self.read_timer_for = phase;
         if timer.as_mut().poll(cx).is_pending() {
+            return Ok(());
+        }
+        if phase == Phase::Request {
+            timer.as_mut().reset(Instant::now() + limit);
+            // Registers the new deadline; a limit of zero does not exist.
+            let _pending = timer.as_mut().poll(cx);
             return Ok(());
         }
         let late = if phase == Phase::Idle {
