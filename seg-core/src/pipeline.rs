@@ -5,26 +5,26 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use jiff::Timestamp;
-use seg_compliance::{Ask, UserKey};
+use seg_compliance::Ask;
 
-use crate::config::UserMismatch;
-use crate::decide::{self, ProbeOutcome};
-use crate::filter::{self, ChallengeRule};
-use crate::forward::{self, Errand, Held, Leg, LimitedBody, ScannedBody};
+use crate::decide;
+use crate::filter::ChallengeRule;
+use crate::forward::{self, Errand, Held, Leg, LimitedBody};
 use crate::handshake::Connection;
-use crate::identify::{self, Caller, Known};
-use crate::message::{BodyGuard, Phase, PhaseCell, Reply, Request, RequestBodyError};
-use crate::protocol::{Call, EasCall, NotEas, PlanContext};
+use crate::identify::{self, Caller};
+use crate::message::{BodyGuard, Phase, PhaseCell, Reply, Request};
+use crate::protocol::{Call, PlanContext};
 use crate::record::Record;
 use crate::respond;
-use crate::route::{self, NoRoute, Route};
-use crate::runtime::{Signal, Snapshot};
+use crate::route::{self, Route};
+use crate::runtime::Snapshot;
 use crate::telemetry::metrics::{Outcome, Protocol};
 use crate::transform::{self, Forwarded};
 
 mod reading;
+mod refusing;
 
 /// Serves one request. The record lives on with the answer's body.
 pub(crate) async fn serve(connection: Arc<Connection>, request: Request) -> (Reply, Turn) {
@@ -88,10 +88,12 @@ struct Walk<'w> {
     record: &'w mut Record,
 }
 
-/// A request whose protocol is known, with what has been read of its body.
-struct Identified {
-    call: Call,
-    body: Body,
+/// What a request's head tells of what it asks for.
+enum Asked {
+    /// All of it.
+    Known(Call),
+    /// The operation stands in the body.
+    Soap,
 }
 
 /// A body that has not been touched, or the part of it that an earlier room has read.
@@ -146,24 +148,30 @@ impl Walk<'_> {
             Ok(body) => body,
             Err(error) => return Err(self.bad_body(&error)),
         };
+        if let Caller::Known(known) = &caller {
+            self.record.user(&known.user);
+        }
+
+        // identify, second half: which command of which protocol, for which device. What the head
+        // tells of it comes first: nothing of a head that is no request reaches the server, not
+        // even to draw its challenge.
+        let asked = self.read_head(&route, &method, &uri, &headers)?;
         let known = match caller {
             Caller::Known(known) => known,
-            Caller::Anonymous => {
+            nameless => {
+                if let Caller::Unreadable(why) = nameless {
+                    shared.metrics.bad_request(why.reason());
+                    self.record.because(why.reason(), None);
+                }
+                drop(asked);
                 // Boxed, as everything that is rare: the path of a poll stays small.
                 return Box::pin(self.challenge(&route, &method, &uri, headers, body)).await;
             }
-            Caller::Unreadable(why) => {
-                shared.metrics.bad_request(why.reason());
-                self.record.because(why.reason(), None);
-                return Box::pin(self.challenge(&route, &method, &uri, headers, body)).await;
-            }
         };
-        self.record.user(&known.user);
-
-        // identify, second half: which command of which protocol, for which device.
-        let Identified { call, body } = self
-            .identify_call(&route, &method, &uri, &headers, body)
-            .await?;
+        let (call, body) = match asked {
+            Asked::Known(call) => (call, Body::Untouched(body)),
+            Asked::Soap => Box::pin(self.read_soap(&headers, body)).await?,
+        };
         self.record.command(call.command());
         let agent = agent(&headers);
         self.record.device(call.device(), &agent);
@@ -192,7 +200,7 @@ impl Walk<'_> {
                     let mut reply =
                         Box::pin(self.refuse(&route, &known, &headers, &call, &decision)).await;
                     if !whole {
-                        close(&mut reply);
+                        refusing::close(&mut reply);
                     }
                     if self.record.is(Outcome::Refused) {
                         shared
@@ -310,193 +318,6 @@ impl Walk<'_> {
         ))
     }
 
-    /// The caller has no name: only the head goes to the server, to draw its challenge.
-    async fn challenge(
-        &mut self,
-        route: &Route,
-        method: &Method,
-        uri: &http::Uri,
-        mut headers: HeaderMap,
-        body: LimitedBody,
-    ) -> Result<Reply, Stop> {
-        let whole = body.drain().await;
-        headers.remove(header::AUTHORIZATION);
-        let leg = leg_of(self.snapshot, route);
-        let host = leg.host_header(headers.get(header::HOST));
-        transform::inward(&mut headers, &self.forwarded());
-        if let Some(host) = host {
-            headers.insert(header::HOST, host);
-        }
-        let core = &self.connection.core;
-        let path = forward::path(route, uri, None);
-        let drawn = forward::draw(core, leg, method.clone(), path, headers).await;
-        let rule = self.challenge_rule(route);
-        let metrics = &self.connection.core.shared.metrics;
-        let mut reply = match drawn {
-            ProbeOutcome::Unauthorized(challenges) => {
-                self.record.outcome(Outcome::Challenged);
-                filter::unauthorized(challenges.iter(), rule, metrics)
-            }
-            ProbeOutcome::Unavailable => {
-                self.record.outcome(Outcome::UpstreamFailed);
-                Reply::unavailable()
-            }
-            // A server that lets strangers in is not a reason to.
-            ProbeOutcome::Proven => {
-                self.record.outcome(Outcome::Refused);
-                self.record.because("no_credentials", None);
-                Reply::text(StatusCode::FORBIDDEN, "Credentials are needed here.\n")
-            }
-        };
-        if !whole {
-            close(&mut reply);
-        }
-        Ok(reply)
-    }
-
-    async fn identify_call(
-        &mut self,
-        route: &Route,
-        method: &Method,
-        uri: &http::Uri,
-        headers: &HeaderMap,
-        body: LimitedBody,
-    ) -> Result<Identified, Stop> {
-        match route {
-            Route::Ews(route) => Box::pin(reading::ews(self, route, method, headers, body)).await,
-            Route::Eas | Route::LbHealth => match EasCall::identify(method, uri.query(), headers) {
-                Ok(call) => Ok(Identified {
-                    call: Call::Eas(call),
-                    body: Body::Untouched(body),
-                }),
-                Err(error) => {
-                    let status = match error {
-                        NotEas::Method => StatusCode::METHOD_NOT_ALLOWED,
-                        _ => StatusCode::BAD_REQUEST,
-                    };
-                    Err(self.bad(error.reason(), &error.to_string(), status))
-                }
-            },
-        }
-    }
-
-    /// The verdict is taken for the authenticated user; another `User` parameter is a mistake of
-    /// the client's, or an attempt.
-    fn check_claimed_user(&mut self, call: &Call, user: &UserKey) -> Result<(), Stop> {
-        let Call::Eas(call) = call else { return Ok(()) };
-        let Some(claimed) = call.claimed_user() else {
-            return Ok(());
-        };
-        let identity = &self.snapshot.identity;
-        let same = identity.canonical(claimed).is_some_and(|claimed| {
-            claimed == *user
-                // Clients write the bare name where the login is a full one, and the other way
-                // round: the same person as far as the parameter can tell.
-                || bare(claimed.as_str()) == bare(user.as_str())
-                    && (!qualified(claimed.as_str()) || !qualified(user.as_str()))
-        });
-        if same {
-            return Ok(());
-        }
-        self.connection
-            .core
-            .shared
-            .metrics
-            .bad_request("user_mismatch");
-        self.record.because("user_mismatch", None);
-        if self.snapshot.config.identity.user_mismatch == UserMismatch::Refuse {
-            self.record.outcome(Outcome::Refused);
-            let text = "The User parameter names somebody else than the credentials.\n";
-            return Err(Reply::text(StatusCode::FORBIDDEN, text).into());
-        }
-        Ok(())
-    }
-
-    /// The verdict refuses the request: with proven credentials the refusal is given; otherwise
-    /// the server is asked first whether the password is right.
-    async fn refuse(
-        &mut self,
-        route: &Route,
-        known: &Known,
-        headers: &HeaderMap,
-        call: &Call,
-        decision: &seg_compliance::Decision,
-    ) -> Reply {
-        let shared = &self.connection.core.shared;
-        let outcome = match &known.digest {
-            _ if known.proven => ProbeOutcome::Proven,
-            None => ProbeOutcome::Proven,
-            Some(digest) if shared.proofs.holds(digest) => ProbeOutcome::Proven,
-            Some(digest) => {
-                let core = &self.connection.core;
-                let leg = leg_of(self.snapshot, route);
-                let private = known.connection_bound.then_some(*digest);
-                let probe = forward::probe(core, leg, route, headers, private);
-                shared.proofs.probe(digest, probe).await
-            }
-        };
-        match outcome {
-            ProbeOutcome::Proven => {
-                self.record.outcome(Outcome::Refused);
-                call.deny(decision)
-            }
-            ProbeOutcome::Unauthorized(challenges) => {
-                self.record.outcome(Outcome::Challenged);
-                let rule = self.challenge_rule(route);
-                filter::unauthorized(challenges.iter(), rule, &shared.metrics)
-            }
-            ProbeOutcome::Unavailable => {
-                self.record.outcome(Outcome::UpstreamFailed);
-                Reply::unavailable()
-            }
-        }
-    }
-
-    fn interrupted(&mut self, signal: &Signal, call: &Call) -> Reply {
-        match signal {
-            Signal::Cut(order) => {
-                self.record.cut(&order.decision, order.taken);
-                call.deny(&order.decision)
-            }
-            Signal::EndPoll => {
-                self.record.outcome(Outcome::Drained);
-                call.end_poll()
-            }
-        }
-    }
-
-    /// The server gave no answer: what the client is told, and what the log.
-    fn failed(&mut self, error: &forward::Failure) -> Reply {
-        match error {
-            forward::Failure::Client(error) => {
-                let Stop(reply) = self.bad("client_body", error, StatusCode::BAD_REQUEST);
-                *reply
-            }
-            forward::Failure::TooLarge => {
-                let Stop(reply) = self.bad("body_too_large", "", StatusCode::PAYLOAD_TOO_LARGE);
-                *reply
-            }
-            forward::Failure::Upstream {
-                label,
-                text,
-                nonsense,
-            } => {
-                self.record.outcome(Outcome::UpstreamFailed);
-                self.record.because(label, Some(text.clone()));
-                if *nonsense {
-                    self.connection
-                        .core
-                        .shared
-                        .metrics
-                        .bad_request("upstream_nonsense");
-                    let text = "The mail server's answer can't be understood.\n";
-                    return Reply::text(StatusCode::BAD_GATEWAY, text);
-                }
-                Reply::unavailable()
-            }
-        }
-    }
-
     fn challenge_rule(&self, route: &Route) -> ChallengeRule {
         let challenges = &self.snapshot.config.challenges;
         ChallengeRule {
@@ -521,63 +342,6 @@ impl Walk<'_> {
             peer_element,
         }
     }
-
-    fn no_route(&mut self, none: NoRoute) -> Stop {
-        let (reason, status) = match none {
-            NoRoute::Host => ("host", StatusCode::BAD_REQUEST),
-            NoRoute::Path(_) => ("path", StatusCode::BAD_REQUEST),
-            NoRoute::Misdirected => ("misdirected", StatusCode::MISDIRECTED_REQUEST),
-            NoRoute::NotFound => ("no_route", StatusCode::NOT_FOUND),
-            NoRoute::Closed => ("closed_path", StatusCode::NOT_FOUND),
-            NoRoute::Autodiscover => ("autodiscover", StatusCode::NOT_FOUND),
-        };
-        self.bad(reason, "", status)
-    }
-
-    fn lb_health(&mut self, method: &Method) -> Reply {
-        self.record.outcome(Outcome::Local);
-        if *method != Method::GET && *method != Method::HEAD {
-            return Reply::empty(StatusCode::METHOD_NOT_ALLOWED);
-        }
-        if self.connection.core.shared.is_draining() {
-            let mut reply = Reply::text(StatusCode::SERVICE_UNAVAILABLE, "draining\n");
-            close(&mut reply);
-            return reply;
-        }
-        Reply::text(StatusCode::OK, "ok\n")
-    }
-
-    /// A request that is not one. Its connection closes: what follows on it can't be trusted.
-    fn bad(&mut self, reason: &'static str, detail: &str, status: StatusCode) -> Stop {
-        self.record
-            .bad_request(reason, (!detail.is_empty()).then(|| detail.to_owned()));
-        let mut reply = Reply::empty(status);
-        close(&mut reply);
-        reply.into()
-    }
-
-    fn bad_body(&mut self, error: &RequestBodyError) -> Stop {
-        let (reason, status) = match error {
-            RequestBodyError::Client(_) => ("body_ended_early", StatusCode::BAD_REQUEST),
-            RequestBodyError::Timeout => ("slow_body", StatusCode::REQUEST_TIMEOUT),
-            RequestBodyError::TooLarge => ("body_too_large", StatusCode::PAYLOAD_TOO_LARGE),
-            RequestBodyError::Refused(_) => ("body_refused", StatusCode::BAD_REQUEST),
-        };
-        self.bad(reason, &error.to_string(), status)
-    }
-
-    /// Reads what a client is still writing, within bounds, so that it gets to read its answer.
-    /// `true` where the body ended.
-    async fn drain(body: Body) -> bool {
-        let rest = match body {
-            Body::Untouched(body) => Some(body),
-            Body::Held(held) => held.rest.map(ScannedBody::into_body),
-        };
-        match rest {
-            Some(rest) => rest.drain().await,
-            None => true,
-        }
-    }
 }
 
 fn leg_of<'s>(snapshot: &'s Snapshot, route: &Route) -> &'s Leg {
@@ -585,13 +349,6 @@ fn leg_of<'s>(snapshot: &'s Snapshot, route: &Route) -> &'s Leg {
         Route::Ews(_) => &snapshot.ews,
         Route::Eas | Route::LbHealth => &snapshot.eas,
     }
-}
-
-/// The connection closes after this answer.
-fn close(reply: &mut Reply) {
-    reply
-        .headers
-        .insert(header::CONNECTION, HeaderValue::from_static("close"));
 }
 
 /// `Transfer-Encoding` is `chunked`, once, or absent: hyper reads what ends in `chunked`, but a
@@ -621,14 +378,4 @@ fn agent(headers: &HeaderMap) -> Box<str> {
     text.map(|text| text.get(..LONGEST_AGENT).unwrap_or(text))
         .unwrap_or_default()
         .into()
-}
-
-/// The name without its domain.
-fn bare(user: &str) -> &str {
-    let user = user.rsplit('\\').next().unwrap_or(user);
-    user.split('@').next().unwrap_or(user)
-}
-
-fn qualified(user: &str) -> bool {
-    user.contains(['@', '\\'])
 }

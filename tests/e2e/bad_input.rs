@@ -16,6 +16,7 @@ struct Case {
     statuses: &'static [u16],
 }
 
+const EAS: &str = "/Microsoft-Server-ActiveSync";
 const TARGET: &str =
     "/Microsoft-Server-ActiveSync?Cmd=FolderSync&User=alice&DeviceId=HOSTILE&DeviceType=t";
 
@@ -248,6 +249,9 @@ fn wrong() -> Vec<(&'static str, Request, u16)> {
             .body(FOLDER_SYNC)
     };
     let eas = |query: &str| to(&format!("/Microsoft-Server-ActiveSync?{query}"));
+    let by = |method: &str, target: &str| {
+        Request::new(method, target).header("Authorization", &basic("alice"))
+    };
     let plain = "User=alice&DeviceId=WRONG&DeviceType=t";
     vec![
         (
@@ -305,6 +309,21 @@ fn wrong() -> Vec<(&'static str, Request, u16)> {
             eas("jQkJBAhUV09GT1JNUwAEdGVzdA==&Cmd=FolderSync"),
             400,
         ),
+        ("a method of WebDAV", by("PROPFIND", EAS), 405),
+        ("PUT", by("PUT", EAS), 405),
+        ("DELETE", by("DELETE", EAS), 405),
+        ("EWS by PUT", by("PUT", "/EWS/Exchange.asmx"), 405),
+        ("EWS by DELETE", by("DELETE", "/EWS/Exchange.asmx"), 405),
+        (
+            "a photo by POST",
+            by("POST", "/EWS/Exchange.asmx/s/GetUserPhoto?email=a@b"),
+            405,
+        ),
+        (
+            "a description by POST",
+            by("POST", "/EWS/Services.wsdl"),
+            405,
+        ),
     ]
 }
 
@@ -320,6 +339,28 @@ async fn wrong_requests_are_told_so() {
     assert_eq!(arrivals(&sandbox), 0);
     logged_with_reasons(&gateway, wrong().len()).await;
     assert!(is_served(&gateway.ask(&folder_sync("WELLBEHAVED")).await));
+}
+
+/// A head that is no request draws no challenge either: a stranger's reaches nobody.
+#[tokio::test]
+async fn wrong_requests_of_strangers_are_told_so() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox).start().await;
+    for (name, request, status) in wrong() {
+        let anonymous = request.without("Authorization");
+        let unreadable = anonymous
+            .clone()
+            .header("Authorization", "Digest username=\"alice\"");
+        for stranger in [anonymous, unreadable] {
+            let answer = gateway.ask(&stranger).await;
+            assert_eq!(answer.status(), status, "{name}");
+        }
+    }
+    assert_eq!(arrivals(&sandbox), 0);
+    let challenge = gateway
+        .ask(&folder_sync("STRANGER").without("Authorization"))
+        .await;
+    assert_eq!(challenge.status(), 401);
 }
 
 #[tokio::test]

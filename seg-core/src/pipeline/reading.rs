@@ -1,86 +1,151 @@
-//! What is read of a SOAP body before anybody decides.
+//! What is read of a request before anybody decides: its head, and what must be known of its body.
 
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, Uri, header};
+use seg_compliance::UserKey;
 use seg_ews::{Limits, Progress, Reject, Scanner};
 
-use super::{Body, Identified, Stop, Walk};
-use crate::config::EwsRefusal;
+use super::{Asked, Body, Stop, Walk};
+use crate::config::{EwsRefusal, UserMismatch};
 use crate::forward::{HELD_BYTES, Held, LimitedBody, ScannedBody};
-use crate::protocol::{Call, EwsCall};
-use crate::route::EwsRoute;
+use crate::message::Reply;
+use crate::protocol::{Call, EasCall, EwsCall, NotEas};
+use crate::route::{EwsRoute, Route};
+use crate::telemetry::metrics::Outcome;
 
-/// Reads an EWS request up to its operation; to its end, where that is within what is held.
-pub(super) async fn ews(
-    walk: &mut Walk<'_>,
-    route: &EwsRoute,
-    method: &Method,
-    headers: &HeaderMap,
-    body: LimitedBody,
-) -> Result<Identified, Stop> {
-    let version = walk.snapshot.ews_version.current();
-    let plain_refusal = walk.snapshot.config.ews_refusal == EwsRefusal::Forbidden;
-    if *method != Method::POST {
-        return match EwsCall::plain(route, method, version, plain_refusal) {
-            Some(call) => Ok(Identified {
-                call: Call::Ews(call),
-                body: Body::Untouched(body),
-            }),
-            None => Err(walk.bad("ews_method", "", StatusCode::METHOD_NOT_ALLOWED)),
-        };
-    }
-    if *route != EwsRoute::Soap {
-        return Err(walk.bad("ews_method", "", StatusCode::METHOD_NOT_ALLOWED));
-    }
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let acceptable =
-        seg_ews::request_acceptable(text(header::CONTENT_TYPE), text(header::CONTENT_ENCODING));
-    if let Err(reject) = acceptable {
-        return Err(rejected(walk, &reject));
-    }
-    let mut scanner = Box::new(Scanner::new(Limits::default()));
-    let mut held = Held::nothing(body);
-    let mut scanned = 0;
-    let mut progress = Progress::NeedMore;
-    while held.rest.is_some() && held.bytes.len() < HELD_BYTES {
-        if let Err(error) = held.more().await {
-            return Err(walk.bad_body(&error));
+impl Walk<'_> {
+    /// Reads the request line and the headers: whoever asks, a head that its protocol does not
+    /// know is nobody's request.
+    pub(super) fn read_head(
+        &mut self,
+        route: &Route,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<Asked, Stop> {
+        match route {
+            Route::Ews(EwsRoute::Soap) if *method == Method::POST => Ok(Asked::Soap),
+            Route::Ews(route) => {
+                let version = self.snapshot.ews_version.current();
+                match EwsCall::plain(route, method, version, self.plain_refusal()) {
+                    Some(call) => Ok(Asked::Known(Call::Ews(call))),
+                    None => Err(self.bad("ews_method", "", StatusCode::METHOD_NOT_ALLOWED)),
+                }
+            }
+            Route::Eas | Route::LbHealth => match EasCall::identify(method, uri.query(), headers) {
+                Ok(call) => Ok(Asked::Known(Call::Eas(call))),
+                Err(error) => {
+                    let status = match error {
+                        NotEas::Method => StatusCode::METHOD_NOT_ALLOWED,
+                        _ => StatusCode::BAD_REQUEST,
+                    };
+                    Err(self.bad(error.reason(), &error.to_string(), status))
+                }
+            },
         }
-        let fresh = held.bytes.get(scanned..).unwrap_or_default();
-        scanned = held.bytes.len();
-        progress = match scanner.feed(fresh) {
-            Ok(progress) => progress,
-            Err(reject) => return Err(rejected(walk, &reject)),
-        };
     }
-    let call = match held.rest.take() {
-        None => match scanner.finish() {
-            Ok(envelope) => EwsCall::soap(&envelope, version, plain_refusal),
-            Err(reject) => return Err(rejected(walk, &reject)),
-        },
-        Some(rest) => {
-            let Some(operation) = scanner
-                .operation()
-                .filter(|_| progress == Progress::Decided)
-            else {
-                let text = "the operation is not named within the first 64 KiB";
-                return Err(walk.bad("ews_operation_late", text, StatusCode::BAD_REQUEST));
+
+    /// Reads an EWS request up to its operation; to its end, where that is within what is held.
+    pub(super) async fn read_soap(
+        &mut self,
+        headers: &HeaderMap,
+        body: LimitedBody,
+    ) -> Result<(Call, Body), Stop> {
+        let version = self.snapshot.ews_version.current();
+        let plain_refusal = self.plain_refusal();
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let acceptable =
+            seg_ews::request_acceptable(text(header::CONTENT_TYPE), text(header::CONTENT_ENCODING));
+        if let Err(reject) = acceptable {
+            return Err(self.rejected(&reject));
+        }
+        let mut scanner = Box::new(Scanner::new(Limits::default()));
+        let mut held = Held::nothing(body);
+        let mut scanned = 0;
+        let mut progress = Progress::NeedMore;
+        while held.rest.is_some() && held.bytes.len() < HELD_BYTES {
+            if let Err(error) = held.more().await {
+                return Err(self.bad_body(&error));
+            }
+            let fresh = held.bytes.get(scanned..).unwrap_or_default();
+            scanned = held.bytes.len();
+            progress = match scanner.feed(fresh) {
+                Ok(progress) => progress,
+                Err(reject) => return Err(self.rejected(&reject)),
             };
-            // The rest is read while it is forwarded; the end of what is held waits for it.
-            let end = held.bytes.split_off(held.bytes.len().saturating_sub(1));
-            held.rest = Some(ScannedBody::scanned(rest.into_body(), *scanner, end));
-            EwsCall::large(operation, version, plain_refusal)
         }
-    };
-    Ok(Identified {
-        call: Call::Ews(call),
-        body: Body::Held(held),
-    })
+        let call = match held.rest.take() {
+            None => match scanner.finish() {
+                Ok(envelope) => EwsCall::soap(&envelope, version, plain_refusal),
+                Err(reject) => return Err(self.rejected(&reject)),
+            },
+            Some(rest) => {
+                let Some(operation) = scanner
+                    .operation()
+                    .filter(|_| progress == Progress::Decided)
+                else {
+                    let text = "the operation is not named within the first 64 KiB";
+                    return Err(self.bad("ews_operation_late", text, StatusCode::BAD_REQUEST));
+                };
+                // The rest is read while it is forwarded; the end of what is held waits for it.
+                let end = held.bytes.split_off(held.bytes.len().saturating_sub(1));
+                held.rest = Some(ScannedBody::scanned(rest.into_body(), *scanner, end));
+                EwsCall::large(operation, version, plain_refusal)
+            }
+        };
+        Ok((Call::Ews(call), Body::Held(held)))
+    }
+
+    fn plain_refusal(&self) -> bool {
+        self.snapshot.config.ews_refusal == EwsRefusal::Forbidden
+    }
+
+    fn rejected(&mut self, reject: &Reject) -> Stop {
+        self.bad(
+            reject.kind.reason(),
+            &reject.to_string(),
+            StatusCode::BAD_REQUEST,
+        )
+    }
+
+    /// The verdict is taken for the authenticated user; another `User` parameter is a mistake of
+    /// the client's, or an attempt.
+    pub(super) fn check_claimed_user(&mut self, call: &Call, user: &UserKey) -> Result<(), Stop> {
+        let Call::Eas(call) = call else { return Ok(()) };
+        let Some(claimed) = call.claimed_user() else {
+            return Ok(());
+        };
+        let identity = &self.snapshot.identity;
+        let same = identity.canonical(claimed).is_some_and(|claimed| {
+            claimed == *user
+                // Clients write the bare name where the login is a full one, and the other way
+                // round: the same person as far as the parameter can tell.
+                || bare(claimed.as_str()) == bare(user.as_str())
+                    && (!qualified(claimed.as_str()) || !qualified(user.as_str()))
+        });
+        if same {
+            return Ok(());
+        }
+        self.connection
+            .core
+            .shared
+            .metrics
+            .bad_request("user_mismatch");
+        self.record.because("user_mismatch", None);
+        if self.snapshot.config.identity.user_mismatch == UserMismatch::Refuse {
+            self.record.outcome(Outcome::Refused);
+            let text = "The User parameter names somebody else than the credentials.\n";
+            return Err(Reply::text(StatusCode::FORBIDDEN, text).into());
+        }
+        Ok(())
+    }
 }
 
-fn rejected(walk: &mut Walk<'_>, reject: &Reject) -> Stop {
-    walk.bad(
-        reject.kind.reason(),
-        &reject.to_string(),
-        StatusCode::BAD_REQUEST,
-    )
+/// The name without its domain.
+fn bare(user: &str) -> &str {
+    let user = user.rsplit('\\').next().unwrap_or(user);
+    user.split('@').next().unwrap_or(user)
+}
+
+fn qualified(user: &str) -> bool {
+    user.contains(['@', '\\'])
 }

@@ -1,0 +1,211 @@
+//! The ways out of a request's walk before the server is asked, or instead of its answer.
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use seg_compliance::Decision;
+
+use super::{Body, Stop, Walk, leg_of};
+use crate::decide::ProbeOutcome;
+use crate::filter;
+use crate::forward::{self, LimitedBody, ScannedBody};
+use crate::identify::Known;
+use crate::message::{Reply, RequestBodyError};
+use crate::protocol::Call;
+use crate::route::{NoRoute, Route};
+use crate::runtime::Signal;
+use crate::telemetry::metrics::Outcome;
+use crate::transform;
+
+impl Walk<'_> {
+    /// The caller has no name: only the head goes to the server, to draw its challenge.
+    pub(super) async fn challenge(
+        &mut self,
+        route: &Route,
+        method: &Method,
+        uri: &http::Uri,
+        mut headers: HeaderMap,
+        body: LimitedBody,
+    ) -> Result<Reply, Stop> {
+        let whole = body.drain().await;
+        headers.remove(header::AUTHORIZATION);
+        let leg = leg_of(self.snapshot, route);
+        let host = leg.host_header(headers.get(header::HOST));
+        transform::inward(&mut headers, &self.forwarded());
+        if let Some(host) = host {
+            headers.insert(header::HOST, host);
+        }
+        let core = &self.connection.core;
+        let path = forward::path(route, uri, None);
+        let drawn = forward::draw(core, leg, method.clone(), path, headers).await;
+        let rule = self.challenge_rule(route);
+        let metrics = &self.connection.core.shared.metrics;
+        let mut reply = match drawn {
+            ProbeOutcome::Unauthorized(challenges) => {
+                self.record.outcome(Outcome::Challenged);
+                filter::unauthorized(challenges.iter(), rule, metrics)
+            }
+            ProbeOutcome::Unavailable => {
+                self.record.outcome(Outcome::UpstreamFailed);
+                Reply::unavailable()
+            }
+            // A server that lets strangers in is not a reason to.
+            ProbeOutcome::Proven => {
+                self.record.outcome(Outcome::Refused);
+                self.record.because("no_credentials", None);
+                Reply::text(StatusCode::FORBIDDEN, "Credentials are needed here.\n")
+            }
+        };
+        if !whole {
+            close(&mut reply);
+        }
+        Ok(reply)
+    }
+
+    /// The verdict refuses the request: with proven credentials the refusal is given; otherwise
+    /// the server is asked first whether the password is right.
+    pub(super) async fn refuse(
+        &mut self,
+        route: &Route,
+        known: &Known,
+        headers: &HeaderMap,
+        call: &Call,
+        decision: &Decision,
+    ) -> Reply {
+        let shared = &self.connection.core.shared;
+        let outcome = match &known.digest {
+            _ if known.proven => ProbeOutcome::Proven,
+            None => ProbeOutcome::Proven,
+            Some(digest) if shared.proofs.holds(digest) => ProbeOutcome::Proven,
+            Some(digest) => {
+                let core = &self.connection.core;
+                let leg = leg_of(self.snapshot, route);
+                let private = known.connection_bound.then_some(*digest);
+                let probe = forward::probe(core, leg, route, headers, private);
+                shared.proofs.probe(digest, probe).await
+            }
+        };
+        match outcome {
+            ProbeOutcome::Proven => {
+                self.record.outcome(Outcome::Refused);
+                call.deny(decision)
+            }
+            ProbeOutcome::Unauthorized(challenges) => {
+                self.record.outcome(Outcome::Challenged);
+                let rule = self.challenge_rule(route);
+                filter::unauthorized(challenges.iter(), rule, &shared.metrics)
+            }
+            ProbeOutcome::Unavailable => {
+                self.record.outcome(Outcome::UpstreamFailed);
+                Reply::unavailable()
+            }
+        }
+    }
+
+    pub(super) fn interrupted(&mut self, signal: &Signal, call: &Call) -> Reply {
+        match signal {
+            Signal::Cut(order) => {
+                self.record.cut(&order.decision, order.taken);
+                call.deny(&order.decision)
+            }
+            Signal::EndPoll => {
+                self.record.outcome(Outcome::Drained);
+                call.end_poll()
+            }
+        }
+    }
+
+    /// The server gave no answer: what the client is told, and what the log.
+    pub(super) fn failed(&mut self, error: &forward::Failure) -> Reply {
+        match error {
+            forward::Failure::Client(error) => {
+                let Stop(reply) = self.bad("client_body", error, StatusCode::BAD_REQUEST);
+                *reply
+            }
+            forward::Failure::TooLarge => {
+                let Stop(reply) = self.bad("body_too_large", "", StatusCode::PAYLOAD_TOO_LARGE);
+                *reply
+            }
+            forward::Failure::Upstream {
+                label,
+                text,
+                nonsense,
+            } => {
+                self.record.outcome(Outcome::UpstreamFailed);
+                self.record.because(label, Some(text.clone()));
+                if *nonsense {
+                    self.connection
+                        .core
+                        .shared
+                        .metrics
+                        .bad_request("upstream_nonsense");
+                    let text = "The mail server's answer can't be understood.\n";
+                    return Reply::text(StatusCode::BAD_GATEWAY, text);
+                }
+                Reply::unavailable()
+            }
+        }
+    }
+
+    pub(super) fn no_route(&mut self, none: NoRoute) -> Stop {
+        let (reason, status) = match none {
+            NoRoute::Host => ("host", StatusCode::BAD_REQUEST),
+            NoRoute::Path(_) => ("path", StatusCode::BAD_REQUEST),
+            NoRoute::Misdirected => ("misdirected", StatusCode::MISDIRECTED_REQUEST),
+            NoRoute::NotFound => ("no_route", StatusCode::NOT_FOUND),
+            NoRoute::Closed => ("closed_path", StatusCode::NOT_FOUND),
+            NoRoute::Autodiscover => ("autodiscover", StatusCode::NOT_FOUND),
+        };
+        self.bad(reason, "", status)
+    }
+
+    pub(super) fn lb_health(&mut self, method: &Method) -> Reply {
+        self.record.outcome(Outcome::Local);
+        if *method != Method::GET && *method != Method::HEAD {
+            return Reply::empty(StatusCode::METHOD_NOT_ALLOWED);
+        }
+        if self.connection.core.shared.is_draining() {
+            let mut reply = Reply::text(StatusCode::SERVICE_UNAVAILABLE, "draining\n");
+            close(&mut reply);
+            return reply;
+        }
+        Reply::text(StatusCode::OK, "ok\n")
+    }
+
+    /// A request that is not one. Its connection closes: what follows on it can't be trusted.
+    pub(super) fn bad(&mut self, reason: &'static str, detail: &str, status: StatusCode) -> Stop {
+        self.record
+            .bad_request(reason, (!detail.is_empty()).then(|| detail.to_owned()));
+        let mut reply = Reply::empty(status);
+        close(&mut reply);
+        reply.into()
+    }
+
+    pub(super) fn bad_body(&mut self, error: &RequestBodyError) -> Stop {
+        let (reason, status) = match error {
+            RequestBodyError::Client(_) => ("body_ended_early", StatusCode::BAD_REQUEST),
+            RequestBodyError::Timeout => ("slow_body", StatusCode::REQUEST_TIMEOUT),
+            RequestBodyError::TooLarge => ("body_too_large", StatusCode::PAYLOAD_TOO_LARGE),
+            RequestBodyError::Refused(_) => ("body_refused", StatusCode::BAD_REQUEST),
+        };
+        self.bad(reason, &error.to_string(), status)
+    }
+
+    /// Reads what a client is still writing, within bounds, so that it gets to read its answer.
+    /// `true` where the body ended.
+    pub(super) async fn drain(body: Body) -> bool {
+        let rest = match body {
+            Body::Untouched(body) => Some(body),
+            Body::Held(held) => held.rest.map(ScannedBody::into_body),
+        };
+        match rest {
+            Some(rest) => rest.drain().await,
+            None => true,
+        }
+    }
+}
+
+/// The connection closes after this answer.
+pub(super) fn close(reply: &mut Reply) {
+    reply
+        .headers
+        .insert(header::CONNECTION, HeaderValue::from_static("close"));
+}
