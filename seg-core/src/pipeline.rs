@@ -196,7 +196,7 @@ impl Walk<'_> {
                 }
                 Err(decision) => {
                     self.record.decision(&decision);
-                    let whole = Box::pin(Self::drain(body)).await;
+                    let whole = Box::pin(Self::drain(body, expects_continue(&headers))).await;
                     let mut reply =
                         Box::pin(self.refuse(&route, &known, &headers, &call, &decision)).await;
                     if !whole {
@@ -220,11 +220,7 @@ impl Walk<'_> {
         let held = match body {
             Body::Held(held) => held,
             // A client that waits for 100 (Continue) with a large body waits for the server's.
-            Body::Untouched(body)
-                if expects && body.length().is_none_or(|n| n > forward::HELD_BYTES as u64) =>
-            {
-                Held::nothing(body)
-            }
+            Body::Untouched(body) if expects && !fits(&body) => Held::nothing(body),
             Body::Untouched(body) => match Held::read(body).await {
                 Ok(held) => held,
                 Err(error) => return Err(self.bad_body(&error)),
@@ -270,8 +266,9 @@ impl Walk<'_> {
             method,
             path: forward::path(&route, &uri, call.upstream_query()),
             headers,
+            // A body that the client has been asked for need not be asked for again.
+            expects: expects && held.bytes.is_empty(),
             held,
-            expects,
             private: known.connection_bound.then_some(known.digest).flatten(),
             plan,
             connect_within: leg.connect_within,
@@ -366,6 +363,12 @@ fn expects_continue(headers: &HeaderMap) -> bool {
     headers
         .get(header::EXPECT)
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// Whether the body is known to fit into what is held.
+fn fits(body: &LimitedBody) -> bool {
+    body.length()
+        .is_some_and(|length| length <= forward::HELD_BYTES as u64)
 }
 
 /// The longest `User-Agent` that is remembered, in bytes.

@@ -169,31 +169,81 @@ async fn a_client_that_expects_100_gets_it_before_its_body() {
     let request = folder_sync("EXPECTS").header("Expect", "100-continue");
     let mut wire = gateway.connect().await;
     wire.send(request.head()).await;
-    while !wire.received().starts_with(b"HTTP/1.1 100") {
+    let asked = b"HTTP/1.1 100 Continue\r\n\r\n";
+    while wire.received().len() < asked.len() {
         assert_eq!(wire.receive().await, None, "closed instead of 100");
     }
+    assert_eq!(wire.received(), asked);
     wire.send(requests::FOLDER_SYNC).await;
+    // Once: the next that comes is the answer.
+    wire.receive().await;
+    let behind = wire.received().get(asked.len()..).unwrap_or_default();
+    assert!(
+        behind.starts_with(b"HTTP/1.1 200"),
+        "{}",
+        behind.escape_ascii()
+    );
     assert!(is_served(&wire.answer().await));
+    // Over the same connection, without the question.
+    wire.send(folder_sync("EXPECTS").bytes()).await;
+    assert!(is_served(&wire.answer().await));
+    for exchange in sandbox.exchanges(&Filter::name("FolderSync")) {
+        assert_eq!(exchange.head.header("Expect"), None, "asked of the server");
+    }
 }
 
+/// The head is enough to refuse a request: the answer comes at once, and no body is asked for.
 #[tokio::test]
-async fn a_blocked_client_that_expects_100_is_refused() {
+async fn a_blocked_client_that_expects_100_is_not_asked_for_its_body() {
     let sandbox = sandbox::start();
     let gateway = Gateway::before(&sandbox).start().await;
     assert!(is_served(&gateway.ask(&folder_sync("REFUSED")).await));
     gateway.admin.block("REFUSED").await;
     let before = sandbox::count(&sandbox, "REFUSED");
-    let request = folder_sync("REFUSED").header("Expect", "100-continue");
+    let small = folder_sync("REFUSED");
+    let large = folder_sync("REFUSED").body(vec![0; 1 << 20]);
+    for request in [small, large] {
+        let mut wire = gateway.connect().await;
+        wire.send(request.header("Expect", "100-continue").head())
+            .await;
+        while wire.received().is_empty() {
+            assert_eq!(wire.receive().await, None, "closed without an answer");
+        }
+        let first = wire.received().to_vec();
+        assert!(
+            first.starts_with(b"HTTP/1.1 200"),
+            "{}",
+            first.escape_ascii()
+        );
+        let answer = wire.answer().await;
+        assert_eq!(&answer.body[..], sandbox::FOLDER_SYNC_REFUSED);
+        // The body may come all the same: nobody reads on behind it.
+        assert_eq!(answer.header("Connection"), Some("close"));
+        wire.ended().await;
+    }
+    assert_eq!(sandbox::count(&sandbox, "REFUSED"), before);
+}
+
+/// A stranger's body is not asked for where it would not be read to its end.
+#[tokio::test]
+async fn a_strangers_large_body_is_not_asked_for() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox).start().await;
+    let request = folder_sync("STRANGER")
+        .without("Authorization")
+        .header("Expect", "100-continue")
+        .body(vec![0; 1 << 20]);
     let mut wire = gateway.connect().await;
     wire.send(request.head()).await;
     while wire.received().is_empty() {
         assert_eq!(wire.receive().await, None, "closed without an answer");
     }
-    if wire.received().starts_with(b"HTTP/1.1 100") {
-        wire.send(requests::FOLDER_SYNC).await;
-    }
-    assert_eq!(&wire.answer().await.body[..], sandbox::FOLDER_SYNC_REFUSED);
-    assert_eq!(sandbox::count(&sandbox, "REFUSED"), before);
+    let first = wire.received().to_vec();
+    assert!(
+        first.starts_with(b"HTTP/1.1 401"),
+        "{}",
+        first.escape_ascii()
+    );
 }
 
 #[tokio::test]

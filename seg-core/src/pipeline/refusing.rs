@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use seg_compliance::Decision;
 
-use super::{Body, Stop, Walk, leg_of};
+use super::{Body, Stop, Walk, expects_continue, fits, leg_of};
 use crate::decide::ProbeOutcome;
 use crate::filter;
 use crate::forward::{self, LimitedBody, ScannedBody};
@@ -25,7 +25,10 @@ impl Walk<'_> {
         mut headers: HeaderMap,
         body: LimitedBody,
     ) -> Result<Reply, Stop> {
-        let whole = body.drain().await;
+        // What would not fit is not asked for. A small body is: the connection can stay, and the
+        // client's next request, with credentials, comes over it.
+        let asked_first = expects_continue(&headers) && !fits(&body);
+        let whole = !asked_first && body.drain().await;
         headers.remove(header::AUTHORIZATION);
         let leg = leg_of(self.snapshot, route);
         let host = leg.host_header(headers.get(header::HOST));
@@ -190,9 +193,11 @@ impl Walk<'_> {
     }
 
     /// Reads what a client is still writing, within bounds, so that it gets to read its answer.
-    /// `true` where the body ended.
-    pub(super) async fn drain(body: Body) -> bool {
+    /// `true` where the body ended. Whoever `expects` a 100 (Continue) before his body is not
+    /// asked for one that nobody reads (RFC 9110 section 10.1.1).
+    pub(super) async fn drain(body: Body, expects: bool) -> bool {
         let rest = match body {
+            Body::Untouched(body) if expects => return body.is_end(),
             Body::Untouched(body) => Some(body),
             Body::Held(held) => held.rest.map(ScannedBody::into_body),
         };
