@@ -8,11 +8,12 @@ use std::sync::Arc;
 use http::HeaderValue;
 use seg_compliance::UserKey;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::identify::CallerMemory;
-use crate::message::{self, ClientTimeouts, ConnectionEnd, Phase, PhaseCell};
+use crate::message::{self, ClientTimeouts, ConnectionEnd, PhaseCell};
 use crate::pipeline;
 use crate::runtime::Core;
 use crate::transform::peer_parts;
@@ -86,8 +87,7 @@ fn serve(
         write: server.body_timeout,
         head_bytes: server.header_max,
     };
-    let phase = Arc::new(PhaseCell::default());
-    phase.enter(Phase::Idle);
+    let phase = Arc::new(PhaseCell::new(Instant::now()));
     let connection = Arc::new(Connection {
         peer,
         certificate_user: certificate_user(&stream, &snapshot),

@@ -4,6 +4,7 @@
 //! does is in its own module.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::{HeaderMap, Method, StatusCode, header};
 use jiff::Timestamp;
@@ -14,7 +15,7 @@ use crate::filter::ChallengeRule;
 use crate::forward::{self, Errand, Held, Leg, LimitedBody};
 use crate::handshake::Connection;
 use crate::identify::{self, Caller};
-use crate::message::{BodyGuard, Phase, PhaseCell, Reply, Request};
+use crate::message::{BodyGuard, PhaseCell, Reply, Request};
 use crate::protocol::{Call, PlanContext};
 use crate::record::Record;
 use crate::respond;
@@ -30,6 +31,7 @@ mod refusing;
 pub(crate) async fn serve(connection: Arc<Connection>, request: Request) -> (Reply, Turn) {
     let shared = &connection.core.shared;
     let snapshot = shared.snapshot();
+    connection.phase.serving();
     let record = Record::begin(&shared.metrics, &snapshot.pseudonym, connection.peer);
     let mut turn = Turn {
         record: Box::new(record),
@@ -68,7 +70,9 @@ impl BodyGuard for Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.phase.enter(Phase::Idle);
+        let now = Instant::now();
+        self.record.over(now);
+        self.phase.idle(now.into());
     }
 }
 

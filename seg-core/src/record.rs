@@ -21,6 +21,7 @@ pub struct Record {
     pseudonym: Arc<Pseudonym>,
     peer: SocketAddr,
     begun: Instant,
+    over: Option<Instant>,
     protocol: Protocol,
     command: &'static str,
     device: Option<DeviceKey>,
@@ -48,6 +49,7 @@ impl Record {
             pseudonym: Arc::clone(pseudonym),
             peer,
             begun: Instant::now(),
+            over: None,
             protocol: Protocol::None,
             command: "",
             device: None,
@@ -65,6 +67,11 @@ impl Record {
             sent: 0,
             live: None,
         }
+    }
+
+    /// The request was over at that time.
+    pub fn over(&mut self, now: Instant) {
+        self.over = Some(now);
     }
 
     /// The protocol is known.
@@ -199,6 +206,7 @@ impl Drop for Record {
             .as_ref()
             .map(|device| self.pseudonym.device(device.as_str()));
         let decision = self.decision.as_ref();
+        let took = self.over.unwrap_or_else(Instant::now) - self.begun;
         tracing::info!(
             target: "seg::request",
             peer = %self.peer.ip(),
@@ -220,7 +228,7 @@ impl Drop for Record {
             upstream = self.upstream.as_deref(),
             replayed = self.replayed.then_some(true),
             sent = self.sent,
-            micros = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX),
+            micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             "request"
         );
     }

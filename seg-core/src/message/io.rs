@@ -6,7 +6,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use super::inspect::{HeadFlaw, HeadInspector};
 /// Where a connection is between two requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Phase {
+enum Phase {
     /// No byte of a request yet.
     Idle = 0,
     /// The head is arriving.
@@ -29,15 +29,27 @@ pub enum Phase {
 }
 
 /// The phase and the head's flaw, shared by the connection's bytes and its requests.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct PhaseCell {
     phase: AtomicU8,
     flaw: AtomicU8,
+    born: Instant,
+    /// When the connection became idle, in microseconds behind `born`.
+    idle_since: AtomicU64,
 }
 
 impl PhaseCell {
-    /// The phase now.
-    pub fn phase(&self) -> Phase {
+    /// A connection that is idle from now on.
+    pub fn new(now: Instant) -> Self {
+        Self {
+            phase: AtomicU8::new(Phase::Idle as u8),
+            flaw: AtomicU8::default(),
+            born: now,
+            idle_since: AtomicU64::default(),
+        }
+    }
+
+    fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Relaxed) {
             0 => Phase::Idle,
             1 => Phase::Head,
@@ -45,8 +57,24 @@ impl PhaseCell {
         }
     }
 
-    /// Enters a phase.
-    pub fn enter(&self, phase: Phase) {
+    /// The request at hand is over.
+    pub fn idle(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.born).as_micros();
+        let since = u64::try_from(since).unwrap_or(u64::MAX);
+        self.idle_since.store(since, Ordering::Relaxed);
+        self.enter(Phase::Idle);
+    }
+
+    /// A request has begun. Its bytes may have come together with those of the one before it.
+    pub fn serving(&self) {
+        self.enter(Phase::Request);
+    }
+
+    fn idle_since(&self) -> Instant {
+        self.born + Duration::from_micros(self.idle_since.load(Ordering::Relaxed))
+    }
+
+    fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Relaxed);
     }
 
@@ -89,9 +117,15 @@ pub struct ClientIo<S> {
     limits: IoLimits,
     /// Runs while the connection waits for a head, idle or slow.
     read_timer: Option<Pin<Box<Sleep>>>,
-    read_timer_for: Phase,
     write_timer: Option<Pin<Box<Sleep>>>,
-    inspector: Option<Box<HeadInspector>>,
+    head: Option<Box<PartialHead>>,
+}
+
+/// A head of which a part has arrived.
+#[derive(Debug)]
+struct PartialHead {
+    inspector: HeadInspector,
+    since: Instant,
 }
 
 impl<S> ClientIo<S> {
@@ -101,9 +135,8 @@ impl<S> ClientIo<S> {
             cell,
             limits,
             read_timer: None,
-            read_timer_for: Phase::Request,
             write_timer: None,
-            inspector: None,
+            head: None,
         }
     }
 
@@ -122,15 +155,18 @@ impl<S> ClientIo<S> {
                     self.cell.enter(Phase::Request);
                 } else {
                     self.cell.enter(Phase::Head);
-                    self.inspector = Some(Box::new(inspector));
+                    self.head = Some(Box::new(PartialHead {
+                        inspector,
+                        since: Instant::now(),
+                    }));
                 }
             }
             Phase::Head => {
-                if let Some(inspector) = &mut self.inspector {
-                    let over = inspector.feed(bytes);
-                    self.cell.note(inspector.flaw());
+                if let Some(head) = &mut self.head {
+                    let over = head.inspector.feed(bytes);
+                    self.cell.note(head.inspector.flaw());
                     if over {
-                        self.inspector = None;
+                        self.head = None;
                         self.cell.enter(Phase::Request);
                     }
                 }
@@ -138,42 +174,49 @@ impl<S> ClientIo<S> {
         }
     }
 
+    /// Until when the connection may stay as it is, and what it is called when it is late.
+    fn due(&self) -> (Instant, Option<Late>) {
+        let idle = || self.cell.idle_since() + self.limits.idle;
+        match (self.cell.phase(), &self.head) {
+            (Phase::Head, Some(head)) => (head.since + self.limits.head, Some(Late::Head)),
+            (Phase::Idle | Phase::Head, _) => (idle(), Some(Late::Idle)),
+            // hyper reads while it serves a request, to see its client leave, and not again when
+            // the connection has become idle: a clock that is armed now must wake it then.
+            (Phase::Request, _) => (Instant::now() + self.limits.idle, None),
+        }
+    }
+
+    /// One timer for all phases. It is never made anew or moved for a request: it comes round, and
+    /// whoever is not late then gets the rest of his time. It may wake the task now and then for
+    /// nothing during a long poll.
     fn poll_read_clock(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let phase = self.cell.phase();
-        let limit = match phase {
-            // hyper reads while it serves a request, to see its client leave, and not again when the
-            // connection has become idle: a clock that is armed now must wake it then. The timer
-            // stays as it is: to move its deadline is cheaper than to make it anew for each request.
-            // It may wake the task now and then for nothing during a long poll.
-            Phase::Request | Phase::Idle => self.limits.idle,
-            Phase::Head => self.limits.head,
-        };
-        let timer = match &mut self.read_timer {
-            Some(timer) => {
-                // While a request is served the deadline only has to come round.
-                if self.read_timer_for != phase && phase != Phase::Request {
-                    timer.as_mut().reset(Instant::now() + limit);
-                }
-                timer
+        let armed = self.read_timer.is_some();
+        if !armed || self.head.is_some() {
+            let (due, _) = self.due();
+            let timer = self
+                .read_timer
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+            // A head has less time than the idle connection had.
+            if due < timer.deadline() {
+                timer.as_mut().reset(due);
             }
-            none => none.insert(Box::pin(tokio::time::sleep(limit))),
-        };
-        self.read_timer_for = phase;
-        if timer.as_mut().poll(cx).is_pending() {
-            return Ok(());
         }
-        if phase == Phase::Request {
-            timer.as_mut().reset(Instant::now() + limit);
-            // Registers the new deadline; a limit of zero does not exist.
-            let _pending = timer.as_mut().poll(cx);
-            return Ok(());
+        while let Some(timer) = &mut self.read_timer {
+            if timer.as_mut().poll(cx).is_pending() {
+                break;
+            }
+            match self.due() {
+                (due, Some(late)) if due <= Instant::now() => {
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, late));
+                }
+                (due, _) => {
+                    if let Some(timer) = &mut self.read_timer {
+                        timer.as_mut().reset(due);
+                    }
+                }
+            }
         }
-        let late = if phase == Phase::Idle {
-            Late::Idle
-        } else {
-            Late::Head
-        };
-        Err(io::Error::new(io::ErrorKind::TimedOut, late))
+        Ok(())
     }
 
     fn poll_write_clock<T>(

@@ -8,10 +8,12 @@ mod body;
 mod inspect;
 mod io;
 mod serve;
+#[cfg(test)]
+mod tests;
 
 pub use body::{BodyGuard, ReplyBody, ReplyStream, RequestBody, RequestBodyError, StreamBroken};
 pub use inspect::{HeadFlaw, HeadInspector};
-pub use io::{ClientIo, Phase, PhaseCell};
+pub use io::{ClientIo, PhaseCell};
 pub use serve::{ClientTimeouts, ConnectionEnd, serve};
 
 use bytes::Bytes;
