@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod block;
+mod client_certificates;
 mod credentials;
 mod dependencies;
 mod dev;

@@ -2,8 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use rcgen::{ExtendedKeyUsagePurpose, KeyUsagePurpose};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType};
+use rcgen::{ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, OtherNameValue, SanType};
+
+/// `szOID_NT_PRINCIPAL_NAME`.
+const UPN: [u64; 10] = [1, 3, 6, 1, 4, 1, 311, 20, 2, 3];
 
 /// A certificate authority that lives as long as a test.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -49,6 +52,23 @@ impl Authority {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("names for a certificate");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.sign(params)
+    }
+
+    /// A client certificate whose subject alternative name is this UPN (the form that Active
+    /// Directory gives to smart cards and devices).
+    ///
+    /// # Panics
+    /// When no key can be made.
+    #[must_use]
+    pub fn client(&self, upn: &str) -> Identity {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.subject_alt_names = vec![SanType::OtherName((
+            UPN.to_vec(),
+            OtherNameValue::Utf8String(upn.to_owned()),
+        ))];
         self.sign(params)
     }
 

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::admin::Admin;
-use crate::authority::Authority;
+use crate::authority::{Authority, Identity};
 use crate::eas::Request;
 use crate::eventually;
 use crate::message::Message;
@@ -147,6 +147,14 @@ impl Gateway {
     /// When there is none.
     pub async fn connect(&self) -> Wire {
         Wire::connect(self.address, &self.ca_pem).await
+    }
+
+    /// A connection to it with a client certificate.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub async fn connect_as(&self, identity: &Identity) -> Wire {
+        Wire::connect_as(self.address, &self.ca_pem, Some(identity)).await
     }
 
     /// One request on a connection of its own.

@@ -56,7 +56,7 @@ impl Tap {
     pub async fn before(address: SocketAddr, ca_pem: &str) -> Self {
         let authority = Authority::new();
         let acceptor = TlsAcceptor::from(server_config(&authority));
-        let connector = TlsConnector::from(client_config(ca_pem));
+        let connector = TlsConnector::from(client_config(ca_pem, None));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .await
             .expect("a free port");

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::authority::Identity;
 use crate::message::{Incomplete, Message};
 use crate::wait::in_time;
 
@@ -38,10 +39,22 @@ impl Wire {
     /// # Panics
     /// When there is no connection.
     pub async fn connect(address: SocketAddr, ca_pem: &str) -> Self {
+        Self::connect_as(address, ca_pem, None).await
+    }
+
+    /// Connects with a client certificate.
+    ///
+    /// # Panics
+    /// When there is no connection.
+    pub async fn connect_as(
+        address: SocketAddr,
+        ca_pem: &str,
+        identity: Option<&Identity>,
+    ) -> Self {
         let name = ServerName::try_from("localhost").expect("a name");
         let stream = TcpStream::connect(address).await.expect("a connection");
         stream.set_nodelay(true).expect("a socket option");
-        let connector = TlsConnector::from(client_config(ca_pem));
+        let connector = TlsConnector::from(client_config(ca_pem, identity));
         let stream = in_time("TLS handshake", connector.connect(name, stream)).await;
         Self {
             stream: stream.expect("TLS"),
@@ -158,8 +171,8 @@ impl Wire {
     }
 }
 
-/// Trusts only this authority.
-pub(crate) fn client_config(ca_pem: &str) -> Arc<ClientConfig> {
+/// Trusts only this authority; shows this certificate when it is asked for one.
+pub(crate) fn client_config(ca_pem: &str, identity: Option<&Identity>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
         roots
@@ -170,7 +183,16 @@ pub(crate) fn client_config(ca_pem: &str) -> Arc<ClientConfig> {
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("protocol versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Arc::new(config)
+        .with_root_certificates(roots);
+    Arc::new(match identity {
+        None => config.with_no_client_auth(),
+        Some(identity) => {
+            let chain = CertificateDer::pem_slice_iter(identity.certificate.as_bytes());
+            let chain = chain.collect::<Result<Vec<_>, _>>().expect("a chain");
+            let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).expect("a key");
+            config
+                .with_client_auth_cert(chain, key)
+                .expect("a certificate with its key")
+        }
+    })
 }
