@@ -15,6 +15,7 @@ use tokio_rustls::server::TlsStream;
 use crate::identify::CallerMemory;
 use crate::message::{self, ClientTimeouts, ConnectionEnd, PhaseCell};
 use crate::pipeline;
+use crate::protocol::ews::ClientCertificate;
 use crate::runtime::Core;
 use crate::transform::peer_parts;
 
@@ -27,6 +28,8 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// The user whom a verified client certificate names.
     pub certificate_user: Option<UserKey>,
+    /// What `[ews]` tells clients and devices by, where it does so by certificate.
+    pub ews_certificate: Option<Box<ClientCertificate>>,
     /// The caller of its last request.
     pub callers: CallerMemory,
     /// Where it is between two requests.
@@ -91,6 +94,7 @@ fn serve(
     let connection = Arc::new(Connection {
         peer,
         certificate_user: certificate_user(&stream, &snapshot),
+        ews_certificate: ews_certificate(&stream, &snapshot),
         callers: CallerMemory::default(),
         phase: Arc::clone(&phase),
         peer_parts: peer_parts(peer.ip()),
@@ -126,4 +130,17 @@ fn certificate_user(
     let from_cn = snapshot.config.server.tls.upn_from_subject_cn;
     let user = crate::tls::client_user(leaf, from_cn).ok()?;
     snapshot.identity.canonical(&user.name)
+}
+
+/// The parts of a verified client certificate that `[ews]` reads.
+fn ews_certificate(
+    stream: &TlsStream<TcpStream>,
+    snapshot: &crate::runtime::Snapshot,
+) -> Option<Box<ClientCertificate>> {
+    if !snapshot.ews_settings.reads_certificates {
+        return None;
+    }
+    let (_, session) = stream.get_ref();
+    let leaf = session.peer_certificates()?.first()?;
+    ClientCertificate::read(leaf).map(Box::new)
 }

@@ -24,6 +24,7 @@ use crate::runtime::Snapshot;
 use crate::telemetry::metrics::{Outcome, Protocol};
 use crate::transform::{self, Forwarded};
 
+mod ews;
 mod reading;
 mod refusing;
 
@@ -172,12 +173,15 @@ impl Walk<'_> {
                 return Box::pin(self.challenge(&route, &method, &uri, headers, body)).await;
             }
         };
-        let (call, body) = match asked {
+        let (mut call, mut body) = match asked {
             Asked::Known(call) => (call, Body::Untouched(body)),
             Asked::Soap => Box::pin(self.read_soap(&headers, body)).await?,
         };
         self.record.command(call.command());
         let agent = agent(&headers);
+        if let Call::Ews(call) = &mut call {
+            self.place(call, &mut body, &known, &agent, &uri, &headers)?;
+        }
         self.record.device(call.device(), &agent);
         self.check_claimed_user(&call, &known.user)?;
 
@@ -193,7 +197,12 @@ impl Walk<'_> {
         let judged = !matches!(&call, Call::Eas(call) if !call.judged());
         let admitted = if judged {
             let core = &self.connection.core;
-            match decide::admit(&shared.engine, &core.slots, core.id, &ask) {
+            let admitted = decide::admit(&shared.engine, &core.slots, core.id, &ask);
+            let admitted = admitted.and_then(|admitted| match &call {
+                Call::Eas(_) => Ok(admitted),
+                Call::Ews(call) => call.admit(admitted, &shared.engine, core.id, &ask),
+            });
+            match admitted {
                 Ok(admitted) => {
                     self.record.decision(&admitted.decision);
                     Some(admitted)
@@ -256,6 +265,9 @@ impl Walk<'_> {
         if let Some(host) = host {
             headers.insert(header::HOST, host);
         }
+        if let Call::Ews(call) = &call {
+            call.prepare(&mut headers);
+        }
         let Some(upstream) = leg.choose(ask.device.map(|key| key.as_str()), known.user.as_str())
         else {
             self.record.outcome(Outcome::UpstreamFailed);
@@ -263,6 +275,7 @@ impl Walk<'_> {
             return Err(Reply::unavailable().into());
         };
         self.record.upstream(&upstream.name);
+        let answering = self.answering(&call, leg, upstream, &known, &headers);
 
         // forward: inline in this task; the lease is watched beside it.
         let errand = Errand {
@@ -299,6 +312,9 @@ impl Walk<'_> {
             shared
                 .engine
                 .saw(&ask, exchange.status.as_u16(), Timestamp::now());
+            if self.snapshot.ews_settings.learns {
+                self.teach(&call, &ask);
+            }
         }
 
         // filter, respond: whatever the server says of logging in passes the filter.
@@ -315,6 +331,7 @@ impl Walk<'_> {
             admitted,
             rule,
             learn,
+            answering,
             &shared.metrics,
         ))
     }

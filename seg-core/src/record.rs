@@ -5,12 +5,13 @@
 //! `AttachmentName` and message content have no field here.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use seg_compliance::{Decision, DeviceKey, UserKey};
 
 use crate::message::{BodyGuard, Reply};
+use crate::runtime::CutOrder;
 use crate::telemetry::metrics::{Live, Metrics, Mode, Outcome, Protocol, Step, Verdict};
 use crate::telemetry::pseudonym::Pseudonym;
 
@@ -35,6 +36,10 @@ pub struct Record {
     reason: Option<&'static str>,
     /// Why, in words: for the log, never for the client.
     detail: Option<Box<str>>,
+    /// The class of EWS client and where its device was found.
+    stands: Option<(&'static str, &'static str)>,
+    /// Where a stream tells that it was cut.
+    cut_cell: Option<Arc<OnceLock<Arc<CutOrder>>>>,
     replayed: bool,
     expected: Option<u64>,
     sent: u64,
@@ -62,6 +67,8 @@ impl Record {
             outcome: Outcome::ClientGone,
             reason: None,
             detail: None,
+            stands: None,
+            cut_cell: None,
             replayed: false,
             expected: None,
             sent: 0,
@@ -125,6 +132,16 @@ impl Record {
         self.metrics.cut(self.protocol, taken.elapsed());
         self.decision = Some(decision.clone());
         self.outcome = Outcome::Cut;
+    }
+
+    /// The class of EWS client and the rung of the ladder that named its device are known.
+    pub fn stands(&mut self, class: &'static str, rung: &'static str) {
+        self.stands = Some((class, rung));
+    }
+
+    /// The answer is a stream that says so in `cell` when a block has ended it.
+    pub fn may_be_cut(&mut self, cell: &Arc<OnceLock<Arc<CutOrder>>>) {
+        self.cut_cell = Some(Arc::clone(cell));
     }
 
     /// The server that is asked.
@@ -191,6 +208,9 @@ impl BodyGuard for Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if let Some(order) = self.cut_cell.take().and_then(|cell| cell.get().cloned()) {
+            self.cut(&order.decision, order.taken);
+        }
         let whole = self.expected.is_some_and(|expected| self.sent >= expected);
         if !whole && self.status.is_some() && self.outcome == Outcome::Forwarded {
             self.outcome = Outcome::ClientGone;
@@ -215,6 +235,8 @@ impl Drop for Record {
             user = user.map(tracing::field::display),
             device = device.map(tracing::field::display),
             agent = self.agent.as_deref(),
+            client_class = self.stands.map(|(class, _)| class),
+            device_from = self.stands.map(|(_, rung)| rung),
             status = self.status,
             outcome = self.outcome.as_str(),
             verdict = decision.map(|decision| decision.verdict.name()),

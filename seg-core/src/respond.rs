@@ -14,6 +14,7 @@ use crate::decide::Admitted;
 use crate::filter::{self, ChallengeRule};
 use crate::message::{Reply, ReplyBody, ReplyStream, StreamBroken};
 use crate::protocol::ServerVersionMemory;
+use crate::protocol::ews::{self, Answering};
 use crate::telemetry::metrics::Metrics;
 use crate::transform;
 use crate::upstream::{Exchange, UpstreamBody};
@@ -24,6 +25,7 @@ pub fn forwarded(
     admitted: Option<Admitted>,
     rule: ChallengeRule,
     version: Option<Arc<ServerVersionMemory>>,
+    answering: Option<Answering>,
     metrics: &Metrics,
 ) -> Reply {
     let Exchange {
@@ -34,6 +36,12 @@ pub fn forwarded(
     } = *exchange;
     transform::outward(&mut headers);
     filter::challenges(&mut headers, rule, metrics);
+    if let (Some(answering), Some(version)) = (answering, &version) {
+        let version = Arc::clone(version);
+        let mut reply = ews::answered(answering, status, headers, body, admitted, version);
+        filter::without_challenge(&mut reply, rule);
+        return reply;
+    }
     // An answer that is encoded can't be looked into.
     let version =
         version.filter(|version| !headers.contains_key(header::CONTENT_ENCODING) && version.due());

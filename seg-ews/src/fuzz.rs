@@ -1,7 +1,10 @@
 //! Entry points for fuzzing: one per decoder, total over arbitrary bytes. The properties that must
 //! hold are asserted here, so that property tests and a fuzzer check the same things.
 
-use crate::{Limits, Progress, Scanner, answer, authorization, bearer, challenge, document};
+use crate::{
+    Fields, Framer, Limits, Progress, Redaction, Redactor, Scanner, answer, authorization, bearer,
+    callback, challenge, document,
+};
 
 /// The scanner: any split gives what one piece gives. The first byte chooses the split.
 pub fn scanner(data: &[u8]) {
@@ -81,5 +84,79 @@ pub fn server_version(data: &[u8]) {
         let answer = answer::refusal(None, 1, &version, &String::from_utf8_lossy(data));
         let read = document::classify(answer.body.as_bytes(), &Limits::default());
         assert!(read.is_ok(), "an answer must be well-formed");
+    }
+}
+
+/// The framer: ends of envelopes are where they are, whatever the pieces.
+pub fn framer(data: &[u8]) {
+    let Some((&size, row)) = data.split_first() else {
+        return;
+    };
+    // One byte a piece finds every end.
+    let ends = |size: usize| {
+        let mut framer = Framer::new();
+        let (mut at, mut ends) = (0, Vec::new());
+        for piece in row.chunks(size) {
+            match framer.feed(piece) {
+                Ok(Some(end)) => ends.push(at + end),
+                Ok(None) => {}
+                Err(_) => return (ends, None),
+            }
+            at += piece.len();
+        }
+        (ends, Some(framer.is_between()))
+    };
+    let (all, ended) = ends(1);
+    let (some, ended_too) = ends(usize::from(size).max(1));
+    assert_eq!(ended, ended_too, "a split must not change what is readable");
+    assert!(some.iter().all(|end| all.contains(end)), "an end is an end");
+    if ended.is_some() {
+        assert_eq!(some.is_empty(), all.is_empty(), "the first end is told");
+    }
+}
+
+/// The redactor: any split gives what one piece gives, and without a rule every byte passes.
+pub fn redactor(data: &[u8]) {
+    let Some((&size, answer)) = data.split_first() else {
+        return;
+    };
+    let redacted = |redaction: &Redaction, size: usize| {
+        let mut redactor = Redactor::new(redaction.clone());
+        let mut out = Vec::new();
+        for piece in answer.chunks(size) {
+            out.extend(redactor.feed(piece).ok()?);
+        }
+        redactor.finish().ok()?;
+        Some((out, redactor.items()))
+    };
+    let every = Redaction {
+        attachments: true,
+        mime_content: true,
+        fields: Fields::of(["subject"]).ok(),
+    };
+    for redaction in [Redaction::default(), every] {
+        let whole = redacted(&redaction, answer.len().max(1));
+        let pieces = redacted(&redaction, usize::from(size).max(1));
+        assert_eq!(whole, pieces, "a split must not change the outcome");
+        if let (true, Some((out, _))) = (redaction.is_nothing(), whole) {
+            assert_eq!(out, answer, "what is not left out stays");
+        }
+    }
+}
+
+/// The push URL: in an accepted push subscription it can be replaced, or the text is UTF-16.
+pub fn push_url(data: &[u8]) {
+    let changed = callback::with_push_url(data, "https://gateway.example/&");
+    let limits = Limits::default();
+    let Ok(before) = crate::classify(data, &limits) else {
+        return;
+    };
+    if let (Some(_), Some(changed)) = (&before.push_url, changed) {
+        let after = crate::classify(&changed, &limits).ok();
+        let url = after.and_then(|after| after.push_url);
+        assert_eq!(
+            url.as_ref().map(|url| url.expose()),
+            Some("https://gateway.example/&")
+        );
     }
 }

@@ -10,17 +10,25 @@
 //! - [`challenge`] takes NTLM and Negotiate out of `WWW-Authenticate`; [`authorization`] and
 //!   [`bearer`] read what a client sends back.
 //! - [`answer`] writes refusals in the words of EWS.
+//! - [`policy`] is `[ews]` of policies.toml: which client may do what.
+//! - [`Framer`] finds the ends of envelopes in a streaming answer, [`Redactor`] leaves out of an
+//!   answer what a client may not have, [`callback`] speaks with a server that pushes.
 //!
 //! Nothing here panics on input, and all memory is bounded by [`Limits`].
 
 pub mod answer;
 pub mod authorization;
 pub mod bearer;
+pub mod callback;
 pub mod challenge;
 pub mod document;
+mod frame;
 mod get_form;
 mod limits;
+mod markup;
 pub mod operation;
+pub mod policy;
+mod redact;
 mod reject;
 pub mod scanner;
 mod xml;
@@ -29,9 +37,12 @@ mod xml;
 pub mod fuzz;
 
 pub use answer::ServerVersion;
+pub use frame::Framer;
 pub use get_form::{GetForm, classify_get};
 pub use limits::Limits;
+pub use markup::Unreadable;
 pub use operation::{Group, Operation, ResponseShape};
+pub use redact::{Fields, Redaction, Redactor};
 pub use reject::{Reject, RejectKind};
 pub use scanner::{
     Envelope, Impersonation, ImpersonationKind, Progress, PushUrl, Scanner, SubscriptionKind,

@@ -9,6 +9,8 @@ mod dependencies;
 mod dev;
 mod drain;
 mod ews_clients;
+mod ews_policy;
+mod ews_streams;
 mod fuzz_targets;
 mod headers;
 mod journal;

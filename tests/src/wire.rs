@@ -145,6 +145,21 @@ impl Wire {
         &self.received
     }
 
+    /// Waits until this text has been received and is not read as an answer yet.
+    ///
+    /// # Panics
+    /// When the connection ends before.
+    pub async fn until(&mut self, text: &str) {
+        while !String::from_utf8_lossy(&self.received).contains(text) {
+            let ended = self.receive().await;
+            assert!(
+                ended.is_none(),
+                "{text:?} was expected before {:?}",
+                self.received
+            );
+        }
+    }
+
     /// Reads once more: how the connection ended, if it did.
     ///
     /// # Panics

@@ -3,12 +3,12 @@
 use axum::Json;
 use axum::extract::State;
 use seg_compliance::api::Explanation;
-use seg_compliance::{Ask, Protocol};
+use seg_compliance::{Ask, Protocol, Step, Verdict};
 
-use super::Asked;
 use super::endpoints::Api;
 use super::error::ApiError;
 use super::params::Params;
+use super::{Asked, AskedEws};
 
 /// Judges a request that nobody makes, and tells what each step saw.
 pub(super) async fn explain(
@@ -25,8 +25,14 @@ pub(super) async fn explain(
     }
     let device_key = device.as_deref().map(|id| api.device(id)).transpose()?;
     let user_key = user.as_deref().map(|name| api.user(name)).transpose()?;
+    let ews = api.gateway().ews(&AskedEws {
+        command: &command,
+        agent: &agent,
+        user: user_key.as_ref(),
+    });
+    let learned = ews.as_ref().and_then(|says| says.device.clone());
     let ask = Ask {
-        device: device_key.as_ref(),
+        device: device_key.as_ref().or(learned.as_ref()),
         user: user_key.as_ref(),
         agent: &agent,
         device_type: &device_type,
@@ -37,7 +43,17 @@ pub(super) async fn explain(
         device: device.as_deref().zip(device_key.as_ref()),
         user: user.as_deref().zip(user_key.as_ref()),
     });
-    let explanation = api.gateway().engine().explain(&ask);
+    let mut explanation = api.gateway().engine().explain(&ask);
+    if let Some(says) = ews {
+        // Asked last, and by those only whom the steps before have let in.
+        if explanation.verdict == Verdict::Allow && says.step.outcome == "block" {
+            explanation.verdict = Verdict::Block;
+            explanation.step = Step::Policy;
+            explanation.rule.clone_from(&says.step.rule);
+            explanation.reason.clone_from(&says.step.reason);
+        }
+        explanation.steps.push(says.step);
+    }
     Ok(Json(Explanation {
         identity,
         ..explanation

@@ -25,7 +25,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use seg_compliance::api::ReloadResult;
+use seg_compliance::api::{ExplainStep, ReloadResult};
 use seg_compliance::{DeviceKey, Engine, UserKey};
 use serde_json::{Map, Value};
 
@@ -70,6 +70,29 @@ pub trait Gateway: Send + Sync + 'static {
 
     /// How `explain` tells who was asked for: the names as given and what became of them.
     fn identity(&self, asked: &Asked<'_>) -> Map<String, Value>;
+
+    /// What `[ews]` says; `None` where the command is none of EWS.
+    fn ews(&self, asked: &AskedEws<'_>) -> Option<EwsSays>;
+}
+
+/// The EWS operation that `explain` was asked about, and who would ask for it.
+#[derive(Clone, Copy, Debug)]
+pub struct AskedEws<'a> {
+    /// The command as given.
+    pub command: &'a str,
+    /// The `User-Agent`.
+    pub agent: &'a str,
+    /// The user.
+    pub user: Option<&'a UserKey>,
+}
+
+/// What `[ews]` says to an operation.
+#[derive(Clone, Debug)]
+pub struct EwsSays {
+    /// As a step of the explanation.
+    pub step: ExplainStep,
+    /// The device that the request would be judged by, where none was named.
+    pub device: Option<DeviceKey>,
 }
 
 /// Who `explain` was asked about, as given and as understood.

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{Asked, Gateway, ReloadError, Token, endpoints, serve};
+use super::{Asked, AskedEws, EwsSays, Gateway, ReloadError, Token, endpoints, serve};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::pseudonym::Pseudonym;
 
@@ -57,6 +57,10 @@ impl Gateway for Fake {
             None => text.to_owned(),
         };
         UserKey::new(&mapped).map_err(|error| error.to_string())
+    }
+
+    fn ews(&self, _asked: &AskedEws<'_>) -> Option<EwsSays> {
+        None
     }
 
     fn identity(&self, asked: &Asked<'_>) -> Map<String, Value> {

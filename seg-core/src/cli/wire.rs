@@ -80,6 +80,7 @@ pub(super) fn ews(command: &EwsCommand) -> ExitCode {
                 "mailboxes": envelope.mailboxes,
                 "push_host": envelope.push_url.as_ref().and_then(|url| url.host()),
                 "subscriptions": envelope.subscription_ids.len(),
+                "attachments": envelope.attachment_ids.len(),
             });
             (answer, DONE)
         }

@@ -31,7 +31,6 @@ impl Policies {
         let tables = [
             ("[eas]", self.eas.is_empty()),
             ("[[content]]", self.content.is_empty()),
-            ("[ews]", self.ews.is_empty()),
         ];
         tables
             .into_iter()
@@ -179,7 +178,7 @@ mod tests {
             .collect();
         assert_eq!(lines, [(4, Some("a")), (8, Some("b"))]);
         assert_eq!(policies.content.len(), 1);
-        assert_eq!(policies.without_effect(), ["[eas]", "[[content]]", "[ews]"]);
+        assert_eq!(policies.without_effect(), ["[eas]", "[[content]]"]);
         assert_eq!(policies.eas["heartbeat"].as_integer(), Some(5));
         assert_eq!(policies.ews["x"].as_integer(), Some(1));
     }

@@ -22,6 +22,8 @@ use crate::runtime::{Slots, Ticket};
 pub struct Admitted {
     /// Released before the ticket: the engine must not signal a place that is somebody else's.
     pub lease: Lease,
+    /// The lease of the mailbox that the caller acts as.
+    pub also: Option<Box<Lease>>,
     /// Where a cut arrives.
     pub ticket: Ticket,
     /// The verdict; in observe mode it may be a `block` that is not enforced.
@@ -42,9 +44,31 @@ pub fn admit(
     match engine.admit(ask, core, ticket.token(), Timestamp::now(), None) {
         Admission::Granted(lease, decision) => Ok(Admitted {
             lease,
+            also: None,
             ticket,
             decision,
         }),
+        Admission::Denied(decision) => Err(decision),
+    }
+}
+
+/// Asks the engine about another user on whose behalf an admitted request acts. A later block of
+/// his ends the request as well.
+///
+/// # Errors
+/// The verdict that refuses the request.
+pub fn admit_also(
+    admitted: &mut Admitted,
+    engine: &Arc<Engine>,
+    core: u16,
+    ask: &Ask<'_>,
+) -> Result<(), Decision> {
+    let token = admitted.ticket.token();
+    match engine.admit(ask, core, token, Timestamp::now(), None) {
+        Admission::Granted(lease, _) => {
+            admitted.also = Some(Box::new(lease));
+            Ok(())
+        }
         Admission::Denied(decision) => Err(decision),
     }
 }

@@ -14,7 +14,7 @@ pub use draw::{draw, probe};
 pub use hold::{HELD_BYTES, Held, LimitedBody};
 pub(crate) use leg::HealthCount;
 pub use leg::{Leg, Upstream};
-pub use outgoing::{Outgoing, ScannedBody};
+pub use outgoing::{Guard, Outgoing, ScannedBody};
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -119,7 +119,10 @@ pub fn path(route: &Route, uri: &Uri, query: Option<&str>) -> PathAndQuery {
     {
         return same.clone();
     }
-    let Some(query) = query.or_else(|| uri.query()) else {
+    let Some(query) = query
+        .or_else(|| uri.query())
+        .filter(|query| !query.is_empty())
+    else {
         return PathAndQuery::from_static(path);
     };
     let mut whole = BytesMut::with_capacity(path.len() + 1 + query.len());

@@ -58,6 +58,25 @@ pub struct ScannedBody {
     body: LimitedBody,
     scanner: Option<Box<Scanner>>,
     ahead: Option<Bytes>,
+    guard: Option<Guard>,
+}
+
+/// Says whether a request may go on that names these mailboxes.
+pub struct Guard(Box<MayReach>);
+
+type MayReach = dyn Fn(&[String]) -> bool + Send + Sync;
+
+impl Guard {
+    /// A guard that asks `may_reach`.
+    pub fn new(may_reach: impl Fn(&[String]) -> bool + Send + Sync + 'static) -> Self {
+        Self(Box::new(may_reach))
+    }
+}
+
+impl std::fmt::Debug for Guard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Guard")
+    }
 }
 
 impl ScannedBody {
@@ -67,6 +86,7 @@ impl ScannedBody {
             body,
             scanner: None,
             ahead: None,
+            guard: None,
         }
     }
 
@@ -77,7 +97,13 @@ impl ScannedBody {
             body,
             scanner: Some(Box::new(scanner)),
             ahead: Some(held_back),
+            guard: None,
         }
+    }
+
+    /// Asks `guard` about the mailboxes that the rest of the body names.
+    pub fn guard(&mut self, guard: Guard) {
+        self.guard = Some(guard);
     }
 
     /// The bytes still to come, where the client announced a length.
@@ -109,6 +135,12 @@ impl ScannedBody {
                 Some(Ok(piece)) => {
                     if let Err(reject) = scanner.feed(&piece) {
                         return refused(&reject);
+                    }
+                    if let Some(guard) = &self.guard
+                        && !guard.0(scanner.mailboxes())
+                    {
+                        let text = "it names a mailbox that the caller may not reach";
+                        return Poll::Ready(Some(Err(RequestBodyError::Refused(text.to_owned()))));
                     }
                     if let Some(before) = self.ahead.replace(piece).filter(|b| !b.is_empty()) {
                         return Poll::Ready(Some(Ok(before)));

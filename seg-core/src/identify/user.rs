@@ -51,6 +51,16 @@ impl IdentityRules {
         UserKey::new(name).ok()
     }
 
+    /// Whether a name means this user. Clients write the bare name where the login is a full one,
+    /// and the other way round: the same person as far as anybody can tell.
+    pub fn same_person(&self, name: &str, user: &UserKey) -> bool {
+        self.canonical(name).is_some_and(|named| {
+            named == *user
+                || bare(named.as_str()) == bare(user.as_str())
+                    && (!is_qualified(named.as_str()) || !is_qualified(user.as_str()))
+        })
+    }
+
     /// `user@domain` where the rules know the domain, otherwise the name as it stands, in lower
     /// case.
     fn qualified(&self, name: &str) -> Option<String> {
@@ -89,6 +99,16 @@ impl IdentityRules {
             None => user.to_owned(),
         }
     }
+}
+
+/// The name without its domain.
+fn bare(user: &str) -> &str {
+    let user = user.rsplit('\\').next().unwrap_or(user);
+    user.split('@').next().unwrap_or(user)
+}
+
+fn is_qualified(user: &str) -> bool {
+    user.contains(['@', '\\'])
 }
 
 #[cfg(test)]

@@ -75,21 +75,23 @@ impl Walk<'_> {
         }
         let call = match held.rest.take() {
             None => match scanner.finish() {
-                Ok(envelope) => EwsCall::soap(&envelope, version, plain_refusal),
+                Ok(envelope) => EwsCall::soap(envelope, version, plain_refusal),
                 Err(reject) => return Err(self.rejected(&reject)),
             },
             Some(rest) => {
-                let Some(operation) = scanner
-                    .operation()
-                    .filter(|_| progress == Progress::Decided)
-                else {
+                let Some(facts) = scanner.so_far().filter(|_| progress == Progress::Decided) else {
                     let text = "the operation is not named within the first 64 KiB";
                     return Err(self.bad("ews_operation_late", text, StatusCode::BAD_REQUEST));
                 };
+                if facts.operation.group() == seg_ews::Group::Notify {
+                    // What they say is judged whole, and no client has so much to say.
+                    let text = "a subscription has more than 64 KiB";
+                    return Err(self.bad("ews_too_large", text, StatusCode::PAYLOAD_TOO_LARGE));
+                }
                 // The rest is read while it is forwarded; the end of what is held waits for it.
                 let end = held.bytes.split_off(held.bytes.len().saturating_sub(1));
                 held.rest = Some(ScannedBody::scanned(rest.into_body(), *scanner, end));
-                EwsCall::large(operation, version, plain_refusal)
+                EwsCall::large(facts, version, plain_refusal)
             }
         };
         Ok((Call::Ews(call), Body::Held(held)))
@@ -114,14 +116,7 @@ impl Walk<'_> {
         let Some(claimed) = call.claimed_user() else {
             return Ok(());
         };
-        let identity = &self.snapshot.identity;
-        let same = identity.canonical(claimed).is_some_and(|claimed| {
-            claimed == *user
-                // Clients write the bare name where the login is a full one, and the other way
-                // round: the same person as far as the parameter can tell.
-                || bare(claimed.as_str()) == bare(user.as_str())
-                    && (!qualified(claimed.as_str()) || !qualified(user.as_str()))
-        });
+        let same = self.snapshot.identity.same_person(claimed, user);
         if same {
             return Ok(());
         }
@@ -138,14 +133,4 @@ impl Walk<'_> {
         }
         Ok(())
     }
-}
-
-/// The name without its domain.
-fn bare(user: &str) -> &str {
-    let user = user.rsplit('\\').next().unwrap_or(user);
-    user.split('@').next().unwrap_or(user)
-}
-
-fn qualified(user: &str) -> bool {
-    user.contains(['@', '\\'])
 }

@@ -37,7 +37,11 @@ impl Walk<'_> {
             headers.insert(header::HOST, host);
         }
         let core = &self.connection.core;
-        let path = forward::path(route, uri, None);
+        let query = match route {
+            Route::Ews(_) => self.snapshot.ews_settings.forwarded_query(uri.query()),
+            _ => None,
+        };
+        let path = forward::path(route, uri, query.as_deref());
         let drawn = forward::draw(core, leg, method.clone(), path, headers).await;
         let rule = self.challenge_rule(route);
         let metrics = &self.connection.core.shared.metrics;

@@ -2,7 +2,7 @@
 //! what a refusal looks like. Two implementations of one small trait, dispatched by an enum.
 
 mod eas;
-mod ews;
+pub mod ews;
 
 pub use eas::{EasCall, NotEas};
 pub use ews::{EwsCall, ServerVersionMemory};
@@ -132,7 +132,7 @@ impl Call {
     pub fn upstream_query(&self) -> Option<&str> {
         match self {
             Self::Eas(call) => call.upstream_query(),
-            Self::Ews(_) => None,
+            Self::Ews(call) => call.upstream_query(),
         }
     }
 

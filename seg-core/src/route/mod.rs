@@ -8,6 +8,8 @@ mod path;
 
 pub use path::{CanonicalPath, PathError};
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, Uri, header};
 
 use crate::config::Config;
@@ -104,7 +106,7 @@ const PATHS: &[Row] = &[
 pub fn route(config: &Config, uri: &Uri, headers: &HeaderMap) -> Result<Route, NoRoute> {
     let host = host(uri, headers)?;
     let path = CanonicalPath::parse(uri.path()).map_err(NoRoute::Path)?;
-    let lower = path.lower();
+    let lower = without_device(path.lower());
     let lead = PATHS
         .iter()
         .find(|(known, _)| *known == &*lower)
@@ -134,6 +136,18 @@ pub fn route(config: &Config, uri: &Uri, headers: &HeaderMap) -> Result<Route, N
         Some(Lead::Autodiscover) => Err(NoRoute::Autodiscover),
         None if lower.starts_with("/autodiscover/") => Err(NoRoute::Autodiscover),
         None => Err(NoRoute::NotFound),
+    }
+}
+
+/// `/ews/d/<device>/…` is `/ews/…` with a device in it, which the ladder of the client's class may
+/// look for there (and otherwise refuses).
+fn without_device(lower: Cow<'_, str>) -> Cow<'_, str> {
+    let rest = lower
+        .strip_prefix("/ews/d/")
+        .and_then(|rest| rest.split_once('/'));
+    match rest {
+        Some((device, rest)) if !device.is_empty() => Cow::Owned(format!("/ews/{rest}")),
+        _ => lower,
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::Shared;
 use super::reload::Reloader;
-use crate::admin::{Asked, Gateway, ReloadError};
+use crate::admin::{Asked, AskedEws, EwsSays, Gateway, ReloadError};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::pseudonym::Pseudonym;
 
@@ -81,6 +81,10 @@ impl Gateway for Administered {
             .identity
             .canonical(text)
             .ok_or_else(|| "it is empty, too long or holds control characters".to_owned())
+    }
+
+    fn ews(&self, asked: &AskedEws<'_>) -> Option<EwsSays> {
+        super::explained::ews(&self.shared, asked)
     }
 
     fn identity(&self, asked: &Asked<'_>) -> Map<String, Value> {

@@ -25,6 +25,7 @@ use crate::config::{self, Warning};
 use crate::decide::Proofs;
 use crate::identify::DigestKey;
 use crate::protocol::PollMemory;
+use crate::protocol::ews::EwsMemory;
 use crate::telemetry::log::Log;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{Pool, PoolSettings};
@@ -168,6 +169,7 @@ impl Gateway {
             metrics,
             proofs: Proofs::default(),
             polls: PollMemory::default(),
+            ews: EwsMemory::default(),
             digest_key: DigestKey::generate()
                 .map_err(|_| StartError::System("no randomness".to_owned()))?,
             draining: AtomicBool::new(false),

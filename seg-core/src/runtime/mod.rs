@@ -9,6 +9,7 @@ mod administered;
 mod background;
 mod core;
 mod cutter;
+mod explained;
 mod gateway;
 mod reload;
 mod slots;
@@ -29,6 +30,7 @@ use seg_compliance::Engine;
 use crate::decide::Proofs;
 use crate::identify::DigestKey;
 use crate::protocol::PollMemory;
+use crate::protocol::ews::EwsMemory;
 use crate::telemetry::metrics::Metrics;
 
 /// What all cores share. Read on the path of a request, written from outside of it.
@@ -42,6 +44,8 @@ pub struct Shared {
     pub proofs: Proofs,
     /// Which polls devices asked for last.
     pub polls: PollMemory,
+    /// What is remembered for EWS.
+    pub ews: EwsMemory,
     /// The key of credential fingerprints.
     pub digest_key: DigestKey,
     draining: AtomicBool,

@@ -10,6 +10,7 @@ use crate::config::{self, Config, ConfigError, DefaultVerdict, aliases, policies
 use crate::forward::Leg;
 use crate::identify::IdentityRules;
 use crate::protocol::ServerVersionMemory;
+use crate::protocol::ews::EwsSettings;
 use crate::telemetry::pseudonym::Pseudonym;
 use crate::tls::{self, Certificate, TlsError};
 use crate::upstream::TargetError;
@@ -33,6 +34,8 @@ pub struct Snapshot {
     pub ews: Leg,
     /// What EWS clients are told of the server's version.
     pub ews_version: Arc<ServerVersionMemory>,
+    /// `[ews]`.
+    pub ews_settings: EwsSettings,
     /// How devices and users appear in the log.
     pub pseudonym: Arc<Pseudonym>,
     /// `[[policy]]`, as the engine takes them.
@@ -61,6 +64,14 @@ pub enum SnapshotError {
         path: String,
         /// What the engine says.
         source: seg_compliance::policy::PolicyError,
+    },
+    /// `[ews]`.
+    #[error("{path}: {source}")]
+    Ews {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        source: seg_ews::policy::PolicyError,
     },
     /// An upstream's host.
     #[error(transparent)]
@@ -155,6 +166,12 @@ impl Snapshot {
             let path = config.compliance.policies_path.display();
             warn(format!("{path}: {table} has no effect yet"));
         }
+        let ews_settings = seg_ews::policy::Policy::compile(tables.ews)
+            .map(EwsSettings::new)
+            .map_err(|source| SnapshotError::Ews {
+                path: config.compliance.policies_path.display().to_string(),
+                source,
+            })?;
         let lines: Vec<usize> = tables.policy.iter().map(|placed| placed.line).collect();
         let policies = tables.policy.into_iter().map(|placed| placed.table);
         let policies =
@@ -171,6 +188,7 @@ impl Snapshot {
             eas,
             ews,
             ews_version,
+            ews_settings,
             pseudonym,
             policies,
             config,

@@ -83,6 +83,15 @@ pub fn stream_end(version: &ServerVersion, text: &str) -> String {
     envelope(version, &body)
 }
 
+/// The last envelope of a `GetStreamingEvents` answer that ends because the gateway goes: nothing
+/// is wrong, and the client may come back at once.
+pub fn stream_close(version: &ServerVersion) -> String {
+    let body = format!(
+        r#"<m:GetStreamingEventsResponse xmlns:m="{MESSAGES}"><m:ResponseMessages><m:GetStreamingEventsResponseMessage ResponseClass="Success"><m:ResponseCode>NoError</m:ResponseCode><m:ConnectionStatus>Closed</m:ConnectionStatus></m:GetStreamingEventsResponseMessage></m:ResponseMessages></m:GetStreamingEventsResponse>"#,
+    );
+    envelope(version, &body)
+}
+
 fn envelope(version: &ServerVersion, body: &str) -> String {
     format!(
         r#"<Envelope xmlns="http://schemas.xmlsoap.org/soap/envelope/"><Header>{}</Header><Body>{body}</Body></Envelope>"#,

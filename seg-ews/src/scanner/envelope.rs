@@ -26,6 +26,8 @@ pub struct Envelope {
     pub push_url: Option<PushUrl>,
     /// Subscription ids of `GetStreamingEvents`, `GetEvents` and `Unsubscribe`.
     pub subscription_ids: Vec<String>,
+    /// Attachment ids of `GetAttachment` and `DeleteAttachment`.
+    pub attachment_ids: Vec<String>,
     /// How long `GetStreamingEvents` wants to listen, in minutes, as asked (servers take 1 to 30).
     pub connection_timeout_minutes: Option<u32>,
     /// How many things are asked for at once, at least 1: as many response messages are due.

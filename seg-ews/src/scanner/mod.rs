@@ -68,6 +68,17 @@ impl Scanner {
         self.reading.operation()
     }
 
+    /// What is known of the request so far; `None` before its operation. The header is complete by
+    /// then, the body is not.
+    pub fn so_far(&self) -> Option<Envelope> {
+        self.reading.so_far()
+    }
+
+    /// The mailboxes that have been named so far ([`Envelope::mailboxes`]).
+    pub fn mailboxes(&self) -> &[String] {
+        self.reading.mailboxes()
+    }
+
     /// Ends the body.
     ///
     /// # Errors

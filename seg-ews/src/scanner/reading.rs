@@ -67,6 +67,7 @@ pub(super) struct Reading {
     subscription: Option<SubscriptionKind>,
     push_url: Option<PushUrl>,
     subscription_ids: Vec<String>,
+    attachment_ids: Vec<String>,
     connection_timeout_minutes: Option<u32>,
     batch: usize,
 }
@@ -91,6 +92,7 @@ impl Reading {
             subscription: None,
             push_url: None,
             subscription_ids: Vec::new(),
+            attachment_ids: Vec::new(),
             connection_timeout_minutes: None,
             batch: 0,
         }
@@ -98,6 +100,28 @@ impl Reading {
 
     pub(super) const fn operation(&self) -> Option<Operation> {
         self.operation
+    }
+
+    pub(super) fn mailboxes(&self) -> &[String] {
+        &self.mailboxes
+    }
+
+    /// What is known so far; None before the operation.
+    pub(super) fn so_far(&self) -> Option<Envelope> {
+        Some(Envelope {
+            operation: self.operation?,
+            request_server_version: self.request_server_version.clone(),
+            impersonation: self.impersonation.clone(),
+            serialized_security_context: self.serialized_security_context,
+            management_role: self.management_role,
+            mailboxes: self.mailboxes.clone(),
+            subscription: self.subscription,
+            push_url: self.push_url.clone(),
+            subscription_ids: self.subscription_ids.clone(),
+            attachment_ids: self.attachment_ids.clone(),
+            connection_timeout_minutes: self.connection_timeout_minutes,
+            batch: self.batch.max(1),
+        })
     }
 
     /// The result; None without an operation.
@@ -112,6 +136,7 @@ impl Reading {
             subscription: self.subscription,
             push_url: self.push_url,
             subscription_ids: self.subscription_ids,
+            attachment_ids: self.attachment_ids,
             connection_timeout_minutes: self.connection_timeout_minutes,
             batch: self.batch.max(1),
         })
@@ -204,6 +229,13 @@ impl Reading {
             }
         } else if element.depth == GRANDCHILD_OF_OPERATION && self.in_batch {
             self.batch += 1;
+        }
+        if element.local == "AttachmentId"
+            && matches!(operation.name(), "GetAttachment" | "DeleteAttachment")
+            && let Some(id) = element.attribute("Id")
+        {
+            self.take_from_allowance(id.len())?;
+            self.attachment_ids.push(id.into_owned());
         }
         self.path.push(values::known(element.local));
         if let Some(value) = values::find(operation, &self.path) {

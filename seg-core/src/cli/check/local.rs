@@ -288,6 +288,9 @@ pub(super) fn policies(report: &mut Report, config: &Config) {
             format!("{table} is accepted, but has no effect in this version"),
         );
     }
+    if let Err(error) = seg_ews::policy::Policy::compile(policies.ews.clone()) {
+        report.fail(&part, error.to_string(), MEND);
+    }
     let tables = policies.policy.iter().map(|placed| placed.table.clone());
     match Policies::compile(tables) {
         Ok(compiled) => report.ok(&part, format!("policies: {}", compiled.iter().count())),

@@ -1,0 +1,120 @@
+//! What only EWS requests walk through.
+
+use std::sync::{Arc, OnceLock};
+
+use http::{HeaderMap, StatusCode, Uri};
+use seg_compliance::Ask;
+
+use super::{Body, Stop, Walk};
+use crate::config::ComplianceMode;
+use crate::forward::{Guard, Leg, Upstream};
+use crate::identify::Known;
+use crate::protocol::Call;
+use crate::protocol::ews::{Answering, Ending, EwsCall, Standing, Unsubscribe, Whose};
+use crate::upstream::Deadlines;
+
+impl Walk<'_> {
+    /// Puts a request beside who asks: its class of client, its device, and what `[ews]` says.
+    pub(super) fn place(
+        &mut self,
+        call: &mut EwsCall,
+        body: &mut Body,
+        known: &Known,
+        agent: &str,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<(), Stop> {
+        let snapshot = self.snapshot;
+        let shared = &self.connection.core.shared;
+        let whose = Whose {
+            address: self.connection.peer.ip(),
+            agent,
+            certificate: self.connection.ews_certificate.as_deref(),
+            certified: self.connection.certificate_user.is_some()
+                || self.connection.ews_certificate.is_some(),
+            user: &known.user,
+            uri,
+            headers,
+        };
+        let enforced = snapshot.config.compliance.mode == ComplianceMode::Enforce;
+        let standing = Standing::of(
+            call,
+            &whose,
+            &snapshot.ews_settings,
+            &snapshot.identity,
+            &shared.ews,
+            enforced,
+        );
+        let standing = match standing {
+            Ok(standing) => standing,
+            Err(unclear) => {
+                let status = match unclear.reason() {
+                    "no_route" => StatusCode::NOT_FOUND,
+                    _ => StatusCode::BAD_REQUEST,
+                };
+                return Err(self.bad(unclear.reason(), "", status));
+            }
+        };
+        self.record.stands(standing.class.name(), standing.rung);
+        // What the rest of a large body names is judged when it is read.
+        if enforced
+            && let Body::Held(held) = body
+            && let Some(rest) = &mut held.rest
+        {
+            let (snapshot, class) = (Arc::clone(snapshot), standing.class);
+            let (user, acts_as) = (known.user.clone(), standing.acts_as.clone());
+            rest.guard(Guard::new(move |mailboxes| {
+                let identity = &snapshot.identity;
+                let rules = snapshot.ews_settings.policy.of(class);
+                rules.reaches(mailboxes, user.as_str(), |mailbox| {
+                    identity.same_person(mailbox, &user)
+                        || acts_as
+                            .as_ref()
+                            .is_some_and(|other| identity.same_person(mailbox, other))
+                })
+            }));
+        }
+        call.stand(standing);
+        Ok(())
+    }
+
+    /// Learns from admitted ActiveSync traffic which device a user has.
+    pub(super) fn teach(&self, call: &Call, ask: &Ask<'_>) {
+        if let (Call::Eas(_), Some(device), Some(user)) = (call, ask.device, ask.user) {
+            self.connection.core.shared.ews.learn(user, device);
+        }
+    }
+
+    /// What is done with the answer; `headers` are those that go to the server.
+    pub(super) fn answering(
+        &mut self,
+        call: &Call,
+        leg: &Leg,
+        upstream: &Arc<Upstream>,
+        known: &Known,
+        headers: &HeaderMap,
+    ) -> Option<Answering> {
+        let Call::Ews(call) = call else { return None };
+        let core = &self.connection.core;
+        let record = &mut *self.record;
+        call.answering(|call| {
+            let cut = Arc::new(OnceLock::new());
+            record.may_be_cut(&cut);
+            let ids = call.facts().map(|facts| facts.subscription_ids.as_slice());
+            let deadlines = Deadlines {
+                connect: leg.connect_within,
+                head: leg.response_within,
+                between_bytes: leg.response_within,
+            };
+            Ending {
+                cut,
+                unsubscribe: (!known.connection_bound)
+                    .then(|| {
+                        let ids = ids.unwrap_or_default();
+                        Unsubscribe::new(core, upstream, headers, ids, deadlines)
+                    })
+                    .flatten(),
+            }
+        })
+    }
+}
