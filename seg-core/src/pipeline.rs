@@ -25,6 +25,7 @@ use crate::telemetry::metrics::{Outcome, Protocol};
 use crate::transform::{self, Forwarded};
 
 mod ews;
+mod firewall;
 mod reading;
 mod refusing;
 
@@ -227,6 +228,20 @@ impl Walk<'_> {
             None
         };
 
+        // firewall: behind the verdict, before the body is read.
+        let (body, _open_ping) = match (&self.snapshot.firewall, &call) {
+            (Some(firewall), Call::Eas(eas)) => {
+                match self.firewall_head(firewall, eas, &known, &headers, body) {
+                    Ok(entered) => entered,
+                    Err(refused) => {
+                        let expects = expects_continue(&headers);
+                        return Err(Box::pin(Self::turn_away(refused, expects)).await);
+                    }
+                }
+            }
+            _ => (body, None),
+        };
+
         // plan: what is held of the body decides how long the answer may take and what may be
         // repeated. Before the first byte is forwarded.
         let expects = expects_continue(&headers);
@@ -238,6 +253,10 @@ impl Walk<'_> {
                 Ok(held) => held,
                 Err(error) => return Err(self.bad_body(&error)),
             },
+        };
+        let held = match (&self.snapshot.firewall, &call) {
+            (Some(firewall), Call::Eas(eas)) => self.firewall_body(firewall, eas, held)?,
+            _ => held,
         };
         let leg = leg_of(self.snapshot, &route);
         let heartbeat = &self.snapshot.config.heartbeat;
@@ -295,7 +314,7 @@ impl Walk<'_> {
         drop(uri);
         let going = forward::start(&self.connection.core, errand);
         let went = going.watched(admitted.as_ref()).await;
-        let exchange = match went {
+        let mut exchange = match went {
             forward::Went::Answered(exchange) => exchange,
             forward::Went::Signalled(signal) => return Ok(self.interrupted(&signal, &call)),
             forward::Went::Failed(error) => return Ok(self.failed(&error)),
@@ -315,6 +334,12 @@ impl Walk<'_> {
             if self.snapshot.ews_settings.learns {
                 self.teach(&call, &ask);
             }
+        }
+
+        if let (Some(firewall), Call::Eas(eas)) = (&self.snapshot.firewall, &call)
+            && eas.is_options()
+        {
+            firewall::narrow(firewall, &mut exchange.headers);
         }
 
         // filter, respond: whatever the server says of logging in passes the filter.

@@ -5,20 +5,22 @@
 //! is `03 01 6A 00`, then SWITCH_PAGE where the page is not 0, the root, Status with an inline
 //! string, two ENDs.
 
+use std::borrow::Cow;
+
 use crate::{Command, ProtocolVersion};
 
 /// The Content-Type of a WBXML answer (MS-ASHTTP, "Content-Type" of a response).
 const WBXML: &str = "application/vnd.ms-sync.wbxml";
 
 /// An answer without upstream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
     /// The Content-Type; `None` where there is no body.
     pub content_type: Option<&'static str>,
     /// The body, complete; its length is the Content-Length.
-    pub body: &'static [u8],
+    pub body: Cow<'static, [u8]>,
 }
 
 impl Answer {
@@ -26,7 +28,7 @@ impl Answer {
         Self {
             status,
             content_type: None,
-            body: &[],
+            body: Cow::Borrowed(&[]),
         }
     }
 
@@ -34,9 +36,84 @@ impl Answer {
         Self {
             status: 200,
             content_type: Some(WBXML),
-            body,
+            body: Cow::Borrowed(body),
         }
     }
+}
+
+/// A Status that is common to all commands (MS-ASCMD, "Common Status Codes").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// 110, ServerError: the device tries again later.
+    ServerError,
+    /// 111, ServerErrorRetryLater.
+    RetryLater,
+    /// 122, AttachmentIsTooLarge: mail that is not sent for what it carries.
+    AttachmentRefused,
+    /// 129, DeviceIsBlockedForThisUser.
+    Blocked,
+    /// 130, AccessDenied.
+    AccessDenied,
+    /// 137, CommandNotSupported.
+    CommandNotSupported,
+    /// 138, VersionNotSupported.
+    VersionNotSupported,
+    /// 140, RemoteWipeRequested: the device asks Provision for the order.
+    WipeRequested,
+    /// 142, DeviceNotProvisioned: the device provisions anew.
+    NotProvisioned,
+}
+
+impl Status {
+    /// The number from version 14.0 on, as it stands in the answer.
+    const fn digits(self) -> &'static [u8; 3] {
+        match self {
+            Self::ServerError => b"110",
+            Self::RetryLater => b"111",
+            Self::AttachmentRefused => b"122",
+            Self::Blocked => b"129",
+            Self::AccessDenied => b"130",
+            Self::CommandNotSupported => b"137",
+            Self::VersionNotSupported => b"138",
+            Self::WipeRequested => b"140",
+            Self::NotProvisioned => b"142",
+        }
+    }
+
+    /// The HTTP status that says the same up to version 12.1.
+    const fn http(self) -> u16 {
+        match self {
+            Self::ServerError | Self::AttachmentRefused => 500,
+            Self::RetryLater => 503,
+            Self::Blocked | Self::AccessDenied => 403,
+            Self::CommandNotSupported => 501,
+            Self::VersionNotSupported => 400,
+            Self::WipeRequested | Self::NotProvisioned => 449,
+        }
+    }
+}
+
+/// An answer that is nothing but a common Status: from 14.0 on in the root of the command's own
+/// answer, before that and where no WBXML is expected as an HTTP status; see [`refusal`].
+#[must_use]
+pub fn common(
+    status: Status,
+    command: Option<Command>,
+    version: Option<ProtocolVersion>,
+    raw_mime: bool,
+) -> Answer {
+    let mut answer = refusal(command, version, raw_mime);
+    if status == Status::Blocked {
+        return answer;
+    }
+    let blocked = Status::Blocked.digits();
+    let Some(at) = memchr::memmem::find(&answer.body, blocked) else {
+        return Answer::bare(status.http());
+    };
+    if let Some(digits) = answer.body.to_mut().get_mut(at..at + blocked.len()) {
+        digits.copy_from_slice(status.digits());
+    }
+    answer
 }
 
 /// The refusal of a blocked device in the form that the command and the version expect.
@@ -156,14 +233,7 @@ mod tests {
                 "{command:?}"
             );
             let answer = refusal(Some(*command), V14_1, false);
-            assert_eq!(
-                answer,
-                Answer {
-                    status: 200,
-                    content_type: Some(WBXML),
-                    body
-                }
-            );
+            assert_eq!(answer, Answer::wbxml(body));
         }
     }
 
@@ -177,11 +247,7 @@ mod tests {
 
     #[test]
     fn everything_else_is_403_without_a_body() {
-        let bare = Answer {
-            status: 403,
-            content_type: None,
-            body: b"",
-        };
+        let bare = Answer::bare(403);
         let sync = Some(Command::Sync);
         assert_eq!(refusal(sync, Some(ProtocolVersion::V12_1), false), bare);
         assert_eq!(refusal(sync, Some(ProtocolVersion::V2_5), false), bare);
@@ -198,16 +264,38 @@ mod tests {
     #[test]
     fn a_poll_ends_as_if_its_time_had_passed() {
         let ping = idle_end(Command::Ping);
-        assert_eq!(decoded(ping.body), (vec!["Ping", "Status"], "1".to_owned()));
-        assert_eq!((ping.status, ping.content_type), (200, Some(WBXML)));
         assert_eq!(
-            idle_end(Command::Sync),
-            Answer {
-                status: 200,
-                content_type: None,
-                body: b""
-            }
+            decoded(&ping.body),
+            (vec!["Ping", "Status"], "1".to_owned())
         );
+        assert_eq!((ping.status, ping.content_type), (200, Some(WBXML)));
+        assert_eq!(idle_end(Command::Sync), Answer::bare(200));
         assert_eq!(idle_end(Command::FolderSync).status, 503);
+    }
+
+    #[test]
+    fn a_common_status_stands_where_the_refusal_does() {
+        for (status, number, http) in [
+            (Status::ServerError, "110", 500),
+            (Status::RetryLater, "111", 503),
+            (Status::AttachmentRefused, "122", 500),
+            (Status::Blocked, "129", 403),
+            (Status::AccessDenied, "130", 403),
+            (Status::CommandNotSupported, "137", 501),
+            (Status::VersionNotSupported, "138", 400),
+            (Status::WipeRequested, "140", 449),
+            (Status::NotProvisioned, "142", 449),
+        ] {
+            for (command, body) in &REFUSALS {
+                let answer = common(status, Some(*command), V14_1, false);
+                assert_eq!(decoded(&answer.body), (decoded(body).0, number.to_owned()));
+                let old = common(status, Some(*command), Some(ProtocolVersion::V12_1), false);
+                assert_eq!(old, Answer::bare(http));
+            }
+            assert_eq!(
+                common(status, Some(Command::SendMail), V14_1, true),
+                Answer::bare(http)
+            );
+        }
     }
 }

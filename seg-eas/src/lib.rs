@@ -9,6 +9,7 @@
 //!   readable text form that loses nothing (MS-ASWBXML).
 //! - [`multipart`]: the container that ItemOperations may answer with.
 //! - [`poll`] and [`item_operations`]: what a body says about time and about repetition.
+//! - [`firewall`]: what is let through at all (`[eas]` of policies.toml).
 //! - [`answer`]: the answers that the gateway gives itself, byte for byte.
 //!
 //! Nothing here panics on input: every decoder returns an error that names what is wrong and where.
@@ -16,6 +17,7 @@
 pub mod answer;
 mod command;
 mod device_id;
+pub mod firewall;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod item_operations;

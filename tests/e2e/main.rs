@@ -8,6 +8,7 @@ mod credentials;
 mod dependencies;
 mod dev;
 mod drain;
+mod eas_firewall;
 mod ews_clients;
 mod ews_policy;
 mod ews_streams;

@@ -6,6 +6,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use seg_eas::firewall::Firewall;
 use serde::Deserialize;
 use toml::{Spanned, Table};
 
@@ -17,8 +18,8 @@ const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 pub struct Policies {
     /// `[[policy]]`: who is let in. Owned by seg-compliance.
     pub policy: Vec<Placed>,
-    /// `[eas]`: settings of ActiveSync. Owned by seg-eas.
-    pub eas: Table,
+    /// `[eas]`: the firewall of ActiveSync, where the table is there. Owned by seg-eas.
+    pub eas: Option<Firewall>,
     /// `[[content]]`: what is done with the content of mail. Owned by seg-eas.
     pub content: Vec<Placed>,
     /// `[ews]`: settings of EWS. Owned by seg-ews.
@@ -28,10 +29,7 @@ pub struct Policies {
 impl Policies {
     /// The tables that are there, but that nothing reads yet.
     pub fn without_effect(&self) -> Vec<&'static str> {
-        let tables = [
-            ("[eas]", self.eas.is_empty()),
-            ("[[content]]", self.content.is_empty()),
-        ];
+        let tables = [("[[content]]", self.content.is_empty())];
         tables
             .into_iter()
             .filter(|(_, empty)| !empty)
@@ -75,7 +73,7 @@ impl fmt::Display for PoliciesError {
 #[derive(Default)]
 struct File {
     policy: Vec<Spanned<Table>>,
-    eas: Table,
+    eas: Option<Firewall>,
     content: Vec<Spanned<Table>>,
     ews: Table,
 }
@@ -168,7 +166,7 @@ mod tests {
     #[test]
     fn tables_go_to_their_owners_in_order() {
         let policies = from(
-            "[eas]\nheartbeat = 5\n\n[[policy]]\nid = \"a\"\n[[content]]\nid = \"c\"\n[[policy]]\nid = \"b\"\nwhen = { platform = \"ios\" }\n[ews]\nx = 1\n",
+            "[eas]\nmax_pings = 5\n\n[[policy]]\nid = \"a\"\n[[content]]\nid = \"c\"\n[[policy]]\nid = \"b\"\nwhen = { platform = \"ios\" }\n[ews]\nx = 1\n",
         )
         .expect("policies");
         let lines: Vec<_> = policies
@@ -178,8 +176,8 @@ mod tests {
             .collect();
         assert_eq!(lines, [(4, Some("a")), (8, Some("b"))]);
         assert_eq!(policies.content.len(), 1);
-        assert_eq!(policies.without_effect(), ["[eas]", "[[content]]"]);
-        assert_eq!(policies.eas["heartbeat"].as_integer(), Some(5));
+        assert_eq!(policies.without_effect(), ["[[content]]"]);
+        assert_eq!(policies.eas.map(|eas| eas.max_pings), Some(5));
         assert_eq!(policies.ews["x"].as_integer(), Some(1));
     }
 
@@ -194,6 +192,22 @@ mod tests {
             ("# ü\n  x = \n", (2, 7), ""),
             ("policy = 1\n", (1, 10), "sequence"),
             ("[[eas]]\n", (1, 1), "map"),
+            (
+                "[eas]\ncommands = [\"Sync\", \"Synk\"]\n",
+                (2, 12),
+                "`Synk` is no ActiveSync command",
+            ),
+            (
+                "[eas]\nversions = [\"14\"]\n",
+                (2, 12),
+                "`14` is no protocol version",
+            ),
+            ("[eas]\nmax_ping = 1\n", (2, 1), "unknown field `max_ping`"),
+            (
+                "[eas.body_max_bytes]\nsync = 1\nall = 2\n",
+                (3, 1),
+                "`all` is no ActiveSync command",
+            ),
         ] {
             let error = from(text).expect_err(text);
             assert_eq!(error.place, Some(place), "{text:?}: {error}");

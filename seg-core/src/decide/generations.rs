@@ -60,6 +60,23 @@ impl<K: Eq + Hash, V: Clone> Generations<K, V> {
         shard.young.get(key).or_else(|| shard.old.get(key)).cloned()
     }
 
+    /// What is remembered of `key`, young again; what `make` makes, where nothing is.
+    pub fn recall_or(&self, key: K, make: impl FnOnce() -> V) -> V {
+        let Some(shard) = self.shard(&key) else {
+            return make();
+        };
+        let old = {
+            let mut shard = shard.lock();
+            if let Some(value) = shard.young.get(&key) {
+                return value.clone();
+            }
+            shard.old.remove(&key)
+        };
+        let value = old.unwrap_or_else(make);
+        self.insert(key, value.clone());
+        value
+    }
+
     /// Forgets `key`.
     pub fn forget(&self, key: &K) {
         if let Some(shard) = self.shard(key) {

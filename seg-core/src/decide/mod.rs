@@ -6,9 +6,11 @@
 
 mod generations;
 mod proof;
+mod rates;
 
 pub use generations::Generations;
 pub use proof::{Lesson, ProbeOutcome, Proofs};
+pub use rates::{OpenPing, Rates, TooBusy};
 
 use std::sync::Arc;
 

@@ -120,6 +120,18 @@ impl LimitedBody {
         })
     }
 
+    /// The same body, of which no more than `max` bytes may come.
+    ///
+    /// # Errors
+    /// [`RequestBodyError::TooLarge`] where the client announces more.
+    pub fn within(mut self, max: u64) -> Result<Self, RequestBodyError> {
+        if self.body.length().is_some_and(|length| length > max) {
+            return Err(RequestBodyError::TooLarge);
+        }
+        self.room = self.room.min(max);
+        Ok(self)
+    }
+
     /// The bytes still to come, where the client announced a length.
     pub fn length(&self) -> Option<u64> {
         self.body.length()

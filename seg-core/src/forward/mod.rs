@@ -14,7 +14,7 @@ pub use draw::{draw, probe};
 pub use hold::{HELD_BYTES, Held, LimitedBody};
 pub(crate) use leg::HealthCount;
 pub use leg::{Leg, Upstream};
-pub use outgoing::{Guard, Outgoing, ScannedBody};
+pub use outgoing::{BodyScan, Guard, Outgoing, ScannedBody};
 
 use std::future::poll_fn;
 use std::pin::Pin;

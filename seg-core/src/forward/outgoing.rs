@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use seg_ews::Scanner;
 
 use super::LimitedBody;
 use crate::message::RequestBodyError;
@@ -49,6 +48,26 @@ impl BodySource for Outgoing {
     }
 }
 
+/// Reads a body while it passes.
+pub trait BodyScan: Send + std::fmt::Debug {
+    /// Reads the next piece.
+    ///
+    /// # Errors
+    /// What is wrong with the body.
+    fn feed(&mut self, piece: &[u8]) -> Result<(), String>;
+
+    /// The body has ended.
+    ///
+    /// # Errors
+    /// What is missing.
+    fn finish(self: Box<Self>) -> Result<(), String>;
+
+    /// The mailboxes that were named so far, for a [`Guard`].
+    fn mailboxes(&self) -> &[String] {
+        &[]
+    }
+}
+
 /// A client's body, read by a scanner while it passes.
 ///
 /// The scanner is one piece ahead of what is sent: the last piece goes only when the document has
@@ -56,7 +75,7 @@ impl BodySource for Outgoing {
 #[derive(Debug)]
 pub struct ScannedBody {
     body: LimitedBody,
-    scanner: Option<Box<Scanner>>,
+    scanner: Option<Box<dyn BodyScan>>,
     ahead: Option<Bytes>,
     guard: Option<Guard>,
 }
@@ -92,10 +111,10 @@ impl ScannedBody {
 
     /// A body whose first part `scanner` has read already. `held_back` is the end of that part:
     /// it is sent when more has been found good.
-    pub fn scanned(body: LimitedBody, scanner: Scanner, held_back: Bytes) -> Self {
+    pub fn scanned(body: LimitedBody, scanner: Box<dyn BodyScan>, held_back: Bytes) -> Self {
         Self {
             body,
-            scanner: Some(Box::new(scanner)),
+            scanner: Some(scanner),
             ahead: Some(held_back),
             guard: None,
         }
@@ -134,7 +153,7 @@ impl ScannedBody {
             match next {
                 Some(Ok(piece)) => {
                     if let Err(reject) = scanner.feed(&piece) {
-                        return refused(&reject);
+                        return refused(reject);
                     }
                     if let Some(guard) = &self.guard
                         && !guard.0(scanner.mailboxes())
@@ -152,9 +171,9 @@ impl ScannedBody {
                         return Poll::Ready(None);
                     };
                     return match (scanner.finish(), self.ahead.take()) {
-                        (Err(reject), _) => refused(&reject),
-                        (Ok(_), Some(last)) if !last.is_empty() => Poll::Ready(Some(Ok(last))),
-                        (Ok(_), _) => Poll::Ready(None),
+                        (Err(reject), _) => refused(reject),
+                        (Ok(()), Some(last)) if !last.is_empty() => Poll::Ready(Some(Ok(last))),
+                        (Ok(()), _) => Poll::Ready(None),
                     };
                 }
             }
@@ -162,6 +181,6 @@ impl ScannedBody {
     }
 }
 
-fn refused(reject: &seg_ews::Reject) -> Poll<Option<Result<Bytes, RequestBodyError>>> {
-    Poll::Ready(Some(Err(RequestBodyError::Refused(reject.to_string()))))
+fn refused(reject: String) -> Poll<Option<Result<Bytes, RequestBodyError>>> {
+    Poll::Ready(Some(Err(RequestBodyError::Refused(reject))))
 }

@@ -90,7 +90,7 @@ impl Walk<'_> {
                 }
                 // The rest is read while it is forwarded; the end of what is held waits for it.
                 let end = held.bytes.split_off(held.bytes.len().saturating_sub(1));
-                held.rest = Some(ScannedBody::scanned(rest.into_body(), *scanner, end));
+                held.rest = Some(ScannedBody::scanned(rest.into_body(), scanner, end));
                 EwsCall::large(facts, version, plain_refusal)
             }
         };
@@ -132,5 +132,21 @@ impl Walk<'_> {
             return Err(Reply::text(StatusCode::FORBIDDEN, text).into());
         }
         Ok(())
+    }
+}
+
+impl crate::forward::BodyScan for Scanner {
+    fn feed(&mut self, piece: &[u8]) -> Result<(), String> {
+        let read = Self::feed(self, piece);
+        read.map(drop).map_err(|reject| reject.to_string())
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), String> {
+        let ended = Self::finish(*self);
+        ended.map(drop).map_err(|reject| reject.to_string())
+    }
+
+    fn mailboxes(&self) -> &[String] {
+        Self::mailboxes(self)
     }
 }

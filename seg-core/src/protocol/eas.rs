@@ -24,6 +24,8 @@ pub struct EasCall {
     device_type: Box<str>,
     user: Option<Box<str>>,
     raw_mime: bool,
+    /// The attachment that GetAttachment names.
+    attachment: Option<Box<str>>,
     /// The query to forward, where it is not the client's own.
     upstream_query: Option<Box<str>>,
 }
@@ -100,6 +102,7 @@ impl EasCall {
                 device_type: line.device_type.as_deref().unwrap_or_default().into(),
                 user: line.user.as_deref().map(Into::into),
                 raw_mime: false,
+                attachment: None,
                 upstream_query: None,
             });
         }
@@ -114,6 +117,7 @@ impl EasCall {
             raw_mime: headers
                 .get(CONTENT_TYPE)
                 .is_some_and(|value| value.as_bytes().starts_with(RAW_MIME)),
+            attachment: line.attachment_name.as_deref().map(Into::into),
             upstream_query: match line.upstream_query {
                 Cow::Borrowed(_) => None,
                 Cow::Owned(query) => Some(query.into()),
@@ -140,7 +144,51 @@ impl EasCall {
         &self.device_type
     }
 
-    fn eas_command(&self) -> Option<Command> {
+    /// The device that asks, where the request names one.
+    pub fn device_key(&self) -> Option<&DeviceKey> {
+        self.device.as_ref()
+    }
+
+    /// Whether it asks what the server knows.
+    pub fn is_options(&self) -> bool {
+        self.kind == Kind::Options
+    }
+
+    /// The protocol version that it speaks.
+    pub fn version(&self) -> Option<ProtocolVersion> {
+        self.version
+    }
+
+    /// The attachment that GetAttachment names.
+    pub fn attachment(&self) -> Option<&str> {
+        self.attachment.as_deref()
+    }
+
+    /// Whether the body, where there is one, must be WBXML: that of every command but mail that is
+    /// sent as it is, and those that have none.
+    pub fn has_wbxml(&self) -> bool {
+        let mail = |command| {
+            matches!(
+                command,
+                Command::SendMail | Command::SmartForward | Command::SmartReply
+            )
+        };
+        self.eas_command()
+            .is_some_and(|command| command.root().is_some() && !(self.raw_mime && mail(command)))
+    }
+
+    /// An answer that is nothing but a common Status.
+    pub fn common(&self, status: answer::Status) -> Reply {
+        eas_reply(answer::common(
+            status,
+            self.eas_command(),
+            self.version,
+            self.raw_mime,
+        ))
+    }
+
+    /// The command, where it is one.
+    pub fn eas_command(&self) -> Option<Command> {
         match self.kind {
             Kind::Command(command) => Some(command),
             Kind::Options | Kind::Other => None,
@@ -230,7 +278,7 @@ impl Protocol for EasCall {
     }
 
     fn deny(&self, _decision: &Decision) -> Reply {
-        eas_reply(&answer::refusal(
+        eas_reply(answer::refusal(
             self.eas_command(),
             self.version,
             self.raw_mime,
@@ -238,13 +286,13 @@ impl Protocol for EasCall {
     }
 
     fn end_poll(&self) -> Reply {
-        eas_reply(&answer::idle_end(
+        eas_reply(answer::idle_end(
             self.eas_command().unwrap_or(Command::Ping),
         ))
     }
 }
 
-fn eas_reply(answer: &answer::Answer) -> Reply {
+fn eas_reply(answer: answer::Answer) -> Reply {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::FORBIDDEN);
     let mut reply = Reply::empty(status);
     if let Some(content_type) = answer.content_type {
@@ -253,7 +301,10 @@ fn eas_reply(answer: &answer::Answer) -> Reply {
             .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     }
     if !answer.body.is_empty() {
-        reply.body = ReplyBody::Full(Bytes::from_static(answer.body));
+        reply.body = ReplyBody::Full(match answer.body {
+            Cow::Borrowed(body) => Bytes::from_static(body),
+            Cow::Owned(body) => body.into(),
+        });
     }
     reply
 }

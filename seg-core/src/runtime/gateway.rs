@@ -22,7 +22,7 @@ use super::{Shared, Snapshot, SnapshotError, background};
 use crate::accept;
 use crate::admin;
 use crate::config::{self, Warning};
-use crate::decide::Proofs;
+use crate::decide::{Proofs, Rates};
 use crate::identify::DigestKey;
 use crate::protocol::PollMemory;
 use crate::protocol::ews::EwsMemory;
@@ -168,6 +168,7 @@ impl Gateway {
             engine: Arc::clone(&engine),
             metrics,
             proofs: Proofs::default(),
+            rates: Rates::default(),
             polls: PollMemory::default(),
             ews: EwsMemory::default(),
             digest_key: DigestKey::generate()

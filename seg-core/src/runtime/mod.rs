@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use seg_compliance::Engine;
 
-use crate::decide::Proofs;
+use crate::decide::{Proofs, Rates};
 use crate::identify::DigestKey;
 use crate::protocol::PollMemory;
 use crate::protocol::ews::EwsMemory;
@@ -42,6 +42,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Which credentials the servers have accepted.
     pub proofs: Proofs,
+    /// How often devices ask.
+    pub rates: Rates,
     /// Which polls devices asked for last.
     pub polls: PollMemory,
     /// What is remembered for EWS.

@@ -27,7 +27,7 @@ pub struct Reloader {
 pub struct ReloadRefused {
     /// The key at fault, where one is.
     pub key: Option<String>,
-    /// The line of the properties file, where one is at fault.
+    /// The line of the properties file or of policies.toml, where one is at fault.
     pub line: Option<usize>,
     /// What is wrong and how to mend it.
     pub message: String,
@@ -41,7 +41,10 @@ impl From<SnapshotError> for ReloadRefused {
         };
         Self {
             key: first.and_then(|problem| problem.key.clone()),
-            line: first.and_then(config::Problem::line),
+            line: match &error {
+                SnapshotError::Policies(error) => error.place.map(|(line, _)| line),
+                _ => first.and_then(config::Problem::line),
+            },
             message: error.to_string(),
         }
     }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use seg_eas::firewall::Firewall;
 use seg_ews::ServerVersion;
 use thiserror::Error;
 
@@ -38,6 +39,8 @@ pub struct Snapshot {
     pub ews_settings: EwsSettings,
     /// How devices and users appear in the log.
     pub pseudonym: Arc<Pseudonym>,
+    /// `[eas]`: what is let through of ActiveSync.
+    pub firewall: Option<Box<Firewall>>,
     /// `[[policy]]`, as the engine takes them.
     pub policies: seg_compliance::Policies,
 }
@@ -190,6 +193,7 @@ impl Snapshot {
             ews_version,
             ews_settings,
             pseudonym,
+            firewall: tables.eas.map(Box::new),
             policies,
             config,
         })

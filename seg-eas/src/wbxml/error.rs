@@ -21,6 +21,32 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+impl Error {
+    /// A short word for counters; there are few of them and none comes from the client.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self.kind {
+            ErrorKind::Version(_) | ErrorKind::Charset(_) => "wbxml_header",
+            ErrorKind::StringTable { .. } | ErrorKind::StringReference(_) => "wbxml_string_table",
+            ErrorKind::Truncated(_) | ErrorKind::MissingEnd { .. } | ErrorKind::NoRoot => {
+                "wbxml_cut_off"
+            }
+            ErrorKind::TrailingBytes(_) | ErrorKind::StrayEnd | ErrorKind::ContentOutsideRoot => {
+                "wbxml_outside_root"
+            }
+            ErrorKind::TooDeep(_) => "wbxml_depth",
+            ErrorKind::IntegerTooLong | ErrorKind::BeyondEnd { .. } => "wbxml_length",
+            ErrorKind::Utf8 => "wbxml_utf8",
+            ErrorKind::Attributes(_)
+            | ErrorKind::Literal(_)
+            | ErrorKind::Extension(_)
+            | ErrorKind::ProcessingInstruction
+            | ErrorKind::Entity => "wbxml_token",
+            ErrorKind::UnknownPage(_) | ErrorKind::UnknownToken(_) => "wbxml_unknown_tag",
+        }
+    }
+}
+
 /// What can be wrong with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ThisError)]
 pub enum ErrorKind {

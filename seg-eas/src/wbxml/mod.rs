@@ -9,6 +9,7 @@
 mod error;
 mod limits;
 pub mod pages;
+mod pieces;
 mod reader;
 pub mod text;
 mod writer;
@@ -16,6 +17,7 @@ mod writer;
 pub use error::{Error, ErrorKind};
 pub use limits::{Limits, UnknownTags};
 pub use pages::Tag;
+pub use pieces::{Piece, PieceReader};
 pub use reader::{Event, Header, Reader};
 pub use writer::{WriteError, Writer};
 

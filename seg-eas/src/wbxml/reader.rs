@@ -370,7 +370,7 @@ impl<'a> Header<'a> {
 
 /// The error of a token that ActiveSync does not use, inside of the root element.
 #[cold]
-fn unused(byte: u8) -> ErrorKind {
+pub(super) fn unused(byte: u8) -> ErrorKind {
     match byte {
         global::ENTITY => ErrorKind::Entity,
         global::PI => ErrorKind::ProcessingInstruction,

@@ -45,6 +45,7 @@ pub struct Metrics {
     cut_seconds: Histogram,
     bad_requests: Family<labels::BadRequest, Counter>,
     challenges_removed: Family<labels::Challenge, Counter>,
+    unknown_tags: Counter,
     upstream_up: Family<labels::Upstream, Gauge>,
     replays: Counter,
     config_reload_ok: Gauge,
@@ -74,6 +75,7 @@ impl Metrics {
             cut_seconds: Histogram::new(CUT_BUCKETS),
             bad_requests: Family::default(),
             challenges_removed: Family::default(),
+            unknown_tags: Counter::default(),
             upstream_up: Family::default(),
             replays: Counter::default(),
             config_reload_ok: Gauge::default(),
@@ -131,6 +133,11 @@ impl Metrics {
             "seg_challenges_removed",
             "Authentication challenges taken out of upstream answers",
             Box::new(self.challenges_removed.clone()),
+        );
+        family(
+            "seg_eas_unknown_tags",
+            "WBXML tags of requests that no edition of the specification knows, let through",
+            Box::new(self.unknown_tags.clone()),
         );
         family(
             "seg_upstream_up",
@@ -227,6 +234,13 @@ impl Metrics {
         self.challenges_removed
             .get_or_create(&labels::Challenge { scheme })
             .inc();
+    }
+
+    /// Counts tags of a request that nobody knows.
+    pub fn unknown_tags(&self, count: u64) {
+        if count > 0 {
+            self.unknown_tags.inc_by(count);
+        }
     }
 
     /// Counts a replay.
