@@ -21,6 +21,7 @@ pub mod record;
 // What the rooms stand on.
 pub mod config;
 pub mod runtime;
+pub mod servers;
 pub mod telemetry;
 pub mod tls;
 pub mod upstream;

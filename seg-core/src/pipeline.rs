@@ -12,7 +12,7 @@ use seg_compliance::Ask;
 
 use crate::decide;
 use crate::filter::ChallengeRule;
-use crate::forward::{self, Errand, Held, Leg, LimitedBody};
+use crate::forward::{self, Errand, Held, LimitedBody};
 use crate::handshake::Connection;
 use crate::identify::{self, Caller};
 use crate::message::{BodyGuard, PhaseCell, Reply, Request};
@@ -21,6 +21,7 @@ use crate::record::Record;
 use crate::respond;
 use crate::route::{self, Route};
 use crate::runtime::Snapshot;
+use crate::servers::Leg;
 use crate::telemetry::metrics::{Outcome, Protocol};
 use crate::transform::{self, Forwarded};
 
@@ -287,18 +288,18 @@ impl Walk<'_> {
         if let Call::Ews(call) = &call {
             call.prepare(&mut headers);
         }
-        let Some(upstream) = leg.choose(ask.device.map(|key| key.as_str()), known.user.as_str())
-        else {
-            self.record.outcome(Outcome::UpstreamFailed);
-            self.record.because("no_upstream", None);
-            return Err(Reply::unavailable().into());
+        let choice = leg.choose(ask.device.map(|key| key.as_str()), known.user.as_str());
+        let chosen = choice.and_then(|choice| Some((choice, leg.upstream(choice)?)));
+        let Some((choice, upstream)) = chosen else {
+            return Err(self.no_upstream());
         };
         self.record.upstream(&upstream.name);
         let answering = self.answering(&call, leg, upstream, &known, &headers);
 
         // forward: inline in this task; the lease is watched beside it.
         let errand = Errand {
-            upstream: Arc::clone(upstream),
+            leg: Arc::clone(leg),
+            choice,
             method,
             path: forward::path(&route, &uri, call.upstream_query()),
             headers,
@@ -307,12 +308,13 @@ impl Walk<'_> {
             held,
             private: known.connection_bound.then_some(known.digest).flatten(),
             plan,
-            connect_within: leg.connect_within,
         };
         // What is not needed any more must not wait with it: the target is a slice of the
         // connection's read buffer and would keep it from being used again.
         drop(uri);
-        let going = forward::start(&self.connection.core, errand);
+        let Some(going) = forward::start(&self.connection.core, errand) else {
+            return Err(self.no_upstream());
+        };
         let went = going.watched(admitted.as_ref()).await;
         let mut exchange = match went {
             forward::Went::Answered(exchange) => exchange,
@@ -321,6 +323,9 @@ impl Walk<'_> {
         };
         if exchange.replayed {
             self.record.replayed();
+        }
+        if let Some(upstream) = exchange.moved_to.and_then(|place| leg.at(place)) {
+            self.record.moved(&upstream.name);
         }
 
         // What the server's answer says of the credentials is learned before anybody filters it.
@@ -387,7 +392,7 @@ impl Walk<'_> {
     }
 }
 
-fn leg_of<'s>(snapshot: &'s Snapshot, route: &Route) -> &'s Leg {
+fn leg_of<'s>(snapshot: &'s Snapshot, route: &Route) -> &'s Arc<Leg> {
     match route {
         Route::Ews(_) => &snapshot.ews,
         Route::Eas | Route::LbHealth => &snapshot.eas,

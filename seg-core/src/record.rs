@@ -155,6 +155,12 @@ impl Record {
         self.metrics.replay();
     }
 
+    /// The server failed, and this one has answered in its place.
+    pub fn moved(&mut self, name: &Arc<str>) {
+        self.upstream = Some(Arc::clone(name));
+        self.metrics.moved();
+    }
+
     /// How the request ends, if nothing else happens.
     pub fn outcome(&mut self, outcome: Outcome) {
         self.outcome = outcome;

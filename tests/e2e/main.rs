@@ -23,3 +23,4 @@ mod replay;
 mod sandbox;
 mod sogo;
 mod upstream_nonsense;
+mod upstreams;

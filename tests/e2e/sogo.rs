@@ -95,7 +95,10 @@ async fn a_health_page_that_wants_a_password_is_alive() {
     let rig = Rig::start().await;
     eventually("a health check", || async {
         let exchanges = rig.inner.exchanges();
-        let health = exchanges.iter().find(|exchange| is_health(exchange))?;
+        // Both legs lead to this server; it knows one of them.
+        let health = exchanges.iter().find(|exchange| {
+            is_health(exchange) && !exchange.request.target().starts_with("/EWS/")
+        })?;
         assert_eq!(health.answer.status(), 401);
         Some(())
     })

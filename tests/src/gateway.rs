@@ -119,6 +119,21 @@ impl Gateway {
         Self::alone().upstream(&sandbox.url(), ca)
     }
 
+    /// A gateway before several sandboxes that stand in for each other.
+    #[must_use]
+    pub fn before_all(sandboxes: &[&Sandbox]) -> GatewayBuilder {
+        let urls: Vec<String> = sandboxes.iter().map(|sandbox| sandbox.url()).collect();
+        let authorities: String = sandboxes
+            .iter()
+            .filter_map(|sandbox| sandbox.ca_pem())
+            .collect();
+        let urls = urls.join(",");
+        if authorities.is_empty() {
+            return Self::alone().set("email.server.host.and.port", urls);
+        }
+        Self::alone().upstream(&urls, &authorities)
+    }
+
     /// A gateway without a mail server behind it.
     ///
     /// # Panics

@@ -15,7 +15,9 @@ use tokio::sync::watch;
 
 use super::error::ApiError;
 use super::listener::Peer;
-use super::{Gateway, Token, devices, events, explain, health, import, openapi, overrides};
+use super::{
+    Gateway, Token, devices, events, explain, health, import, openapi, overrides, upstreams,
+};
 
 /// Largest JSON body. Imports have none of this: they are read line by line.
 const BODY_MAX: usize = 64 * 1024;
@@ -299,6 +301,13 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             "Requests in flight",
             "Sessions",
             get(devices::sessions),
+        ),
+        base(
+            Method::GET,
+            "/v1/upstreams",
+            "The servers behind the gateway: health, ejection, load",
+            "Upstreams",
+            get(upstreams::list),
         ),
         Endpoint {
             query: &["from"],

@@ -46,6 +46,14 @@ pub(super) async fn metrics(
             metrics.devices(DeviceState::Known, counts.known);
             metrics.devices(DeviceState::Unknown, counts.unknown);
             metrics.devices(DeviceState::Overridden, counts.overridden);
+            for upstream in gateway.upstreams() {
+                metrics.upstream_load(
+                    &upstream.label,
+                    upstream.ejected_until.is_some(),
+                    upstream.in_flight,
+                    upstream.connections,
+                );
+            }
             metrics.encode_as(format)
         })
         .await?;

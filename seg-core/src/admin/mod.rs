@@ -19,6 +19,7 @@ mod openapi;
 mod overrides;
 mod params;
 mod token;
+mod upstreams;
 
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use seg_compliance::api::{ExplainStep, ReloadResult};
 use seg_compliance::{DeviceKey, Engine, UserKey};
 use serde_json::{Map, Value};
 
+use crate::servers::UpstreamState;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::pseudonym::Pseudonym;
 
@@ -67,6 +69,9 @@ pub trait Gateway: Send + Sync + 'static {
     /// # Errors
     /// Why it is none.
     fn user(&self, text: &str) -> Result<UserKey, String>;
+
+    /// How every server behind the gateway stands.
+    fn upstreams(&self) -> Vec<UpstreamState>;
 
     /// How `explain` tells who was asked for: the names as given and what became of them.
     fn identity(&self, asked: &Asked<'_>) -> Map<String, Value>;

@@ -151,11 +151,12 @@ mod tests {
             "GET /v1/explain?user&device&agent&type&command",
             "GET /v1/sessions?",
             "GET /v1/events?from",
+            "GET /v1/upstreams?",
             "POST /v1/reload?",
         ] {
             assert!(table.iter().any(|known| known == line), "{line}");
         }
-        assert_eq!(table.len(), 18);
+        assert_eq!(table.len(), 19);
     }
 
     #[test]

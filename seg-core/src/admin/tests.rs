@@ -63,6 +63,10 @@ impl Gateway for Fake {
         None
     }
 
+    fn upstreams(&self) -> Vec<crate::servers::UpstreamState> {
+        Vec::new()
+    }
+
     fn identity(&self, asked: &Asked<'_>) -> Map<String, Value> {
         let told = asked
             .user

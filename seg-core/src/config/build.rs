@@ -258,8 +258,10 @@ fn leg(reader: &mut Reader<'_>, prefix: &str) -> Leg {
         }
     };
     let threshold = reader.whole(&key("email.server.health.threshold"));
+    let failures = reader.whole(&key("email.server.ejection.failures"));
+    let max_connections = reader.whole(&key("email.server.max.connections"));
     Leg {
-        upstreams: reader.list(&key("email.server.host.and.port"), Origin::parse),
+        upstreams: servers(reader, &key("email.server.host.and.port")),
         tls: UpstreamTls {
             ca: reader.path(&key("email.server.ca.path")),
             client_certificate,
@@ -275,7 +277,27 @@ fn leg(reader: &mut Reader<'_>, prefix: &str) -> Leg {
             threshold: u32::try_from(threshold).unwrap_or(u32::MAX),
         },
         affinity: reader.read(&key("email.server.affinity"), value::Affinity::parse),
+        slow_start: reader.seconds(&key("email.server.slow.start.seconds")),
+        ejection_failures: u32::try_from(failures).unwrap_or(u32::MAX),
+        ejection_first: reader.seconds(&key("email.server.ejection.seconds")),
+        max_connections: (max_connections > 0)
+            .then(|| usize::try_from(max_connections).unwrap_or(usize::MAX)),
+        source_addresses: reader.list(&key("email.server.source.addresses"), value::address),
     }
+}
+
+/// The servers of a leg, each named once.
+fn servers(reader: &mut Reader<'_>, name: &str) -> Vec<Origin> {
+    let servers = reader.list(name, Origin::parse);
+    if servers.len() > crate::servers::MOST_SERVERS {
+        let most = crate::servers::MOST_SERVERS;
+        reader.refuse(name, &format!("names more than {most} servers"));
+    }
+    let distinct: BTreeSet<_> = servers.iter().collect();
+    if distinct.len() < servers.len() {
+        reader.refuse(name, "names a server twice; remove one of the two");
+    }
+    servers
 }
 
 /// `remove.unsupported.auth` sets both of its children. A child that a higher layer sets itself

@@ -1,7 +1,7 @@
 //! The configuration as the gateway uses it: one immutable value, built whole or not at all.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -163,6 +163,16 @@ pub struct Leg {
     pub health: Health,
     /// `email.server.affinity`.
     pub affinity: Affinity,
+    /// `email.server.slow.start.seconds`.
+    pub slow_start: Duration,
+    /// `email.server.ejection.failures`; 0: never.
+    pub ejection_failures: u32,
+    /// `email.server.ejection.seconds`.
+    pub ejection_first: Duration,
+    /// `email.server.max.connections`; `None`: no limit.
+    pub max_connections: Option<usize>,
+    /// `email.server.source.addresses`; empty: the system chooses.
+    pub source_addresses: Vec<IpAddr>,
 }
 
 /// TLS towards a mail server.

@@ -367,6 +367,11 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| expected(text, "an IP address with a port, such as 0.0.0.0:8443"))
 }
 
+pub(super) fn address(text: &str) -> Result<IpAddr, String> {
+    text.parse()
+        .map_err(|_| expected(text, "an IP address such as 192.0.2.10"))
+}
+
 /// A network; a bare address is a network of one.
 pub(super) fn network(text: &str) -> Result<IpNet, String> {
     text.parse::<IpNet>()

@@ -7,17 +7,18 @@ use http::header::{HeaderValue, WWW_AUTHENTICATE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, StatusCode, header};
 
-use super::{Failure, Leg};
+use super::Failure;
 use crate::decide::{Lesson, ProbeOutcome};
 use crate::identify::CredentialDigest;
 use crate::route::Route;
 use crate::runtime::Core;
+use crate::servers::Leg;
 use crate::upstream::{BodyKind, Deadlines, IdentityHash, NoBody, ReplayPolicy, RequestHead, send};
 
 /// Sends the head alone, without credentials, and reports what the server says to it.
 pub async fn draw(
     core: &Arc<Core>,
-    leg: &Leg,
+    leg: &Arc<Leg>,
     method: Method,
     path: PathAndQuery,
     headers: HeaderMap,
@@ -34,7 +35,7 @@ pub async fn draw(
 /// One `OPTIONS` with the caller's credentials: the leg's path, no query.
 pub async fn probe(
     core: &Arc<Core>,
-    leg: &Leg,
+    leg: &Arc<Leg>,
     route: &Route,
     from: &HeaderMap,
     private: Option<CredentialDigest>,
@@ -58,8 +59,11 @@ pub async fn probe(
     errand(core, leg, head).await
 }
 
-async fn errand(core: &Arc<Core>, leg: &Leg, mut head: RequestHead) -> ProbeOutcome {
-    let Some(upstream) = leg.choose(None, "") else {
+async fn errand(core: &Arc<Core>, leg: &Arc<Leg>, mut head: RequestHead) -> ProbeOutcome {
+    let Some(choice) = leg.choose(None, "") else {
+        return ProbeOutcome::Unavailable;
+    };
+    let Some(upstream) = leg.upstream(choice) else {
         return ProbeOutcome::Unavailable;
     };
     let deadlines = Deadlines {
@@ -70,7 +74,8 @@ async fn errand(core: &Arc<Core>, leg: &Leg, mut head: RequestHead) -> ProbeOutc
     // Nothing is changed by either errand: it may be repeated.
     head.replay = ReplayPolicy { allowed: true };
     // Boxed: the caller's future stays small, these errands are rare.
-    let sent = Box::pin(send(&core.pool, &upstream.target, head, NoBody, deadlines)).await;
+    let sending = send(&core.pool, &upstream.target, head, NoBody, deadlines);
+    let sent = Box::pin(sending.or_elsewhere(leg.alternatives(choice, false))).await;
     let exchange = match sent.map_err(Failure::from) {
         Ok(exchange) => exchange,
         Err(failure) => {

@@ -7,13 +7,10 @@
 
 mod draw;
 mod hold;
-mod leg;
 mod outgoing;
 
 pub use draw::{draw, probe};
 pub use hold::{HELD_BYTES, Held, LimitedBody};
-pub(crate) use leg::HealthCount;
-pub use leg::{Leg, Upstream};
 pub use outgoing::{BodyScan, Guard, Outgoing, ScannedBody};
 
 use std::future::poll_fn;
@@ -21,7 +18,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::BytesMut;
 use http::uri::PathAndQuery;
@@ -35,6 +31,7 @@ use crate::message::RequestBodyError;
 use crate::protocol::Plan;
 use crate::route::Route;
 use crate::runtime::{Core, Signal};
+use crate::servers::{Choice, Leg};
 use crate::upstream::{
     BodyKind, Deadlines, Exchange, IdentityHash, NoBody, ReplayPolicy, RequestHead, SendError,
     SendErrorKind, Sending, Side, send,
@@ -43,8 +40,10 @@ use crate::upstream::{
 /// One request on its way to a server.
 #[derive(Debug)]
 pub struct Errand {
-    /// The server.
-    pub upstream: Arc<Upstream>,
+    /// The servers it may go to.
+    pub leg: Arc<Leg>,
+    /// The one it goes to.
+    pub choice: Choice,
     /// The method.
     pub method: Method,
     /// Path and query as they are forwarded.
@@ -59,8 +58,6 @@ pub struct Errand {
     pub private: Option<CredentialDigest>,
     /// How it is carried.
     pub plan: Plan,
-    /// `email.server.timeout.connect.seconds`.
-    pub connect_within: Duration,
 }
 
 /// What became of a request.
@@ -149,23 +146,24 @@ pub enum Going {
 
 /// Sets a request on its way. Not `async`: what made the request is gone when this returns, and
 /// only what must wait is kept.
-pub fn start(core: &Arc<Core>, errand: Errand) -> Going {
+/// `None` where the choice is of another leg.
+pub fn start(core: &Arc<Core>, errand: Errand) -> Option<Going> {
     if !errand.plan.detached {
         return ask(core, errand, None);
     }
     let arrived = Arc::new(AtomicBool::new(errand.held.whole().is_some()));
     let (tell, told) = oneshot::channel();
-    let mut going = ask(core, errand, Some(Arc::clone(&arrived)));
+    let mut going = ask(core, errand, Some(Arc::clone(&arrived)))?;
     let task = tokio::spawn(async move {
         let answer = poll_fn(|cx| going.poll_answer(cx)).await;
         // Nobody may be there to hear it.
         let _ = tell.send(answer);
     });
-    Going::Detached(Detached {
+    Some(Going::Detached(Detached {
         task,
         arrived,
         told,
-    })
+    }))
 }
 
 impl Going {
@@ -222,9 +220,10 @@ impl Drop for Detached {
     }
 }
 
-fn ask(core: &Core, errand: Errand, arrived: Option<Arc<AtomicBool>>) -> Going {
+fn ask(core: &Core, errand: Errand, arrived: Option<Arc<AtomicBool>>) -> Option<Going> {
     let Errand {
-        upstream,
+        leg,
+        choice,
         method,
         path,
         headers,
@@ -232,7 +231,6 @@ fn ask(core: &Core, errand: Errand, arrived: Option<Arc<AtomicBool>>) -> Going {
         expects,
         private,
         plan,
-        connect_within,
     } = errand;
     let post = method == Method::POST;
     let mut head = RequestHead::new(method, path);
@@ -243,11 +241,12 @@ fn ask(core: &Core, errand: Errand, arrived: Option<Arc<AtomicBool>>) -> Going {
     };
     head.private = private.map(IdentityHash::new);
     let deadlines = Deadlines {
-        connect: connect_within,
+        connect: leg.connect_within,
         head: plan.head_within,
         between_bytes: plan.body_idle,
     };
-    let (pool, target) = (&core.pool, &upstream.target);
+    let (pool, target) = (&core.pool, &leg.upstream(choice)?.target);
+    let elsewhere = leg.alternatives(choice, plan.poll);
     match held.rest {
         None => {
             head.body = if held.bytes.is_empty() && !post {
@@ -255,13 +254,15 @@ fn ask(core: &Core, errand: Errand, arrived: Option<Arc<AtomicBool>>) -> Going {
             } else {
                 BodyKind::Full(held.bytes)
             };
-            Going::Held(send(pool, target, head, NoBody, deadlines))
+            let sending = send(pool, target, head, NoBody, deadlines);
+            Some(Going::Held(sending.or_elsewhere(elsewhere)))
         }
         Some(rest) => {
             let len = rest.length().map(|rest| rest + held.bytes.len() as u64);
             head.body = BodyKind::Stream { len };
             let source = Outgoing::new(held.bytes, rest, arrived);
-            Going::Streamed(Box::new(send(pool, target, head, source, deadlines)))
+            let sending = send(pool, target, head, source, deadlines);
+            Some(Going::Streamed(Box::new(sending.or_elsewhere(elsewhere))))
         }
     }
 }

@@ -7,10 +7,11 @@ use seg_compliance::Ask;
 
 use super::{Body, Stop, Walk};
 use crate::config::ComplianceMode;
-use crate::forward::{Guard, Leg, Upstream};
+use crate::forward::Guard;
 use crate::identify::Known;
 use crate::protocol::Call;
 use crate::protocol::ews::{Answering, Ending, EwsCall, Standing, Unsubscribe, Whose};
+use crate::servers::{Leg, Upstream};
 use crate::upstream::Deadlines;
 
 impl Walk<'_> {

@@ -177,6 +177,13 @@ impl Walk<'_> {
         Reply::text(StatusCode::OK, "ok\n")
     }
 
+    /// There is no server to ask.
+    pub(super) fn no_upstream(&mut self) -> Stop {
+        self.record.outcome(Outcome::UpstreamFailed);
+        self.record.because("no_upstream", None);
+        Reply::unavailable().into()
+    }
+
     /// A request that is not one. Its connection closes: what follows on it can't be trusted.
     pub(super) fn bad(&mut self, reason: &'static str, detail: &str, status: StatusCode) -> Stop {
         self.record

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::Shared;
 use super::reload::Reloader;
 use crate::admin::{Asked, AskedEws, EwsSays, Gateway, ReloadError};
+use crate::servers::UpstreamState;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::pseudonym::Pseudonym;
 
@@ -85,6 +86,10 @@ impl Gateway for Administered {
 
     fn ews(&self, asked: &AskedEws<'_>) -> Option<EwsSays> {
         super::explained::ews(&self.shared, asked)
+    }
+
+    fn upstreams(&self) -> Vec<UpstreamState> {
+        UpstreamState::of(&self.shared.snapshot())
     }
 
     fn identity(&self, asked: &Asked<'_>) -> Map<String, Value> {

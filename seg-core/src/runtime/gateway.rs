@@ -26,6 +26,7 @@ use crate::decide::{Proofs, Rates};
 use crate::identify::DigestKey;
 use crate::protocol::PollMemory;
 use crate::protocol::ews::EwsMemory;
+use crate::servers;
 use crate::telemetry::log::Log;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{Pool, PoolSettings};
@@ -220,7 +221,7 @@ impl Gateway {
             }));
             let synced = recovery.state == journal::State::Synced;
             background.spawn(background::tick(Arc::clone(&shared), synced));
-            background.spawn(background::check_health(Arc::clone(&shared)));
+            background.spawn(servers::watch(Arc::clone(&shared)));
             background.spawn(background::reload_on_change(
                 Arc::clone(&shared),
                 Arc::clone(&reloader),

@@ -8,10 +8,10 @@ use seg_ews::ServerVersion;
 use thiserror::Error;
 
 use crate::config::{self, Config, ConfigError, DefaultVerdict, aliases, policies};
-use crate::forward::Leg;
 use crate::identify::IdentityRules;
 use crate::protocol::ServerVersionMemory;
 use crate::protocol::ews::EwsSettings;
+use crate::servers::Leg;
 use crate::telemetry::pseudonym::Pseudonym;
 use crate::tls::{self, Certificate, TlsError};
 use crate::upstream::TargetError;
@@ -30,9 +30,9 @@ pub struct Snapshot {
     /// How names become users.
     pub identity: IdentityRules,
     /// The ActiveSync leg.
-    pub eas: Leg,
+    pub eas: Arc<Leg>,
     /// The EWS leg.
-    pub ews: Leg,
+    pub ews: Arc<Leg>,
     /// What EWS clients are told of the server's version.
     pub ews_version: Arc<ServerVersionMemory>,
     /// `[ews]`.
@@ -126,20 +126,20 @@ impl Snapshot {
             built.warnings.into_iter().for_each(&mut *warn);
             // Connections are kept where nothing about their TLS changed; a file that changed
             // under the same name is new settings, which only building them anew can tell.
-            let kept = before
-                .filter(|(config, _)| {
-                    config.tls == leg.tls && leg.tls == config::UpstreamTls::default()
-                })
-                .map(|(_, leg)| leg);
-            Ok::<_, SnapshotError>(Leg::new(leg, &built.config, kept)?)
+            let same_tls = before.is_some_and(|(config, _)| {
+                config.tls == leg.tls && leg.tls == config::UpstreamTls::default()
+            });
+            let kept = before.map(|(_, leg)| leg);
+            let leg = Leg::new(leg, &built.config, kept, same_tls)?;
+            Ok::<_, SnapshotError>(Arc::new(leg))
         };
         let eas = leg(
             &config.eas,
-            before.map(|before| (&before.config.eas, &before.eas)),
+            before.map(|before| (&before.config.eas, &*before.eas)),
         )?;
         let ews = leg(
             &config.ews,
-            before.map(|before| (&before.config.ews, &before.ews)),
+            before.map(|before| (&before.config.ews, &*before.ews)),
         )?;
         let same_version = before.filter(|before| {
             before.config.ews_refusal_server_version == config.ews_refusal_server_version

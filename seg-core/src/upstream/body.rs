@@ -12,6 +12,7 @@ use super::connection::Connection;
 use super::error::BodyError;
 use super::pool::Pool;
 use super::response::Framing;
+use super::target::InUse;
 use super::timer::Timer;
 
 /// The body of an [`super::Exchange`].
@@ -29,6 +30,8 @@ pub struct UpstreamBody {
     keep_alive: bool,
     timer: Timer,
     between_bytes: Duration,
+    /// Whose answer it is, until its end.
+    in_use: Option<InUse>,
 }
 
 enum State {
@@ -45,6 +48,7 @@ impl UpstreamBody {
         keep_alive: bool,
         pool: Pool,
         between_bytes: Duration,
+        in_use: Option<InUse>,
     ) -> Self {
         let mut body = Self {
             state: State::Open(framing),
@@ -54,6 +58,7 @@ impl UpstreamBody {
             keep_alive,
             timer: Timer::default(),
             between_bytes,
+            in_use,
         };
         body.release_if_all_is_here();
         body
@@ -193,6 +198,7 @@ impl UpstreamBody {
     }
 
     fn release(&mut self, stray: bool) {
+        self.in_use = None;
         if let Some(connection) = self.connection.take()
             && self.keep_alive
             && !stray
@@ -205,6 +211,9 @@ impl UpstreamBody {
         self.state = State::Failed;
         self.ready = Bytes::new();
         self.connection = None;
+        if let Some(in_use) = self.in_use.take() {
+            in_use.failed();
+        }
         error
     }
 }

@@ -3,10 +3,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
@@ -44,6 +46,7 @@ async fn establish(
     key: Key,
     deadline: Option<Instant>,
 ) -> Result<Box<Connection>, SendErrorKind> {
+    let room = room(target).await?;
     let unresolved = |source| SendErrorKind::Unresolved {
         host: target.host().into(),
         source,
@@ -79,7 +82,27 @@ async fn establish(
             Io::Tls(stream)
         }
     };
-    Ok(Box::new(Connection::new(io, key, peer)))
+    Ok(Box::new(Connection::new(
+        io,
+        key,
+        peer,
+        target.clone(),
+        room,
+    )))
+}
+
+/// Waits until there may be one connection more. The deadline of the whole ends the wait.
+async fn room(target: &Target) -> Result<Option<OwnedSemaphorePermit>, SendErrorKind> {
+    let Some(room) = target.room() else {
+        return Ok(None);
+    };
+    if let Ok(permit) = Arc::clone(room).try_acquire_owned() {
+        return Ok(Some(permit));
+    }
+    // From here on no connection to it stays idle, on whatever core.
+    let _waiting = target.standing().wait();
+    // Nobody closes the semaphore.
+    Ok(Arc::clone(room).acquire_owned().await.ok())
 }
 
 /// Tries every address, beginning with the one that worked last. Each gets an equal share of the
@@ -97,7 +120,7 @@ async fn dial(
         let Some(&address) = addresses.get(index) else {
             continue;
         };
-        let attempt = TcpStream::connect(address);
+        let attempt = target.sources().connect(address);
         let outcome = match share(deadline, count.saturating_sub(tried)) {
             Some(share) => timeout(share, attempt).await.unwrap_or_else(|_| {
                 Err(io::Error::new(

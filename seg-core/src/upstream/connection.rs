@@ -9,11 +9,13 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 
 use super::buffers::Buffer;
 use super::pool::Key;
+use super::target::Target;
 
 /// Stop gathering reads into one buffer from this many bytes on.
 const ENOUGH: usize = 48 * 1024;
@@ -32,6 +34,9 @@ pub(super) struct Connection {
     pub(super) idle_since: Instant,
     /// An error that came behind data, to be told by the next read.
     behind: Option<io::ErrorKind>,
+    target: Target,
+    /// Where connections to the target are limited.
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 /// The transport of a connection.
@@ -52,7 +57,14 @@ pub(super) struct Socket {
 }
 
 impl Connection {
-    pub(super) fn new(io: Io, key: Key, peer: SocketAddr) -> Self {
+    pub(super) fn new(
+        io: Io,
+        key: Key,
+        peer: SocketAddr,
+        target: Target,
+        room: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        target.standing().connected();
         Self {
             io,
             leftover: BytesMut::new(),
@@ -61,7 +73,14 @@ impl Connection {
             reused: false,
             idle_since: Instant::now(),
             behind: None,
+            target,
+            _room: room,
         }
+    }
+
+    /// The server at its other end.
+    pub(super) fn target(&self) -> &Target {
+        &self.target
     }
 
     pub(super) fn key(&self) -> &Key {
@@ -151,6 +170,12 @@ impl Connection {
             Io::Plain(_) => Poll::Ready(Ok(())),
             Io::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.target.standing().disconnected();
     }
 }
 

@@ -8,19 +8,20 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::body::UpstreamBody;
 use super::buffers::Buffer;
 use super::chunked::{end_chunks, open_chunk};
 use super::connect::{Connecting, connect};
 use super::connection::Connection;
+use super::elsewhere::Alternatives;
 use super::error::{BadResponse, Phase, SendError, SendErrorKind};
 use super::head::{BodyKind, RequestHead};
 use super::pool::{Key, Pool};
 use super::response::{self, ResponseHead};
 use super::source::{BodySource, SourceError};
-use super::target::Target;
+use super::target::{InUse, Target};
 use super::timer::Timer;
 
 /// How long a server is waited for that was asked with `Expect: 100-continue`. One that does not
@@ -63,6 +64,8 @@ pub struct Exchange {
     pub reused: bool,
     /// The request was sent twice.
     pub replayed: bool,
+    /// The place of the server that answered, where it is not the one that was asked first.
+    pub moved_to: Option<u32>,
     /// The server had taken the whole request. Where it answered early, the rest of the client's
     /// body was not read.
     pub request_complete: bool,
@@ -77,6 +80,8 @@ pub struct Exchange {
 /// A request that meets a dead connection before one byte of it has left is moved to a fresh one;
 /// one that left over a reused connection and brought no byte is sent once more where it is held
 /// and its [`super::ReplayPolicy`] allows.
+///
+/// With [`Sending::or_elsewhere`] a request whose server fails goes on to the next one.
 ///
 /// # Errors
 /// Awaiting it gives [`SendError`].
@@ -97,11 +102,16 @@ pub fn send<S: BodySource>(
         BodyKind::Stream { len: Some(left) } => Feed::Counted { left },
         BodyKind::Stream { len: None } => Feed::Chunked { first: true },
     };
+    let own_host = head.headers.contains_key(header::HOST);
     let wire = head.into_wire(target.authority());
     Sending {
         pool: pool.clone(),
-        target: target.clone(),
+        target: Some(InUse::new(target.clone())),
         key,
+        own_host,
+        elsewhere: None,
+        moved_to: None,
+        observed: true,
         source,
         deadlines,
         stage: Stage::Start,
@@ -130,8 +140,15 @@ pub fn send<S: BodySource>(
 /// A request on its way; see [`send`].
 pub struct Sending<S> {
     pool: Pool,
-    target: Target,
+    /// Until the answer takes it over.
+    target: Option<InUse>,
     key: Key,
+    /// The request names its host itself.
+    own_host: bool,
+    elsewhere: Option<Alternatives>,
+    moved_to: Option<u8>,
+    /// What becomes of the request is held for or against the server.
+    observed: bool,
     source: S,
     deadlines: Deadlines,
     stage: Stage,
@@ -229,7 +246,12 @@ impl<S: BodySource> Future for Sending<S> {
                         this.pool.count_opened();
                         this.begin(connection);
                     }
-                    Err(kind) => return Poll::Ready(Err(this.fail(kind, false))),
+                    // Nothing of the request has left the house since it was last held whole.
+                    Err(kind) => {
+                        if !this.move_on(Why::NotSent) {
+                            return Poll::Ready(Err(this.fail(kind, false)));
+                        }
+                    }
                 },
                 Stage::Uploading => match ready!(this.poll_uploading(cx)) {
                     Ok(Some(exchange)) => return Poll::Ready(Ok(exchange)),
@@ -248,6 +270,91 @@ impl<S: BodySource> Future for Sending<S> {
     }
 }
 
+impl<S> Sending<S> {
+    /// Lets the request go on to other servers, where there are any, when its own fails.
+    #[must_use]
+    pub fn or_elsewhere(mut self, alternatives: Option<Alternatives>) -> Self {
+        self.elsewhere = alternatives;
+        self
+    }
+
+    /// What becomes of the request says nothing of how the server stands.
+    #[must_use]
+    pub fn unobserved(mut self) -> Self {
+        self.observed = false;
+        self
+    }
+
+    /// Turns to the next server, if there is one and the request may go there. The failure is
+    /// held against the one that it leaves.
+    fn move_on(&mut self, why: Why) -> bool {
+        let may = match why {
+            Why::NotSent => true,
+            Why::NoAnswer => self.replay,
+            Why::Late => {
+                self.replay
+                    && self
+                        .elsewhere
+                        .as_ref()
+                        .is_some_and(|elsewhere| elsewhere.after_timeout)
+            }
+        };
+        let Some(elsewhere) = self.elsewhere.as_mut().filter(|_| may) else {
+            return false;
+        };
+        let Some((place, target)) = elsewhere.next() else {
+            return false;
+        };
+        self.count_failure();
+        if !self.own_host {
+            self.front = with_host(&self.front, target.authority());
+        }
+        self.key = self.key.at(&target);
+        self.moved_to = u8::try_from(place).ok();
+        self.target = Some(InUse::new(target));
+        self.connection = None;
+        self.fresh_only = false;
+        self.sent = 0;
+        self.stage = Stage::Start;
+        true
+    }
+
+    fn count_failure(&self) {
+        if self.observed
+            && let Some(target) = &self.target
+        {
+            target.failed();
+        }
+    }
+}
+
+/// Why a request leaves its server.
+#[derive(Clone, Copy)]
+enum Why {
+    /// Nothing of it has left the house.
+    NotSent,
+    /// The server may have acted on it, and gave no whole head of an answer.
+    NoAnswer,
+    /// The same, after a time.
+    Late,
+}
+
+/// A head that begins with its request line and `host`, for another host.
+fn with_host(front: &Bytes, authority: &HeaderValue) -> Bytes {
+    let mut lines = front.splitn(3, |byte| *byte == b'\n');
+    let (Some(request), Some(_host), Some(rest)) = (lines.next(), lines.next(), lines.next())
+    else {
+        return front.clone();
+    };
+    let mut anew = BytesMut::with_capacity(front.len() + authority.len());
+    anew.extend_from_slice(request);
+    anew.extend_from_slice(b"\nhost: ");
+    anew.extend_from_slice(authority.as_bytes());
+    anew.extend_from_slice(b"\r\n");
+    anew.extend_from_slice(rest);
+    anew.freeze()
+}
+
 impl<S: BodySource> Sending<S> {
     fn acquire(&mut self) {
         let idle = if self.fresh_only {
@@ -258,7 +365,9 @@ impl<S: BodySource> Sending<S> {
         match idle {
             Some(connection) => self.begin(connection),
             None => {
-                let connecting = connect(self.target.clone(), self.key, self.deadlines.connect);
+                let Some(target) = &self.target else { return };
+                let target = Target::clone(target);
+                let connecting = connect(target, self.key, self.deadlines.connect);
                 self.stage = Stage::Connecting(connecting);
             }
         }
@@ -300,7 +409,7 @@ impl<S: BodySource> Sending<S> {
                 return match self.poll_head(cx) {
                     Poll::Ready(Ok((head, rest))) => Poll::Ready(self.answer(head, rest)),
                     Poll::Ready(Err(HeadError::Bad(bad))) => {
-                        Poll::Ready(Err(self.fail_connected(bad.into())))
+                        Poll::Ready(self.broken(HeadError::Bad(bad)))
                     }
                     Poll::Ready(Err(HeadError::Closed(_))) | Poll::Pending => {
                         Poll::Ready(self.lost(Some(error)))
@@ -330,9 +439,7 @@ impl<S: BodySource> Sending<S> {
             }
             Blocked::Server => {
                 ready!(self.timer.poll(cx, self.deadlines.between_bytes));
-                Poll::Ready(Err(
-                    self.fail_connected(SendErrorKind::Timeout(Phase::RequestBody))
-                ))
+                Poll::Ready(self.late(Phase::RequestBody))
             }
         }
     }
@@ -343,7 +450,8 @@ impl<S: BodySource> Sending<S> {
             .connection
             .as_ref()
             .is_some_and(|connection| connection.reused);
-        if !(reused && self.replay) {
+        // For the same server once more, or for another one.
+        if !(self.replay && (reused || self.elsewhere.is_some())) {
             self.front = Bytes::new();
             self.back = Bytes::new();
         }
@@ -357,9 +465,7 @@ impl<S: BodySource> Sending<S> {
             Poll::Ready(Err(error)) => Poll::Ready(self.broken(error)),
             Poll::Pending => {
                 ready!(self.timer.poll(cx, self.deadlines.head));
-                Poll::Ready(Err(
-                    self.fail_connected(SendErrorKind::Timeout(Phase::ResponseHead))
-                ))
+                Poll::Ready(self.late(Phase::ResponseHead))
             }
         }
     }
@@ -493,6 +599,12 @@ impl<S: BodySource> Sending<S> {
         self.front = Bytes::new();
         self.back = Bytes::new();
         let (peer, reused) = (connection.peer(), connection.reused);
+        let in_use = self.target.take();
+        // A gateway or a server that is too busy says nothing of what stands behind it.
+        let silent = [502, 503, 504].contains(&head.status.as_u16());
+        if let Some(target) = in_use.as_ref().filter(|_| self.observed && !silent) {
+            target.standing().succeeded();
+        }
         let body = UpstreamBody::new(
             head.framing,
             rest,
@@ -500,6 +612,7 @@ impl<S: BodySource> Sending<S> {
             head.keep_alive && request_complete,
             self.pool.clone(),
             self.deadlines.between_bytes,
+            in_use,
         );
         Ok(Some(Exchange {
             status: head.status,
@@ -508,6 +621,7 @@ impl<S: BodySource> Sending<S> {
             peer,
             reused,
             replayed: self.replayed,
+            moved_to: self.moved_to.map(u32::from),
             request_complete,
         }))
     }
@@ -515,14 +629,27 @@ impl<S: BodySource> Sending<S> {
     fn broken(&mut self, error: HeadError) -> Result<Option<Exchange>, SendError> {
         match error {
             HeadError::Closed(cause) => self.lost(cause),
-            HeadError::Bad(bad) => Err(self.fail_connected(bad.into())),
+            HeadError::Bad(bad) => {
+                if self.move_on(Why::NoAnswer) {
+                    return Ok(None);
+                }
+                Err(self.fail_connected(bad.into()))
+            }
         }
+    }
+
+    /// The server takes too long.
+    fn late(&mut self, phase: Phase) -> Result<Option<Exchange>, SendError> {
+        if self.move_on(Why::Late) {
+            return Ok(None);
+        }
+        Err(self.fail_connected(SendErrorKind::Timeout(phase)))
     }
 
     /// The connection is gone: send once more where that is safe or allowed, else fail.
     fn lost(&mut self, source: Option<io::Error>) -> Result<Option<Exchange>, SendError> {
         if self.any_byte {
-            return Err(self.fail_connected(BadResponse::Truncated.into()));
+            return self.broken(HeadError::Bad(BadResponse::Truncated));
         }
         let connection = self.connection.take();
         let reused = connection
@@ -538,6 +665,8 @@ impl<S: BodySource> Sending<S> {
         } else if reused && self.replay && !self.replayed {
             self.pool.count_replay();
             self.replayed = true;
+        } else if self.move_on(Why::NoAnswer) {
+            return Ok(None);
         } else {
             return Err(self.fail(SendErrorKind::ClosedBeforeByte { source }, reused));
         }
@@ -556,6 +685,10 @@ impl<S: BodySource> Sending<S> {
 
     fn fail(&mut self, kind: SendErrorKind, reused: bool) -> SendError {
         self.stage = Stage::Done;
+        if !matches!(kind, SendErrorKind::BodySource(_)) {
+            self.count_failure();
+        }
+        self.target = None;
         SendError {
             kind,
             reused,
@@ -709,7 +842,7 @@ impl<S> Drop for Sending<S> {
 impl<S> fmt::Debug for Sending<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sending")
-            .field("target", &self.target)
+            .field("target", &self.target.as_deref())
             .finish_non_exhaustive()
     }
 }

@@ -21,6 +21,7 @@ mod chunked;
 mod closer;
 mod connect;
 mod connection;
+mod elsewhere;
 mod error;
 mod exchange;
 #[doc(hidden)]
@@ -30,12 +31,15 @@ mod pool;
 mod resolve;
 mod response;
 mod source;
+mod sources;
+mod standing;
 mod target;
 #[cfg(test)]
 mod tests;
 mod timer;
 
 pub use body::UpstreamBody;
+pub use elsewhere::{Alternatives, Servers};
 pub use error::{
     BadResponse, BodyError, ChunkError, Phase, SendError, SendErrorKind, Side, TlsFailure,
 };
@@ -43,4 +47,6 @@ pub use exchange::{Deadlines, Exchange, Sending, send};
 pub use head::{BodyKind, ReplayPolicy, RequestHead};
 pub use pool::{IdentityHash, Pool, PoolSettings, PoolStats};
 pub use source::{BodySource, NoBody, SourceError};
-pub use target::{Target, TargetError};
+pub use sources::Sources;
+pub use standing::{Ejection, Fitness, Standing, StandingNow};
+pub use target::{Settings as TargetSettings, Target, TargetError};

@@ -71,6 +71,14 @@ impl Key {
             private,
         }
     }
+
+    /// The same identity's, at another target.
+    pub(super) fn at(self, target: &Target) -> Self {
+        Self {
+            target: target.id(),
+            ..self
+        }
+    }
 }
 
 /// The connections of one core that wait for the next request, per target and identity. The one
@@ -213,6 +221,10 @@ impl Pool {
 
     /// Takes a connection back at the clean end of an exchange.
     pub(super) fn put(&self, mut connection: Box<Connection>) {
+        // Somebody, maybe on another core, waits for the place that it takes.
+        if connection.target().standing().is_waited_for() {
+            return;
+        }
         if !connection.is_quiet() {
             self.0.counts.discarded.fetch_add(1, Ordering::Relaxed);
             return;
@@ -258,7 +270,9 @@ impl Pool {
             let idle = &mut *idle;
             for stack in idle.stacks.values_mut() {
                 dead.extend(stack.extract_if(.., |connection| {
-                    connection.idle_since.elapsed() >= timeout || !connection.is_quiet()
+                    connection.idle_since.elapsed() >= timeout
+                        || connection.target().standing().is_waited_for()
+                        || !connection.is_quiet()
                 }));
             }
             idle.stacks.retain(|_, stack| !stack.is_empty());

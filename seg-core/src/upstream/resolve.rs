@@ -81,6 +81,20 @@ impl Addresses {
         }
     }
 
+    /// What is known without asking.
+    pub(super) fn known(&self) -> Vec<SocketAddr> {
+        match &self.origin {
+            Origin::Fixed(addresses) => addresses.to_vec(),
+            _ => {
+                let cached = self.cached.load();
+                cached
+                    .as_ref()
+                    .map(|cached| cached.addresses.to_vec())
+                    .unwrap_or_default()
+            }
+        }
+    }
+
     /// Looks up anew unless somebody just did: called when every address has failed. Gives
     /// `None` where that brings nothing new.
     pub(super) async fn after_failure(

@@ -8,8 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use http::HeaderValue;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use tokio::sync::Semaphore;
 
 use super::resolve::Addresses;
+use super::sources::Sources;
+use super::standing::{Ejection, Standing};
 
 /// A server to send requests to: address, TLS settings, the name in the `Host` header.
 ///
@@ -26,6 +29,35 @@ struct Inner {
     authority: HeaderValue,
     tls: Option<Tls>,
     addresses: Addresses,
+    sources: Arc<Sources>,
+    /// As many permits as there may be connections.
+    room: Option<Arc<Semaphore>>,
+    standing: Arc<Standing>,
+}
+
+/// What may be set of a target besides where it is.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How TLS is spoken; `None`: plain TCP.
+    pub tls: Option<Arc<ClientConfig>>,
+    /// Our own addresses that connections leave from.
+    pub sources: Arc<Sources>,
+    /// The most connections at one time, over all pools; further requests wait for one within
+    /// the time that a connection may take.
+    pub max_connections: Option<usize>,
+    /// How the server stands.
+    pub standing: Arc<Standing>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            tls: None,
+            sources: Arc::default(),
+            max_connections: None,
+            standing: Arc::new(Standing::new(Ejection::NEVER)),
+        }
+    }
 }
 
 /// How TLS is spoken to a target.
@@ -49,7 +81,7 @@ impl Target {
     /// # Errors
     /// [`TargetError`] where `host` is neither.
     pub fn plain(host: &str, port: u16) -> Result<Self, TargetError> {
-        Self::build(host, port, None, None)
+        Self::new(host, port, Settings::default())
     }
 
     /// A server behind TLS (`https://`), verified as `config` says for the name `host`.
@@ -57,7 +89,20 @@ impl Target {
     /// # Errors
     /// [`TargetError`] where `host` is neither a DNS name nor an IP address.
     pub fn tls(host: &str, port: u16, config: Arc<ClientConfig>) -> Result<Self, TargetError> {
-        Self::build(host, port, Some(config), None)
+        let tls = Some(config);
+        let settings = Settings {
+            tls,
+            ..Settings::default()
+        };
+        Self::new(host, port, settings)
+    }
+
+    /// A server with everything that can be set.
+    ///
+    /// # Errors
+    /// [`TargetError`] where `host` is neither a DNS name nor an IP address.
+    pub fn new(host: &str, port: u16, settings: Settings) -> Result<Self, TargetError> {
+        Self::build(host, port, settings, None)
     }
 
     /// Like [`Target::tls`] (or [`Target::plain`] without `config`), at given addresses instead
@@ -71,13 +116,17 @@ impl Target {
         config: Option<Arc<ClientConfig>>,
         addresses: &[SocketAddr],
     ) -> Result<Self, TargetError> {
-        Self::build(host, port, config, Some(Addresses::fixed(addresses)))
+        let settings = Settings {
+            tls: config,
+            ..Settings::default()
+        };
+        Self::build(host, port, settings, Some(Addresses::fixed(addresses)))
     }
 
     pub(super) fn build(
         host: &str,
         port: u16,
-        config: Option<Arc<ClientConfig>>,
+        settings: Settings,
         addresses: Option<Addresses>,
     ) -> Result<Self, TargetError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -90,7 +139,7 @@ impl Target {
             .unwrap_or(host);
         let server_name = ServerName::try_from(bare.to_owned()).map_err(|_| refused())?;
         let literal = bare.parse::<IpAddr>().ok();
-        let default_port = if config.is_some() { 443 } else { 80 };
+        let default_port = if settings.tls.is_some() { 443 } else { 80 };
         let shown = if literal.is_some_and(|address| address.is_ipv6()) {
             format!("[{bare}]")
         } else {
@@ -110,11 +159,16 @@ impl Target {
             host: bare.into(),
             port,
             authority: HeaderValue::from_str(&authority).map_err(|_| refused())?,
-            tls: config.map(|config| Tls {
+            tls: settings.tls.map(|config| Tls {
                 config,
                 server_name,
             }),
             addresses: addresses.unwrap_or_else(found),
+            sources: settings.sources,
+            room: settings
+                .max_connections
+                .map(|most| Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)))),
+            standing: settings.standing,
         })))
     }
 
@@ -143,6 +197,32 @@ impl Target {
         &self.0.authority
     }
 
+    /// How the server stands.
+    #[must_use]
+    pub fn standing(&self) -> &Arc<Standing> {
+        &self.0.standing
+    }
+
+    /// The addresses it was found at last; none: nobody has asked yet.
+    #[must_use]
+    pub fn known_addresses(&self) -> Vec<SocketAddr> {
+        self.0.addresses.known()
+    }
+
+    /// Counts one request of nobody's.
+    #[cfg(test)]
+    pub(crate) fn in_use(&self) -> InUse {
+        InUse::new(self.clone())
+    }
+
+    pub(super) fn sources(&self) -> &Sources {
+        &self.0.sources
+    }
+
+    pub(super) fn room(&self) -> Option<&Arc<Semaphore>> {
+        self.0.room.as_ref()
+    }
+
     pub(super) fn id(&self) -> u64 {
         self.0.id
     }
@@ -153,6 +233,41 @@ impl Target {
 
     pub(super) fn addresses(&self) -> &Addresses {
         &self.0.addresses
+    }
+}
+
+/// A target that counts as one request's until this is dropped.
+pub(crate) struct InUse(Target);
+
+impl InUse {
+    /// Counts one request.
+    pub(super) fn new(target: Target) -> Self {
+        target.standing().begin();
+        Self(target)
+    }
+
+    /// The request has failed on it.
+    pub(super) fn failed(&self) {
+        if self.0.standing().failed() {
+            tracing::warn!(
+                upstream = %self.0,
+                "requests keep failing on this server; while another one is there it is left out for a time"
+            );
+        }
+    }
+}
+
+impl std::ops::Deref for InUse {
+    type Target = Target;
+
+    fn deref(&self) -> &Target {
+        &self.0
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.standing().end();
     }
 }
 

@@ -60,7 +60,17 @@ legs! {
     "email.server.health.threshold", "3", "", Kind::Whole { min: 1, max: 100 },
         "after so many equal answers it counts as down, or as up again";
     "email.server.affinity", "device", "", Kind::AFFINITY,
-        "device: a device stays with its server while that one is up";
+        "device: a device stays with its server while that one is up; none: the least busy is asked";
+    "email.server.slow.start.seconds", "10", "", Kind::Seconds { min: 0, max: 3600 },
+        "over how long a server that came back gets its share of requests again";
+    "email.server.ejection.failures", "5", "", Kind::Whole { min: 0, max: 1000 },
+        "a server on which so many requests in a row fail is left out while there is another; 0: never";
+    "email.server.ejection.seconds", "10", "", Kind::Seconds { min: 1, max: 600 },
+        "for how long the first time; each further time doubles it, up to ten minutes";
+    "email.server.max.connections", "0", "", Kind::Whole { min: 0, max: 1_000_000 },
+        "the most connections to one server; further requests wait as long as a connection may take; 0: no limit";
+    "email.server.source.addresses", "", "", Kind::Text("comma list of IP addresses"),
+        "our own addresses that connections to it leave from, in turn: each has some 28,000 ports; empty: the system chooses";
 }
 
 /// Every key but those of routes.

@@ -12,9 +12,9 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method};
 use seg_ews::callback;
 
-use crate::forward::Upstream;
 use crate::route::EWS_PATH;
 use crate::runtime::Core;
+use crate::servers::Upstream;
 use crate::upstream::{BodyKind, Deadlines, NoBody, RequestHead, send};
 
 /// Subscriptions that are ended for one stream.

@@ -47,7 +47,11 @@ pub struct Metrics {
     challenges_removed: Family<labels::Challenge, Counter>,
     unknown_tags: Counter,
     upstream_up: Family<labels::Upstream, Gauge>,
+    upstream_ejected: Family<labels::Upstream, Gauge>,
+    upstream_in_flight: Family<labels::Upstream, Gauge>,
+    upstream_connections: Family<labels::Upstream, Gauge>,
     replays: Counter,
+    moves: Counter,
     config_reload_ok: Gauge,
     devices: Family<labels::Devices, Gauge>,
     store_ok: Gauge,
@@ -77,7 +81,11 @@ impl Metrics {
             challenges_removed: Family::default(),
             unknown_tags: Counter::default(),
             upstream_up: Family::default(),
+            upstream_ejected: Family::default(),
+            upstream_in_flight: Family::default(),
+            upstream_connections: Family::default(),
             replays: Counter::default(),
+            moves: Counter::default(),
             config_reload_ok: Gauge::default(),
             devices: Family::default(),
             store_ok: Gauge::default(),
@@ -143,6 +151,26 @@ impl Metrics {
             "seg_upstream_up",
             "1 while the upstream passes its health check",
             Box::new(self.upstream_up.clone()),
+        );
+        family(
+            "seg_upstream_ejected",
+            "1 while the upstream is left out because requests failed on it",
+            Box::new(self.upstream_ejected.clone()),
+        );
+        family(
+            "seg_upstream_in_flight",
+            "Requests that the upstream has not answered to their end",
+            Box::new(self.upstream_in_flight.clone()),
+        );
+        family(
+            "seg_upstream_connections",
+            "Connections to the upstream, idle ones included",
+            Box::new(self.upstream_connections.clone()),
+        );
+        family(
+            "seg_upstream_moves",
+            "Requests that another upstream answered because the chosen one failed",
+            Box::new(self.moves.clone()),
         );
         family(
             "seg_replays",
@@ -248,6 +276,34 @@ impl Metrics {
         self.replays.inc();
     }
 
+    /// Counts a request that went on to another upstream.
+    pub fn moved(&self) {
+        self.moves.inc();
+    }
+
+    /// Sets what an upstream has to do, and whether it is left out; at an exposition.
+    pub fn upstream_load(
+        &self,
+        upstream: &str,
+        ejected: bool,
+        in_flight: usize,
+        connections: usize,
+    ) {
+        let labels = labels::Upstream {
+            upstream: upstream.to_owned(),
+        };
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.upstream_ejected
+            .get_or_create(&labels)
+            .set(ejected.into());
+        self.upstream_in_flight
+            .get_or_create(&labels)
+            .set(count(in_flight));
+        self.upstream_connections
+            .get_or_create(&labels)
+            .set(count(connections));
+    }
+
     /// Sets the health of an upstream; `upstream` is its address out of the configuration.
     pub fn upstream_up(&self, upstream: &str, up: bool) {
         let upstream = upstream.to_owned();
@@ -268,7 +324,14 @@ impl Metrics {
                 Some((labels, up))
             })
             .collect();
-        self.upstream_up.clear();
+        for family in [
+            &self.upstream_up,
+            &self.upstream_ejected,
+            &self.upstream_in_flight,
+            &self.upstream_connections,
+        ] {
+            family.clear();
+        }
         for (labels, up) in kept {
             self.upstream_up.get_or_create(&labels).set(up);
         }

@@ -15,7 +15,9 @@ use tokio::net::TcpListener;
 
 use super::server::*;
 use crate::upstream::resolve::Addresses;
-use crate::upstream::{BodyKind, NoBody, SendError, SendErrorKind, Side, Target, TlsFailure, send};
+use crate::upstream::{
+    BodyKind, NoBody, SendError, SendErrorKind, Side, Target, TargetSettings, TlsFailure, send,
+};
 
 /// An address where nobody listens.
 async fn dead() -> SocketAddr {
@@ -70,7 +72,13 @@ async fn a_server_that_moved_is_found_again() {
         let lookup = lookups.fetch_add(1, Ordering::Relaxed);
         Ok(vec![places[lookup.min(1)]])
     });
-    let target = Target::build("mail.example", 80, None, Some(addresses)).unwrap();
+    let target = Target::build(
+        "mail.example",
+        80,
+        TargetSettings::default(),
+        Some(addresses),
+    )
+    .unwrap();
     let (got, ()) = tokio::join!(request(&target), serve(&server));
     assert_eq!(got.unwrap(), "ok");
 }
@@ -83,7 +91,13 @@ async fn a_name_without_address_is_an_error_of_its_own() {
             Err(kind) => Err(kind.into()),
             Ok(()) => Ok(Vec::new()),
         });
-        let target = Target::build("mail.example", 80, None, Some(addresses)).unwrap();
+        let target = Target::build(
+            "mail.example",
+            80,
+            TargetSettings::default(),
+            Some(addresses),
+        )
+        .unwrap();
         let error = request(&target).await.unwrap_err();
         assert!(
             error.to_string().starts_with("no address for mail.example"),
