@@ -9,14 +9,14 @@ use http::HeaderValue;
 use seg_compliance::UserKey;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
-use crate::identify::CallerMemory;
+use crate::identify::{CallerMemory, ClientCertificate};
 use crate::message::{self, ClientTimeouts, ConnectionEnd, PhaseCell};
 use crate::pipeline;
-use crate::protocol::ews::ClientCertificate;
-use crate::runtime::Core;
+use crate::protocol::ews::ClientCertificate as EwsCertificate;
+use crate::runtime::{Core, Snapshot};
 use crate::transform::peer_parts;
 
 /// One client connection, as its requests know it.
@@ -26,10 +26,10 @@ pub struct Connection {
     pub core: Arc<Core>,
     /// Its other end.
     pub peer: SocketAddr,
-    /// The user whom a verified client certificate names.
-    pub certificate_user: Option<UserKey>,
+    /// The verified client certificate.
+    pub certificate: Option<Arc<ClientCertificate>>,
     /// What `[ews]` tells clients and devices by, where it does so by certificate.
-    pub ews_certificate: Option<Box<ClientCertificate>>,
+    pub ews_certificate: Option<Box<EwsCertificate>>,
     /// The caller of its last request.
     pub callers: CallerMemory,
     /// Where it is between two requests.
@@ -38,15 +38,27 @@ pub struct Connection {
     pub peer_parts: (HeaderValue, String),
 }
 
+impl Connection {
+    /// The user whom a verified client certificate names.
+    pub fn certificate_user(&self) -> Option<&UserKey> {
+        self.certificate.as_ref()?.user.as_ref()
+    }
+}
+
 /// Serves one connection from its handshake to its end.
 pub(crate) async fn run(core: Arc<Core>, stream: TcpStream, peer: SocketAddr) {
     let _connected = core.connected();
     // Boxed: the handshake's state is large and gone after a moment, the connection's task stays.
-    let served = match Box::pin(accept(&core, stream, peer)).await {
-        Some(stream) => serve(&core, stream, peer),
-        None => return,
+    let Some(stream) = Box::pin(accept(&core, stream, peer)).await else {
+        return;
     };
-    if let Some(end) = served.await {
+    let certificate = certificate(&stream, &core.shared.snapshot()).map(Arc::new);
+    let served = serve(&core, stream, peer, certificate.clone());
+    let end = match certificate {
+        None => served.await,
+        Some(certificate) => Box::pin(while_it_counts(&core, served, &certificate, peer)).await,
+    };
+    if let Some(end) = end {
         core.shared.metrics.bad_request(end.reason);
         tracing::info!(peer = %peer.ip(), reason = end.reason, "{}", end.text);
     }
@@ -59,10 +71,20 @@ async fn accept(
     peer: SocketAddr,
 ) -> Option<Box<TlsStream<TcpStream>>> {
     let snapshot = core.shared.snapshot();
-    let acceptor = TlsAcceptor::from(Arc::clone(&snapshot.tls));
     let deadline = snapshot.config.server.handshake_timeout;
-    drop(snapshot);
-    match tokio::time::timeout(deadline, acceptor.accept(stream)).await {
+    let shaken = async {
+        let tls = &snapshot.config.server.tls;
+        if !tls.varies() {
+            let acceptor = TlsAcceptor::from(Arc::clone(snapshot.tls.usual()));
+            return acceptor.accept(stream).await;
+        }
+        let local = stream.local_addr().ok();
+        let begun = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
+        let rule = tls.client_auth_for(begun.client_hello().server_name(), local);
+        let config = Arc::clone(snapshot.tls.under(rule));
+        begun.into_stream(config).await
+    };
+    match tokio::time::timeout(deadline, shaken).await {
         Ok(Ok(stream)) => Some(Box::new(stream)),
         Ok(Err(error)) => {
             core.shared.metrics.bad_request("tls");
@@ -81,6 +103,7 @@ fn serve(
     core: &Arc<Core>,
     stream: Box<TlsStream<TcpStream>>,
     peer: SocketAddr,
+    certificate: Option<Arc<ClientCertificate>>,
 ) -> impl Future<Output = Option<ConnectionEnd>> + Send + use<> {
     let snapshot = core.shared.snapshot();
     let server = &snapshot.config.server;
@@ -93,7 +116,7 @@ fn serve(
     let phase = Arc::new(PhaseCell::new(Instant::now()));
     let connection = Arc::new(Connection {
         peer,
-        certificate_user: certificate_user(&stream, &snapshot),
+        certificate,
         ews_certificate: ews_certificate(&stream, &snapshot),
         callers: CallerMemory::default(),
         phase: Arc::clone(&phase),
@@ -120,27 +143,64 @@ fn why(error: &std::io::Error) -> String {
     }
 }
 
-/// The user of a verified client certificate. rustls has verified the chain before this is called.
-fn certificate_user(
-    stream: &TlsStream<TcpStream>,
-    snapshot: &crate::runtime::Snapshot,
-) -> Option<UserKey> {
+/// The verified client certificate. rustls has verified the chain before this is called.
+fn certificate(stream: &TlsStream<TcpStream>, snapshot: &Snapshot) -> Option<ClientCertificate> {
     let (_, session) = stream.get_ref();
-    let leaf = session.peer_certificates()?.first()?;
-    let from_cn = snapshot.config.server.tls.upn_from_subject_cn;
-    let user = crate::tls::client_user(leaf, from_cn).ok()?;
-    snapshot.identity.canonical(&user.name)
+    let chain = session.peer_certificates()?;
+    ClientCertificate::read(chain, &snapshot.certificates, &snapshot.identity)
 }
 
 /// The parts of a verified client certificate that `[ews]` reads.
 fn ews_certificate(
     stream: &TlsStream<TcpStream>,
-    snapshot: &crate::runtime::Snapshot,
-) -> Option<Box<ClientCertificate>> {
+    snapshot: &Snapshot,
+) -> Option<Box<EwsCertificate>> {
     if !snapshot.ews_settings.reads_certificates {
         return None;
     }
     let (_, session) = stream.get_ref();
     let leaf = session.peer_certificates()?.first()?;
-    ClientCertificate::read(leaf).map(Box::new)
+    EwsCertificate::read(leaf).map(Box::new)
+}
+
+/// Serves while the client's certificate counts: asked before the first request, and again
+/// whenever a list has come or a responder's answer has ended, so that a revocation ends an open
+/// poll too. Resumed sessions pass here like all others.
+async fn while_it_counts(
+    core: &Arc<Core>,
+    served: impl Future<Output = Option<ConnectionEnd>>,
+    certificate: &ClientCertificate,
+    peer: SocketAddr,
+) -> Option<ConnectionEnd> {
+    let shared = &core.shared;
+    let mut changes = shared.revocations.subscribe();
+    let mut served = std::pin::pin!(served);
+    loop {
+        let snapshot = shared.snapshot();
+        let rules = &snapshot.config.server.tls.revocation;
+        let checked = shared
+            .revocations
+            .check(rules, &snapshot.authorities, &certificate.links)
+            .await;
+        drop(snapshot);
+        if let Some(why) = checked.refused {
+            shared.metrics.bad_request("certificate_refused");
+            let serial = certificate.serial();
+            tracing::warn!(peer = %peer.ip(), serial, "connection ended: {why}");
+            return None;
+        }
+        let again = async {
+            match checked.again {
+                Some(after) => tokio::time::sleep(after).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            end = served.as_mut() => return end,
+            // The sender lives as long as the gateway.
+            _ = changes.changed() => {}
+            () = again => {}
+        }
+    }
 }

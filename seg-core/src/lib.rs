@@ -23,6 +23,8 @@ pub mod config;
 pub mod runtime;
 pub mod servers;
 pub mod telemetry;
+mod der;
+pub mod outbound;
 pub mod tls;
 pub mod upstream;
 

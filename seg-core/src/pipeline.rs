@@ -25,6 +25,7 @@ use crate::servers::Leg;
 use crate::telemetry::metrics::{Outcome, Protocol};
 use crate::transform::{self, Forwarded};
 
+mod certificate;
 mod ews;
 mod firewall;
 mod reading;
@@ -128,6 +129,9 @@ impl Walk<'_> {
         if route == Route::LbHealth {
             return Ok(self.lb_health(&request.method));
         }
+        if self.snapshot.config.server.tls.varies() {
+            self.check_certificate_of_host(&request.headers)?;
+        }
         self.record.protocol(match route {
             Route::Ews(_) => Protocol::Ews,
             Route::Eas | Route::LbHealth => Protocol::Eas,
@@ -144,7 +148,7 @@ impl Walk<'_> {
         let shared = &self.connection.core.shared;
         let caller = identify::caller(
             &headers,
-            self.connection.certificate_user.as_ref(),
+            self.connection.certificate_user(),
             &self.snapshot.identity,
             &shared.digest_key,
             &self.connection.callers,
@@ -175,6 +179,7 @@ impl Walk<'_> {
                 return Box::pin(self.challenge(&route, &method, &uri, headers, body)).await;
             }
         };
+        self.check_certificate_user(&known.user)?;
         let (mut call, mut body) = match asked {
             Asked::Known(call) => (call, Body::Untouched(body)),
             Asked::Soap => Box::pin(self.read_soap(&headers, body)).await?,
@@ -186,10 +191,11 @@ impl Walk<'_> {
         }
         self.record.device(call.device(), &agent);
         self.check_claimed_user(&call, &known.user)?;
+        let device = self.device_of(&call)?;
 
         // decide: after identification, before the first byte goes to the server.
         let ask = Ask {
-            device: call.device(),
+            device,
             user: Some(&known.user),
             agent: &agent,
             device_type: call.device_type(),
@@ -285,6 +291,7 @@ impl Walk<'_> {
         if let Some(host) = host {
             headers.insert(header::HOST, host);
         }
+        self.tell_certificate(&mut headers, leg);
         if let Call::Ews(call) = &call {
             call.prepare(&mut headers);
         }
@@ -374,7 +381,7 @@ impl Walk<'_> {
                 Route::Eas | Route::LbHealth => challenges.filter_eas,
             },
             when_empty: challenges.when_empty,
-            upn_proven: self.connection.certificate_user.is_some(),
+            upn_proven: self.connection.certificate_user().is_some(),
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod block;
+mod certificates;
 mod client_certificates;
 mod credentials;
 mod dependencies;

@@ -10,6 +10,11 @@ pub(crate) fn start() -> Sandbox {
     Sandbox::start(SandboxOptions::default()).expect("a sandbox")
 }
 
+/// A server without TLS, for whatever a test scripts it to say.
+pub(crate) fn start_plain() -> Sandbox {
+    Sandbox::start(SandboxOptions::plain()).expect("a sandbox")
+}
+
 /// A FolderSync of Alice's device.
 pub(crate) fn folder_sync(device: &str) -> Request {
     Request::eas("FolderSync", "alice", device, requests::FOLDER_SYNC)

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType};
+use rcgen::{CertificateRevocationListParams, KeyIdMethod, RevokedCertParams, SerialNumber};
 use rcgen::{ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, OtherNameValue, SanType};
 
 /// `szOID_NT_PRINCIPAL_NAME`.
@@ -70,6 +71,58 @@ impl Authority {
             OtherNameValue::Utf8String(upn.to_owned()),
         ))];
         self.sign(params)
+    }
+
+    /// A client certificate with this serial number, for a UPN, if any; its common name is
+    /// `client-<serial>`.
+    ///
+    /// # Panics
+    /// When no key can be made.
+    #[must_use]
+    pub fn numbered_client(&self, upn: Option<&str>, serial: u64) -> Identity {
+        let mut params = CertificateParams::default();
+        params.serial_number = Some(SerialNumber::from(serial));
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params
+            .distinguished_name
+            .push(DnType::CommonName, format!("client-{serial}"));
+        let name = |upn: &str| OtherNameValue::Utf8String(upn.to_owned());
+        params.subject_alt_names = upn
+            .map(|upn| SanType::OtherName((UPN.to_vec(), name(upn))))
+            .into_iter()
+            .collect();
+        self.sign(params)
+    }
+
+    /// A list that revokes these serial numbers, in PEM.
+    ///
+    /// # Panics
+    /// When it can't be signed.
+    #[must_use]
+    pub fn revoke(&self, serials: &[u64]) -> String {
+        let day = |year| rcgen::date_time_ymd(year, 1, 1);
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: day(2026),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: day(2026),
+            next_update: day(2096),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = params.signed_by(&self.0).expect("a signed list");
+        list.pem().expect("PEM")
+    }
+
+    /// Its private key, in PEM, for a responder.
+    #[must_use]
+    pub fn key_pem(&self) -> String {
+        self.0.key().serialize_pem()
     }
 
     fn sign(&self, mut params: CertificateParams) -> Identity {

@@ -51,16 +51,31 @@ impl Wire {
         ca_pem: &str,
         identity: Option<&Identity>,
     ) -> Self {
-        let name = ServerName::try_from("localhost").expect("a name");
+        Self::open(address, "localhost", client_config(ca_pem, identity)).await
+    }
+
+    /// Connects as the client that `config` makes, to the server of that name.
+    ///
+    /// # Panics
+    /// When there is no connection.
+    pub async fn open(address: SocketAddr, name: &str, config: Arc<ClientConfig>) -> Self {
+        let name = ServerName::try_from(name.to_owned()).expect("a name");
         let stream = TcpStream::connect(address).await.expect("a connection");
         stream.set_nodelay(true).expect("a socket option");
-        let connector = TlsConnector::from(client_config(ca_pem, identity));
+        let connector = TlsConnector::from(config);
         let stream = in_time("TLS handshake", connector.connect(name, stream)).await;
         Self {
             stream: stream.expect("TLS"),
             received: BytesMut::new(),
             closed: false,
         }
+    }
+
+    /// Whether this connection went on with an earlier one's TLS session.
+    #[must_use]
+    pub fn is_resumed(&self) -> bool {
+        let (_, session) = self.stream.get_ref();
+        session.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
     }
 
     /// Sends these bytes.
@@ -187,7 +202,11 @@ impl Wire {
 }
 
 /// Trusts only this authority; shows this certificate when it is asked for one.
-pub(crate) fn client_config(ca_pem: &str, identity: Option<&Identity>) -> Arc<ClientConfig> {
+///
+/// # Panics
+/// When either can't be used.
+#[must_use]
+pub fn client_config(ca_pem: &str, identity: Option<&Identity>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
         roots

@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use http::HeaderName;
 
+use super::certificates;
 use super::changes::Written;
 use super::keys;
 use super::layers::{Raw, Values};
@@ -15,12 +15,12 @@ use super::problem::{Problem, Warning};
 use super::reader::Reader;
 use super::settings::{
     Admin, CertificateSource, Challenges, Compliance, Config, Health, Heartbeat, Identity, Leg,
-    Log, PemPair, Redirect, Revocation, Route, Server, ServerTls, UpstreamTls,
+    Log, PemPair, Redirect, Route, Server, ServerTls, UpstreamTls,
 };
 use super::value::{
-    self, ClientAuth, ComplianceMode, DefaultVerdict, EmptyChallenge, EwsRefusal, HealthExpect,
-    HostHeader, LogFormat, LogLevel, Origin, ProxyAddress, RedirectMode, Secret, TlsVersion,
-    Toggle, UserMismatch, UserMode,
+    self, CertificateHeader, ClientAuth, ComplianceMode, DefaultVerdict, EmptyChallenge,
+    EwsRefusal, HealthExpect, HostHeader, LogFormat, LogLevel, Origin, ProxyAddress, RedirectMode,
+    Secret, TlsVersion, Toggle, UserMismatch, UserMode,
 };
 
 /// Builds the whole configuration. Problems and warnings are appended; where there are problems,
@@ -66,6 +66,7 @@ pub(super) fn build(
             default_domain: reader.optional("identity.default.domain", value::host_name),
             alias_path: reader.path("identity.alias.path"),
             user_mismatch: reader.read("identity.user.mismatch", UserMismatch::parse),
+            certificate: certificates::rules(&mut reader),
         },
         compliance: Compliance {
             policies_path: reader
@@ -98,15 +99,17 @@ pub(super) fn build(
 fn server(reader: &mut Reader<'_>) -> Server {
     let body_max = reader.whole("server.body.max.bytes");
     let header_max = reader.whole("server.header.max.bytes");
+    let listen = listen(reader);
+    let tls = server_tls(reader, &listen);
     Server {
-        listen: listen(reader),
+        listen,
         http_listen: reader.list("server.http.listen", value::listen_address),
         public_url: reader.optional("server.public.url", Origin::parse),
         allowed_hosts: reader.list("server.allowed.hosts", value::host_name),
         trusted_proxies: reader.list("server.trusted.proxies", value::network),
         proxy_protocol: reader.switch("server.proxy.protocol"),
         forwarded_headers: reader.read("server.forwarded.headers", Toggle::parse) == Toggle::On,
-        tls: server_tls(reader),
+        tls,
         body_max: (body_max > 0).then_some(body_max),
         header_max: usize::try_from(header_max).unwrap_or(usize::MAX),
         handshake_timeout: reader.seconds("server.timeout.handshake.seconds"),
@@ -143,7 +146,7 @@ fn listen(reader: &mut Reader<'_>) -> Vec<SocketAddr> {
     addresses
 }
 
-fn server_tls(reader: &mut Reader<'_>) -> ServerTls {
+fn server_tls(reader: &mut Reader<'_>, listen: &[SocketAddr]) -> ServerTls {
     let min_version = reader.read("server.tls.min.version", TlsVersion::parse);
     let cipher_suites = reader.list("server.tls.cipher.suites", |name| {
         crate::tls::suite(name)
@@ -167,39 +170,42 @@ fn server_tls(reader: &mut Reader<'_>) -> ServerTls {
     }
     let client_auth = reader.read("server.client.auth", ClientAuth::parse);
     let client_ca = reader.path("server.client.ca.path");
-    if client_auth != ClientAuth::None && client_ca.is_none() {
+    let client_auth_hosts = certificates::by_host(reader);
+    let client_auth_listeners = certificates::by_listener(reader, listen);
+    let asks = |rule: &ClientAuth| *rule != ClientAuth::None;
+    let asking = [
+        ("server.client.auth", asks(&client_auth)),
+        (
+            "server.client.auth.hosts",
+            client_auth_hosts.values().any(asks),
+        ),
+        (
+            "server.client.auth.listeners",
+            client_auth_listeners.iter().any(|(_, rule)| asks(rule)),
+        ),
+    ];
+    let asked_by = asking.iter().find(|(_, asks)| *asks);
+    if let (Some((key, _)), None) = (asked_by, &client_ca) {
         reader.refuse(
-            "server.client.auth",
+            key,
             "needs server.client.ca.path, the CAs that sign client certificates",
         );
     }
-    if client_auth == ClientAuth::None && client_ca.is_some() {
+    if asked_by.is_none() && client_ca.is_some() {
         reader.warn(
             "server.client.ca.path",
             "has no effect while server.client.auth is none",
         );
     }
-    let minutes = reader.whole("remote.crl.fetch.interval.in.minutes");
     ServerTls {
         certificate: certificate_source(reader),
         min_version,
         cipher_suites,
         client_auth,
+        client_auth_hosts,
+        client_auth_listeners,
         client_ca,
-        upn_from_subject_cn: reader.switch("enable.upn.lookup.from.subject.cn"),
-        revocation: Revocation {
-            enabled: reader.switch("enable.cert.revocation.validation"),
-            directory: reader
-                .path("cert.based.auth.crl.files.parent.dir.path")
-                .unwrap_or_else(|| reader.base.to_path_buf()),
-            uris: reader.list(
-                "remote.crl.distribution.http.uris",
-                |uri| Ok(uri.to_owned()),
-            ),
-            fetch_interval: Duration::from_secs(minutes * 60),
-            required_at_start: reader
-                .switch("fail.hard.on.crl.download.failure.during.server.startup"),
-        },
+        revocation: certificates::revocation(reader),
     }
 }
 
@@ -268,6 +274,10 @@ fn leg(reader: &mut Reader<'_>, prefix: &str) -> Leg {
             ignore_errors: reader.switch(&key("ignore.ssl.errors.with.exchange")),
         },
         host_header: reader.read(&key("email.server.host.header"), HostHeader::parse),
+        certificate_header: reader.read(
+            &key("email.server.client.cert.header"),
+            CertificateHeader::parse,
+        ),
         connect_timeout: reader.seconds(&key("email.server.timeout.connect.seconds")),
         response_timeout: reader.seconds(&key("email.server.timeout.response.seconds")),
         health: Health {

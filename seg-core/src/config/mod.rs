@@ -6,6 +6,8 @@
 
 pub mod aliases;
 mod build;
+pub mod certificate_map;
+mod certificates;
 mod changes;
 mod example;
 mod keys;
@@ -33,13 +35,14 @@ pub use migrate::{Migrated, java_text, migrate};
 pub use problem::{At, ConfigError, Problem, Warning};
 pub use properties::{Entry, Parsed, Properties, parse};
 pub use settings::{
-    Admin, CertificateSource, Challenges, Compliance, Config, Health, Heartbeat, Identity, Leg,
-    Log, PemPair, Redirect, Revocation, Route, Server, ServerTls, UpstreamTls,
+    Admin, CertificateRules, CertificateSource, Challenges, Compliance, Config, Health, Heartbeat,
+    Identity, Leg, Log, PemPair, Redirect, Responder, Revocation, Route, Server, ServerTls,
+    UpstreamTls,
 };
 pub use value::{
-    Affinity, ClientAuth, ComplianceMode, DefaultVerdict, EmptyChallenge, EwsRefusal, HealthExpect,
-    HostHeader, LogFormat, LogLevel, Origin, ProxyAddress, RedirectMode, Secret, TlsVersion,
-    Toggle, UserMismatch, UserMode,
+    Affinity, CertificateHeader, ClientAuth, ComplianceMode, DefaultVerdict, EmptyChallenge,
+    EwsRefusal, HealthExpect, HostHeader, LogFormat, LogLevel, Origin, Pattern, ProxyAddress,
+    RedirectMode, Secret, TlsVersion, Toggle, UnknownStanding, UserMismatch, UserMode, WebAddress,
 };
 
 use layers::Layer;

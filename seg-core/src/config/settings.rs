@@ -10,10 +10,11 @@ use ipnet::IpNet;
 
 use super::changes::Written;
 use super::value::{
-    Affinity, ClientAuth, ComplianceMode, DefaultVerdict, EmptyChallenge, EwsRefusal, HealthExpect,
-    HostHeader, LogFormat, LogLevel, Origin, ProxyAddress, RedirectMode, Secret, TlsVersion,
-    UserMismatch, UserMode,
+    Affinity, CertificateHeader, ClientAuth, ComplianceMode, DefaultVerdict, EmptyChallenge,
+    EwsRefusal, HealthExpect, HostHeader, LogFormat, LogLevel, Origin, Pattern, ProxyAddress,
+    RedirectMode, Secret, TlsVersion, UnknownStanding, UserMismatch, UserMode, WebAddress,
 };
+use crate::tls::{DeviceSource, NameSource};
 
 /// Everything that can be configured. Paths are absolute; secrets are hidden from Debug.
 #[derive(Clone, Debug)]
@@ -102,12 +103,52 @@ pub struct ServerTls {
     pub cipher_suites: Vec<String>,
     /// `server.client.auth`.
     pub client_auth: ClientAuth,
+    /// `server.client.auth.hosts`: host name in lower case to its rule.
+    pub client_auth_hosts: BTreeMap<String, ClientAuth>,
+    /// `server.client.auth.listeners`.
+    pub client_auth_listeners: Vec<(SocketAddr, ClientAuth)>,
     /// `server.client.ca.path`; always there when client certificates are asked for.
     pub client_ca: Option<PathBuf>,
-    /// `enable.upn.lookup.from.subject.cn`.
-    pub upn_from_subject_cn: bool,
     /// Revocation of client certificates.
     pub revocation: Revocation,
+}
+
+impl ServerTls {
+    /// Whether any host or listener asks for client certificates.
+    pub fn asks_for_certificates(&self) -> bool {
+        let rules = self.client_auth_hosts.values();
+        let listeners = self.client_auth_listeners.iter().map(|(_, rule)| rule);
+        std::iter::once(&self.client_auth)
+            .chain(rules)
+            .chain(listeners)
+            .any(|rule| *rule != ClientAuth::None)
+    }
+
+    /// Whether the rule depends on what a client asks for.
+    pub fn varies(&self) -> bool {
+        !self.client_auth_hosts.is_empty() || !self.client_auth_listeners.is_empty()
+    }
+
+    /// The rule for a host name, in any case, at a listener.
+    pub fn client_auth_for(&self, host: Option<&str>, local: Option<SocketAddr>) -> ClientAuth {
+        let of_host = host.and_then(|host| {
+            let named = |(name, _): &(&String, &ClientAuth)| name.eq_ignore_ascii_case(host);
+            self.client_auth_hosts.iter().find(named)
+        });
+        if let Some((_, rule)) = of_host {
+            return *rule;
+        }
+        let here = |address: &SocketAddr| {
+            local.is_some_and(|local| {
+                address.port() == local.port()
+                    && (address.ip().is_unspecified() || address.ip() == local.ip())
+            })
+        };
+        self.client_auth_listeners
+            .iter()
+            .find(|(address, _)| here(address))
+            .map_or(self.client_auth, |(_, rule)| *rule)
+    }
 }
 
 /// Where the server's certificate and key come from.
@@ -139,11 +180,47 @@ pub struct Revocation {
     /// `cert.based.auth.crl.files.parent.dir.path`.
     pub directory: PathBuf,
     /// `remote.crl.distribution.http.uris`.
-    pub uris: Vec<String>,
+    pub uris: Vec<WebAddress>,
     /// `remote.crl.fetch.interval.in.minutes`.
     pub fetch_interval: Duration,
     /// `fail.hard.on.crl.download.failure.during.server.startup`.
     pub required_at_start: bool,
+    /// `revocation.unknown`.
+    pub unknown: UnknownStanding,
+    /// `revocation.ocsp`; empty: no responder is asked.
+    pub responders: Vec<Responder>,
+    /// `revocation.ocsp.max.age.seconds`.
+    pub responder_max_age: Duration,
+    /// `revocation.ocsp.timeout.seconds`.
+    pub responder_timeout: Duration,
+}
+
+/// Where one CA's certificates, or all of them, are asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Responder {
+    /// The common name of the CA; `None`: every other CA.
+    pub authority: Option<String>,
+    /// The responder's address; `None`: the one that the certificate names.
+    pub url: Option<WebAddress>,
+}
+
+/// Whose a client certificate is.
+#[derive(Clone, Debug)]
+pub struct CertificateRules {
+    /// `identity.certificate.user`, and `cn` where `enable.upn.lookup.from.subject.cn` says so.
+    pub user: Vec<NameSource>,
+    /// `identity.certificate.user.pattern`.
+    pub user_pattern: Option<Pattern>,
+    /// `identity.certificate.user.as`.
+    pub user_as: Option<String>,
+    /// `identity.certificate.device`.
+    pub device: Option<DeviceSource>,
+    /// `identity.certificate.device.pattern`.
+    pub device_pattern: Option<Pattern>,
+    /// `identity.certificate.map.path`.
+    pub map_path: Option<PathBuf>,
+    /// `identity.certificate.mismatch`.
+    pub mismatch: UserMismatch,
 }
 
 /// One leg towards mail servers.
@@ -155,6 +232,8 @@ pub struct Leg {
     pub tls: UpstreamTls,
     /// `email.server.host.header`.
     pub host_header: HostHeader,
+    /// `email.server.client.cert.header`.
+    pub certificate_header: CertificateHeader,
     /// `email.server.timeout.connect.seconds`.
     pub connect_timeout: Duration,
     /// `email.server.timeout.response.seconds`.
@@ -263,6 +342,8 @@ pub struct Identity {
     pub alias_path: Option<PathBuf>,
     /// `identity.user.mismatch`.
     pub user_mismatch: UserMismatch,
+    /// Whose a client certificate is.
+    pub certificate: CertificateRules,
 }
 
 /// Who is let in.
@@ -320,6 +401,7 @@ impl Config {
             }
         }
         files.extend(self.identity.alias_path.as_deref());
+        files.extend(self.identity.certificate.map_path.as_deref());
         files.push(&self.compliance.policies_path);
         let mut files: Vec<PathBuf> = files.into_iter().map(Path::to_path_buf).collect();
         files.sort();

@@ -48,6 +48,24 @@ choices! {
         /// No connection without a certificate that one of the CAs signed.
         Required = "required",
     }
+    /// The header in which a mail server finds the client's certificate.
+    CertificateHeader {
+        /// It isn't told.
+        None = "none",
+        /// `Client-Cert`, a byte sequence (RFC 9440 section 2.2).
+        ClientCert = "client-cert",
+        /// `X-SSL-Client-Cert`, PEM with percent signs, as nginx' `$ssl_client_escaped_cert`.
+        XSslClientCert = "x-ssl-client-cert",
+        /// `NSClientCert`, base64 in one line, as NetScaler writes it.
+        NsClientCert = "nsclientcert",
+    }
+    /// What becomes of a certificate whose standing nobody knows.
+    UnknownStanding {
+        /// It is let in: soft fail.
+        Allow = "allow",
+        /// It is refused: hard fail.
+        Refuse = "refuse",
+    }
     /// The lowest TLS version towards clients.
     TlsVersion {
         /// TLS 1.2 and 1.3.
@@ -265,6 +283,82 @@ impl fmt::Display for Origin {
             if self.tls { "https" } else { "http" },
             self.authority()
         )
+    }
+}
+
+/// The address of one thing on the web: origin, path and query.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WebAddress {
+    /// Scheme, host and port.
+    pub origin: Origin,
+    /// Path and query, at least `/`.
+    pub path: String,
+}
+
+impl WebAddress {
+    /// Reads `http://host/path?query`, http or https.
+    ///
+    /// # Errors
+    /// What was expected, for a person.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let wrong = || expected(text, "an address such as http://pki.example.com/ca.crl");
+        let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
+        let (host, path) = rest
+            .find(['/', '?'])
+            .map_or((rest, "/"), |at| rest.split_at(at));
+        let path = if path.starts_with('?') {
+            format!("/{path}")
+        } else {
+            path.to_owned()
+        };
+        Ok(Self {
+            origin: Origin::parse(&format!("{scheme}://{host}")).map_err(|_| wrong())?,
+            path: request_path(&path).map_err(|_| wrong())?,
+        })
+    }
+}
+
+impl fmt::Display for WebAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.origin, self.path)
+    }
+}
+
+/// A regular expression that a whole text must match. Its time is linear in the text's length.
+#[derive(Clone, Debug)]
+pub struct Pattern(regex_lite::Regex);
+
+impl Pattern {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        regex_lite::Regex::new(&format!("^(?:{text})$"))
+            .map(Self)
+            .map_err(|error| format!("is no regular expression: {error}"))
+    }
+
+    /// How many groups it has.
+    pub fn groups(&self) -> usize {
+        self.0.captures_len().saturating_sub(1)
+    }
+
+    /// The first group, or the whole where there is none; `None` where the text doesn't match.
+    pub fn first<'t>(&self, text: &'t str) -> Option<&'t str> {
+        let found = self.0.captures(text)?;
+        found
+            .get(1)
+            .or_else(|| found.get(0))
+            .map(|part| part.as_str())
+    }
+
+    /// `template` with `$1` and the like filled in; `None` where the text doesn't match.
+    pub fn fill(&self, text: &str, template: &str) -> Option<String> {
+        let found = self.0.captures(text)?;
+        let mut filled = String::new();
+        found.expand(template, &mut filled);
+        Some(filled)
     }
 }
 

@@ -4,8 +4,10 @@
 //! This room comes before the verdict because a verdict is for a pair (device, user), and before
 //! the body is touched: what has no credentials is never interpreted.
 
+mod certificate;
 mod user;
 
+pub use certificate::{CertificateMapping, ClientCertificate};
 pub use user::IdentityRules;
 
 use aws_lc_rs::hmac;

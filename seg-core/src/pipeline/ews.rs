@@ -31,7 +31,7 @@ impl Walk<'_> {
             address: self.connection.peer.ip(),
             agent,
             certificate: self.connection.ews_certificate.as_deref(),
-            certified: self.connection.certificate_user.is_some()
+            certified: self.connection.certificate_user().is_some()
                 || self.connection.ews_certificate.is_some(),
             user: &known.user,
             uri,

@@ -36,6 +36,7 @@ impl Walk<'_> {
         if let Some(host) = host {
             headers.insert(header::HOST, host);
         }
+        self.tell_certificate(&mut headers, leg);
         let core = &self.connection.core;
         let query = match route {
             Route::Ews(_) => self.snapshot.ews_settings.forwarded_query(uri.query()),

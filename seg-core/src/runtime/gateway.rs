@@ -24,11 +24,13 @@ use crate::admin;
 use crate::config::{self, Warning};
 use crate::decide::{Proofs, Rates};
 use crate::identify::DigestKey;
+use crate::outbound::Outbound;
 use crate::protocol::PollMemory;
 use crate::protocol::ews::EwsMemory;
 use crate::servers;
 use crate::telemetry::log::Log;
 use crate::telemetry::metrics::Metrics;
+use crate::tls::revocation::{self, Revocations};
 use crate::upstream::{Pool, PoolSettings};
 
 /// How long `/lb-health` says "draining" before the listeners close: two checks of a usual load
@@ -77,6 +79,9 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// A revocation list that the start was told to wait for.
+    #[error("{0}")]
+    Revocation(String),
     /// The admin token.
     #[error("admin.token.path: {0}")]
     Token(#[from] admin::TokenError),
@@ -164,8 +169,19 @@ impl Gateway {
             .map_err(admin_failed)?;
         let admin_address = admin_listener.local_addr().map_err(admin_failed)?;
 
+        let background = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("seg-background")
+            .enable_all()
+            .build()
+            .map_err(|error| StartError::System(error.to_string()))?;
+        let outbound = Outbound::new(background.handle().clone());
+        let revocations = Revocations::new(outbound.clone());
+
         let shared = Arc::new(Shared {
             snapshot: ArcSwap::from_pointee(snapshot),
+            revocations,
+            outbound,
             engine: Arc::clone(&engine),
             metrics,
             proofs: Proofs::default(),
@@ -179,12 +195,7 @@ impl Gateway {
         });
         let reloader = Arc::new(Reloader::new(Arc::clone(&shared), config, env, log));
 
-        let background = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("seg-background")
-            .enable_all()
-            .build()
-            .map_err(|error| StartError::System(error.to_string()))?;
+        load_revocations(&background, &shared)?;
 
         let pool = PoolSettings {
             max_idle: (MAX_IDLE_UPSTREAM / cores).max(32),
@@ -222,6 +233,8 @@ impl Gateway {
             let synced = recovery.state == journal::State::Synced;
             background.spawn(background::tick(Arc::clone(&shared), synced));
             background.spawn(servers::watch(Arc::clone(&shared)));
+            let keeper = revocation::keep(Arc::clone(&shared), shared.outbound.clone());
+            background.spawn(keeper);
             background.spawn(background::reload_on_change(
                 Arc::clone(&shared),
                 Arc::clone(&reloader),
@@ -309,6 +322,31 @@ impl Drop for Gateway {
         if !self.cores.is_empty() {
             self.finish(&CoreCommand::Stop);
         }
+    }
+}
+
+/// Revocation lists at hand are read before the first client comes. Waits for the network only
+/// where the configuration says so.
+fn load_revocations(
+    background: &tokio::runtime::Runtime,
+    shared: &Arc<Shared>,
+) -> Result<(), StartError> {
+    if !shared.snapshot().config.server.tls.revocation.enabled {
+        return Ok(());
+    }
+    let (tell, told) = std::sync::mpsc::channel();
+    let shared = Arc::clone(shared);
+    // Not `block_on`: an embedder may have a runtime of his own around us.
+    background.spawn(async move {
+        let snapshot = shared.snapshot();
+        let loaded = revocation::load_first(&shared.revocations, &shared.outbound, &snapshot).await;
+        let _ = tell.send(loaded.map_err(|error| error.to_string()));
+    });
+    match told.recv() {
+        Ok(loaded) => loaded.map_err(StartError::Revocation),
+        Err(_) => Err(StartError::System(
+            "the background runtime ended".to_owned(),
+        )),
     }
 }
 

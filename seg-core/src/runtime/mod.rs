@@ -29,9 +29,11 @@ use seg_compliance::Engine;
 
 use crate::decide::{Proofs, Rates};
 use crate::identify::DigestKey;
+use crate::outbound::Outbound;
 use crate::protocol::PollMemory;
 use crate::protocol::ews::EwsMemory;
 use crate::telemetry::metrics::Metrics;
+use crate::tls::revocation::Revocations;
 
 /// What all cores share. Read on the path of a request, written from outside of it.
 pub struct Shared {
@@ -40,6 +42,10 @@ pub struct Shared {
     pub engine: Arc<Engine>,
     /// The counters.
     pub metrics: Arc<Metrics>,
+    /// Which client certificates were revoked.
+    pub revocations: Revocations,
+    /// The gateway's own requests.
+    pub outbound: Outbound,
     /// Which credentials the servers have accepted.
     pub proofs: Proofs,
     /// How often devices ask.

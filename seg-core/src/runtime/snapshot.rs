@@ -7,8 +7,9 @@ use seg_eas::firewall::Firewall;
 use seg_ews::ServerVersion;
 use thiserror::Error;
 
+use crate::config::certificate_map::{self, CertificateMap};
 use crate::config::{self, Config, ConfigError, DefaultVerdict, aliases, policies};
-use crate::identify::IdentityRules;
+use crate::identify::{CertificateMapping, IdentityRules};
 use crate::protocol::ServerVersionMemory;
 use crate::protocol::ews::EwsSettings;
 use crate::servers::Leg;
@@ -23,8 +24,12 @@ pub struct Snapshot {
     pub config: Config,
     /// Counts reloads.
     pub generation: u64,
-    /// TLS towards clients.
-    pub tls: Arc<rustls::ServerConfig>,
+    /// TLS towards clients, by host name and listener.
+    pub tls: tls::ServerTlsSet,
+    /// The CAs of client certificates.
+    pub authorities: tls::revocation::Authorities,
+    /// Whose client certificates are.
+    pub certificates: CertificateMapping,
     /// The certificate that clients see.
     pub certificate: Option<Certificate>,
     /// How names become users.
@@ -57,6 +62,9 @@ pub enum SnapshotError {
     /// The alias file.
     #[error(transparent)]
     Aliases(#[from] aliases::AliasError),
+    /// The file of single certificates.
+    #[error(transparent)]
+    CertificateMap(#[from] certificate_map::CertificateMapError),
     /// policies.toml.
     #[error(transparent)]
     Policies(#[from] policies::PoliciesError),
@@ -103,9 +111,18 @@ impl Snapshot {
         before: Option<&Self>,
         warn: &mut dyn FnMut(String),
     ) -> Result<Self, SnapshotError> {
-        let built = tls::server_config(&config)?;
-        built.warnings.into_iter().for_each(&mut *warn);
-        let (tls, certificate) = (built.config, built.certificate);
+        let mut built = tls::ServerTlsSet::build(&config)?;
+        built.warnings.drain(..).for_each(&mut *warn);
+        let (tls, certificate) = (built.set, built.certificate);
+        let authorities = tls::revocation::Authorities::load(&config.server.tls)?;
+        let certificates = {
+            let rules = config.identity.certificate.clone();
+            let map = match &rules.map_path {
+                Some(path) => certificate_map::load(path)?,
+                None => CertificateMap::default(),
+            };
+            CertificateMapping::new(rules, map)
+        };
         let identity = {
             let aliases = match &config.identity.alias_path {
                 Some(path) => aliases::load(path)?,
@@ -186,6 +203,8 @@ impl Snapshot {
         Ok(Self {
             generation: before.map_or(1, |before| before.generation + 1),
             tls,
+            authorities,
+            certificates,
             certificate,
             identity,
             eas,

@@ -55,6 +55,8 @@ pub struct Leg {
     pub response_within: Duration,
     /// How health is told.
     pub health: config::Health,
+    /// `email.server.client.cert.header`.
+    pub certificate_header: config::CertificateHeader,
     preserve_host: bool,
     affinity: Affinity,
     slow_start: Duration,
@@ -137,6 +139,7 @@ impl Leg {
             connect_within: config.connect_timeout,
             response_within: config.response_timeout,
             health: config.health.clone(),
+            certificate_header: config.certificate_header,
             preserve_host: config.host_header == HostHeader::Preserve,
             affinity: config.affinity,
             slow_start: config.slow_start,

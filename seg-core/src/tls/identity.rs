@@ -4,6 +4,7 @@
 use rustls::pki_types::CertificateDer;
 use x509_parser::asn1_rs::{Any, Tag};
 use x509_parser::extensions::GeneralName;
+use x509_parser::oid_registry::OID_X509_SERIALNUMBER;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// szOID_NT_PRINCIPAL_NAME (MS-WCCE 2.2.2.7.7.3).
@@ -33,8 +34,70 @@ pub struct ClientUser {
 pub enum NameSource {
     /// The user principal name in the subject alternative name.
     Upn,
+    /// The mail address (rfc822Name) in the subject alternative name.
+    Email,
     /// The subject's common name.
     SubjectCn,
+}
+
+impl NameSource {
+    /// Reads `upn`, `email` or `cn`.
+    ///
+    /// # Errors
+    /// What was expected, for a person.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "upn" => Ok(Self::Upn),
+            "email" => Ok(Self::Email),
+            "cn" => Ok(Self::SubjectCn),
+            _ => Err(format!(
+                "`{text}` is not possible, expected one of upn, email, cn"
+            )),
+        }
+    }
+
+    /// Its place in words.
+    pub fn place(self) -> &'static str {
+        match self {
+            Self::Upn => "its user principal name",
+            Self::Email => "its mail address",
+            Self::SubjectCn => "its subject's common name",
+        }
+    }
+}
+
+/// Where in a certificate a device's name may stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceSource {
+    /// The subject's common name.
+    SubjectCn,
+    /// The subject's serialNumber attribute.
+    SubjectSerial,
+    /// A DNS name in the subject alternative name.
+    Dns,
+    /// A URI in the subject alternative name, as Intune and others write it.
+    Uri,
+    /// A mail address in the subject alternative name.
+    Email,
+}
+
+impl DeviceSource {
+    /// Reads `cn`, `serial`, `dns`, `uri` or `email`.
+    ///
+    /// # Errors
+    /// What was expected, for a person.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "cn" => Ok(Self::SubjectCn),
+            "serial" => Ok(Self::SubjectSerial),
+            "dns" => Ok(Self::Dns),
+            "uri" => Ok(Self::Uri),
+            "email" => Ok(Self::Email),
+            _ => Err(format!(
+                "`{text}` is not possible, expected one of none, cn, serial, dns, uri, email"
+            )),
+        }
+    }
 }
 
 /// Why a certificate names no user.
@@ -43,44 +106,129 @@ pub enum NoUser {
     /// It can't be parsed.
     #[error("the certificate can't be parsed")]
     Unreadable,
-    /// There is neither a UPN nor, where it may stand in, a common name.
+    /// None of the configured places holds a name.
     #[error("the certificate names no user principal name")]
     Missing,
-    /// There are several UPNs, or several common names.
+    /// There are several names in one place.
     #[error("the certificate names more than one user")]
     Ambiguous,
     /// The name is empty, too long, holds control characters, or a UPN hasn't exactly one `@`.
     #[error("the certificate's user name is malformed")]
     Malformed,
+    /// `identity.certificate.user.pattern` doesn't match it.
+    #[error("the certificate's user name doesn't match identity.certificate.user.pattern")]
+    Unmapped,
 }
 
-/// The user that a client certificate names. The certificate must have been verified: this only
-/// reads. A malformed UPN is never passed over in favour of the common name.
+/// The user that a client certificate names, in the first of `sources` that holds a name. The
+/// certificate must have been verified: this only reads. A malformed name is never passed over in
+/// favour of another place's.
 ///
 /// # Errors
 /// Why there is none.
 pub fn client_user(
     leaf: &CertificateDer<'_>,
-    upn_from_subject_cn: bool,
+    sources: &[NameSource],
 ) -> Result<ClientUser, NoUser> {
     let (_, certificate) = X509Certificate::from_der(leaf).map_err(|_| NoUser::Unreadable)?;
-    let user = |name, source| ClientUser {
-        name,
-        source,
-        serial: certificate
-            .raw_serial()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect(),
-        sid: sid(&certificate),
-    };
-    match upn(&certificate) {
-        Ok(name) => Ok(user(name, NameSource::Upn)),
-        Err(NoUser::Missing) if upn_from_subject_cn => {
-            common_name(&certificate).map(|name| user(name, NameSource::SubjectCn))
+    for &source in sources {
+        let name = match source {
+            NameSource::Upn => upn(&certificate),
+            NameSource::Email => email(&certificate),
+            NameSource::SubjectCn => common_name(&certificate),
+        };
+        match name {
+            Ok(name) => {
+                return Ok(ClientUser {
+                    name,
+                    source,
+                    serial: serial_of(&certificate),
+                    sid: sid(&certificate),
+                });
+            }
+            Err(NoUser::Missing) => {}
+            Err(reason) => return Err(reason),
         }
-        Err(reason) => Err(reason),
     }
+    Err(NoUser::Missing)
+}
+
+/// The device that a client certificate names. The certificate must have been verified.
+///
+/// # Errors
+/// Why there is none.
+pub fn client_device(leaf: &CertificateDer<'_>, source: DeviceSource) -> Result<String, NoUser> {
+    let (_, certificate) = X509Certificate::from_der(leaf).map_err(|_| NoUser::Unreadable)?;
+    match source {
+        DeviceSource::SubjectCn => common_name(&certificate),
+        DeviceSource::SubjectSerial => {
+            let texts = certificate.subject().iter_by_oid(&OID_X509_SERIALNUMBER);
+            only(texts.map(|value| value.as_str().ok()))
+        }
+        DeviceSource::Dns => alternative(&certificate, |name| match name {
+            GeneralName::DNSName(name) => Some(name),
+            _ => None,
+        }),
+        DeviceSource::Uri => alternative(&certificate, |name| match name {
+            GeneralName::URI(name) => Some(name),
+            _ => None,
+        }),
+        DeviceSource::Email => email(&certificate),
+    }
+}
+
+/// A certificate's serial number in lower-case hexadecimal; `None` if it is none.
+pub fn serial_number(leaf: &CertificateDer<'_>) -> Option<String> {
+    let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
+    Some(serial_of(&certificate))
+}
+
+fn serial_of(certificate: &X509Certificate<'_>) -> String {
+    hex(certificate.raw_serial())
+}
+
+/// Bytes in lower-case hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn email(certificate: &X509Certificate<'_>) -> Result<String, NoUser> {
+    let name = alternative(certificate, |name| match name {
+        GeneralName::RFC822Name(name) => Some(name),
+        _ => None,
+    })?;
+    qualified(name)
+}
+
+/// The only subject alternative name of a kind.
+fn alternative<'c>(
+    certificate: &'c X509Certificate<'_>,
+    kind: impl Fn(&'c GeneralName<'c>) -> Option<&'c str>,
+) -> Result<String, NoUser> {
+    let extension = certificate
+        .subject_alternative_name()
+        .map_err(|_| NoUser::Unreadable)?;
+    let names = extension
+        .map(|extension| extension.value.general_names.as_slice())
+        .unwrap_or_default();
+    only(names.iter().filter_map(kind).map(Some))
+}
+
+/// The only text; an unreadable one is `None`.
+fn only<'t>(mut texts: impl Iterator<Item = Option<&'t str>>) -> Result<String, NoUser> {
+    let text = texts.next().ok_or(NoUser::Missing)?;
+    if texts.next().is_some() {
+        return Err(NoUser::Ambiguous);
+    }
+    well_formed(text.ok_or(NoUser::Malformed)?.to_owned())
+}
+
+/// A name with exactly one `@`, and something on both sides of it.
+fn qualified(name: String) -> Result<String, NoUser> {
+    if name.matches('@').count() != 1 || name.starts_with('@') || name.ends_with('@') {
+        return Err(NoUser::Malformed);
+    }
+    well_formed(name)
 }
 
 fn upn(certificate: &X509Certificate<'_>) -> Result<String, NoUser> {
@@ -99,19 +247,12 @@ fn upn(certificate: &X509Certificate<'_>) -> Result<String, NoUser> {
         return Err(NoUser::Ambiguous);
     }
     let name = wrapped_text(value).ok_or(NoUser::Malformed)?;
-    if name.matches('@').count() != 1 || name.starts_with('@') || name.ends_with('@') {
-        return Err(NoUser::Malformed);
-    }
-    well_formed(name)
+    qualified(name)
 }
 
 fn common_name(certificate: &X509Certificate<'_>) -> Result<String, NoUser> {
-    let mut names = certificate.subject().iter_common_name();
-    let name = names.next().ok_or(NoUser::Missing)?;
-    if names.next().is_some() {
-        return Err(NoUser::Ambiguous);
-    }
-    well_formed(name.as_str().map_err(|_| NoUser::Malformed)?.to_owned())
+    let names = certificate.subject().iter_common_name();
+    only(names.map(|name| name.as_str().ok()))
 }
 
 fn well_formed(name: String) -> Result<String, NoUser> {

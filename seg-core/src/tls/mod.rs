@@ -12,6 +12,7 @@ pub mod fuzz;
 mod identity;
 mod pem;
 mod pkcs12;
+pub mod revocation;
 mod server;
 mod upstream;
 
@@ -28,9 +29,11 @@ use crate::config::TlsVersion;
 pub use certificate::Certificate;
 pub use error::TlsError;
 pub use explain::{Explanation, explain, explain_client};
-pub use identity::{ClientUser, NameSource, NoUser, client_user};
+pub use identity::{
+    ClientUser, DeviceSource, NameSource, NoUser, client_device, client_user, serial_number,
+};
 pub use pem::{authorities, certificates, private_key};
-pub use server::{SelfSigned, self_signed, server_config, verify_client};
+pub use server::{BuiltSet, SelfSigned, ServerTlsSet, self_signed, server_config, verify_client};
 pub use upstream::client_config;
 
 /// A configuration built from files.

@@ -21,11 +21,80 @@ use crate::config::{CertificateSource, ClientAuth, Config, ServerTls};
 /// show a new one to those who have just accepted the old one.
 static MADE_AT_START: OnceLock<SelfSigned> = OnceLock::new();
 
-/// Builds the TLS configuration of `server.listen`.
+/// TLS towards clients: one configuration for each rule of client authentication that is in use,
+/// and each with a ticket key of its own, so that no session crosses from one rule to another.
+#[derive(Clone, Debug)]
+pub struct ServerTlsSet {
+    by_rule: [Option<Arc<ServerConfig>>; 3],
+    usual: Arc<ServerConfig>,
+}
+
+/// A set built from files.
+#[derive(Debug)]
+pub struct BuiltSet {
+    /// What is served.
+    pub set: ServerTlsSet,
+    /// The certificate that clients see.
+    pub certificate: Option<Certificate>,
+    /// What is accepted, but should be mended.
+    pub warnings: Vec<String>,
+}
+
+impl ServerTlsSet {
+    /// Builds every configuration that `server.client.auth*` needs.
+    ///
+    /// # Errors
+    /// A file that can't be used, or settings that contradict each other.
+    pub fn build(config: &Config) -> Result<BuiltSet, TlsError> {
+        let tls = &config.server.tls;
+        let usual = server_config(config)?;
+        let mut by_rule = [None, None, None];
+        let others = tls.client_auth_hosts.values().copied();
+        let others = others.chain(tls.client_auth_listeners.iter().map(|(_, rule)| *rule));
+        for rule in others.filter(|rule| *rule != tls.client_auth) {
+            if let Some(slot) = by_rule.get_mut(slot(rule)).filter(|slot| slot.is_none()) {
+                *slot = Some(server_config_for(config, rule)?.config);
+            }
+        }
+        Ok(BuiltSet {
+            set: Self {
+                by_rule,
+                usual: usual.config,
+            },
+            certificate: usual.certificate,
+            warnings: usual.warnings,
+        })
+    }
+
+    /// The configuration under `server.client.auth`.
+    pub fn usual(&self) -> &Arc<ServerConfig> {
+        &self.usual
+    }
+
+    /// The configuration under a rule.
+    pub fn under(&self, rule: ClientAuth) -> &Arc<ServerConfig> {
+        let own = self.by_rule.get(slot(rule)).and_then(Option::as_ref);
+        own.unwrap_or(&self.usual)
+    }
+}
+
+fn slot(rule: ClientAuth) -> usize {
+    match rule {
+        ClientAuth::None => 0,
+        ClientAuth::Optional => 1,
+        ClientAuth::Required => 2,
+    }
+}
+
+/// Builds the TLS configuration of `server.listen` under `server.client.auth`.
 ///
 /// # Errors
 /// A file that can't be used, or settings that contradict each other.
 pub fn server_config(config: &Config) -> Result<Built<ServerConfig>, TlsError> {
+    server_config_for(config, config.server.tls.client_auth)
+}
+
+fn server_config_for(config: &Config, rule: ClientAuth) -> Result<Built<ServerConfig>, TlsError> {
     let tls = &config.server.tls;
     let provider = Arc::new(chosen_suites(tls));
     let mut warnings = Vec::new();
@@ -46,7 +115,7 @@ pub fn server_config(config: &Config) -> Result<Built<ServerConfig>, TlsError> {
     let mut built = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(versions(tls.min_version))
         .map_err(failed)?
-        .with_client_cert_verifier(client_verifier(tls, &provider)?)
+        .with_client_cert_verifier(client_verifier(tls, rule, &provider)?)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
     built.alpn_protocols = vec![ALPN.to_vec()];
     built.ticketer = aws_lc_rs::Ticketer::new().map_err(failed)?;
@@ -143,16 +212,15 @@ pub(super) fn from_pem(
 
 fn client_verifier(
     tls: &ServerTls,
+    rule: ClientAuth,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let (ClientAuth::Optional | ClientAuth::Required, Some(file)) =
-        (tls.client_auth, &tls.client_ca)
-    else {
+    let (ClientAuth::Optional | ClientAuth::Required, Some(file)) = (rule, &tls.client_ca) else {
         return Ok(WebPkiClientVerifier::no_client_auth());
     };
     let authorities = Arc::new(pem::authorities(file)?);
     let builder = WebPkiClientVerifier::builder_with_provider(authorities, Arc::clone(provider));
-    let builder = match tls.client_auth {
+    let builder = match rule {
         ClientAuth::Optional => builder.allow_unauthenticated(),
         ClientAuth::Required | ClientAuth::None => builder,
     };
@@ -166,10 +234,13 @@ fn client_verifier(
 /// # Errors
 /// Why it would be refused.
 pub fn verify_client(tls: &ServerTls, chain: &[CertificateDer<'_>]) -> Result<(), Explanation> {
-    let verifier = client_verifier(tls, &Arc::new(provider())).map_err(|error| Explanation {
-        reason: error.to_string(),
-        mend: "mend that file first",
-    })?;
+    let verifier =
+        client_verifier(tls, strictest(tls), &Arc::new(provider())).map_err(|error| {
+            Explanation {
+                reason: error.to_string(),
+                mend: "mend that file first",
+            }
+        })?;
     let Some((leaf, rest)) = chain.split_first() else {
         return Err(explain_client(&rustls::Error::NoCertificatesPresented));
     };
@@ -183,6 +254,19 @@ pub fn verify_client(tls: &ServerTls, chain: &[CertificateDer<'_>]) -> Result<()
         .verify_client_cert(leaf, rest, UnixTime::now())
         .map(|_| ())
         .map_err(|error| explain_client(&error))
+}
+
+/// The rule of the host or listener that asks for most.
+fn strictest(tls: &ServerTls) -> ClientAuth {
+    let hosts = tls.client_auth_hosts.values();
+    let listeners = tls.client_auth_listeners.iter().map(|(_, rule)| rule);
+    let rules = std::iter::once(&tls.client_auth)
+        .chain(hosts)
+        .chain(listeners);
+    rules
+        .copied()
+        .max_by_key(|rule| slot(*rule))
+        .unwrap_or(ClientAuth::None)
 }
 
 /// A certificate signed by its own key.

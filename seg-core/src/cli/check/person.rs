@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::Report;
 use crate::config::Config;
-use crate::tls::{self, Certificate, NameSource};
+use crate::tls::{self, Certificate};
 
 /// Walks the way of the person with this certificate.
 pub(super) fn check(report: &mut Report, config: &Config, file: &Path, wanted: Option<&str>) {
@@ -37,15 +37,15 @@ pub(super) fn check(report: &mut Report, config: &Config, file: &Path, wanted: O
         ),
         Err(why) => report.fail("server.client.ca.path", why.reason, why.mend),
     }
-    match tls::client_user(leaf, config.server.tls.upn_from_subject_cn) {
+    match tls::client_user(leaf, &config.identity.certificate.user) {
         Ok(user) => {
-            let source = match user.source {
-                NameSource::Upn => "by its user principal name",
-                NameSource::SubjectCn => "by its subject's common name",
-            };
             report.ok(
                 "user",
-                format!("the certificate names {} {source}", user.name),
+                format!(
+                    "the certificate names {} by {}",
+                    user.name,
+                    user.source.place()
+                ),
             );
             if let Some(sid) = &user.sid {
                 report.ok(

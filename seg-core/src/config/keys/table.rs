@@ -2,8 +2,9 @@
 
 use super::{Group, Key, Kind};
 use crate::config::value::{
-    ClientAuth, ComplianceMode, DefaultVerdict, EmptyChallenge, EwsRefusal, HostHeader, LogFormat,
-    LogLevel, RedirectMode, TlsVersion, UserMismatch, UserMode,
+    CertificateHeader, ClientAuth, ComplianceMode, DefaultVerdict, EmptyChallenge, EwsRefusal,
+    HostHeader, LogFormat, LogLevel, RedirectMode, TlsVersion, UnknownStanding, UserMismatch,
+    UserMode,
 };
 
 const LISTEN: Kind = Kind::Text("comma list of address:port");
@@ -12,7 +13,6 @@ const ORIGINS: Kind = Kind::Text("comma list of https://host:port");
 const PLAIN_HTTP: &str = "the plain-HTTP listener";
 const ROUTES: &str = "pass-through routes";
 const REDIRECTS: &str = "the handling of redirects";
-const REVOCATION: &str = "the check of certificates against revocation lists";
 
 /// The keys of one leg towards mail servers. The `ews.` twin is empty by default and then has the
 /// value of the key without `ews.`; only its health path has a default of its own, because the
@@ -47,6 +47,8 @@ legs! {
         "PEM file with our own certificate towards it";
     "email.server.client.private.key.path", "", "", Kind::Path,
         "PEM file with the private key of that certificate";
+    "email.server.client.cert.header", "none", "", Kind::Choice(CertificateHeader::WORDS),
+        "the header in which it finds the client's certificate: RFC 9440, nginx', or NetScaler's";
     "email.server.timeout.connect.seconds", "10", "", Kind::Seconds { min: 1, max: 300 },
         "how long a connection to it may take, TLS included";
     "email.server.timeout.response.seconds", "90", "", Kind::Seconds { min: 1, max: 3600 },
@@ -107,20 +109,32 @@ pub(in crate::config) static GROUPS: &[Group] = &[
             "the cipher suites in order of preference; empty: rustls' own choice"),
         Key::new("server.client.auth", "none", Kind::Choice(ClientAuth::WORDS),
             "whether clients show a certificate"),
+        Key::new("server.client.auth.hosts", "", Kind::Text("comma list such as mail.example.com=required"),
+            "host names with a rule of their own, instead of server.client.auth"),
+        Key::new("server.client.auth.listeners", "", Kind::Text("comma list such as 0.0.0.0:9443=required"),
+            "listeners with a rule of their own, where the host name has none"),
         Key::new("server.client.ca.path", "", Kind::Path,
             "PEM file with the CAs that sign client certificates, any number of them"),
         Key::new("enable.upn.lookup.from.subject.cn", "false", Kind::Switch,
             "true: a client certificate without a UPN names its user by the subject's common name"),
         Key::new("enable.cert.revocation.validation", "false", Kind::Switch,
-            "true: client certificates are checked against revocation lists").later(REVOCATION),
+            "true: client certificates are checked against revocation lists"),
         Key::new("cert.based.auth.crl.files.parent.dir.path", "/config/crls", Kind::Path,
-            "the folder with the revocation lists").later(REVOCATION),
+            "the folder with revocation lists, PEM or DER; one that is missing is an empty one"),
         Key::new("remote.crl.distribution.http.uris", "", Kind::Text("comma list of http:// addresses"),
-            "where revocation lists are fetched").later(REVOCATION),
+            "where revocation lists are fetched; the last good one is kept in data.dir"),
         Key::new("remote.crl.fetch.interval.in.minutes", "1440", Kind::Whole { min: 1, max: 525_600 },
-            "how often they are fetched, in minutes").later(REVOCATION),
+            "how often they are fetched, in minutes"),
         Key::new("fail.hard.on.crl.download.failure.during.server.startup", "false", Kind::Switch,
-            "true: no start without fresh revocation lists").later(REVOCATION),
+            "true: no start while a revocation list can't be fetched"),
+        Key::new("revocation.unknown", "allow", Kind::Choice(UnknownStanding::WORDS),
+            "a certificate of which no current list and no responder knows: let in, or refused"),
+        Key::new("revocation.ocsp", "", Kind::Text("comma list: aia, http://address, or such with `CA name=` before it"),
+            "responders that are asked (OCSP); aia: the one that the certificate names; empty: none"),
+        Key::new("revocation.ocsp.max.age.seconds", "3600", Kind::Seconds { min: 1, max: 604_800 },
+            "how long a responder's answer is believed at most"),
+        Key::new("revocation.ocsp.timeout.seconds", "5", Kind::Seconds { min: 1, max: 60 },
+            "how long a responder is waited for"),
     ] },
     Group { title: "Limits and times towards clients", keys: &[
         Key::new("server.body.max.bytes", "0", Kind::Whole { min: 0, max: u64::MAX },
@@ -181,6 +195,22 @@ pub(in crate::config) static GROUPS: &[Group] = &[
             "CSV file with the columns alias,user, for mail addresses and other UPN suffixes"),
         Key::new("identity.user.mismatch", "log", Kind::Choice(UserMismatch::WORDS),
             "a request whose User parameter isn't the user who logged in"),
+    ] },
+    Group { title: "Client certificates: whose they are", keys: &[
+        Key::new("identity.certificate.user", "upn", Kind::Text("comma list of upn, email, cn"),
+            "where a certificate names its user; the first that is there"),
+        Key::new("identity.certificate.user.pattern", "", Kind::Text("a regular expression"),
+            "what that name must look like as a whole; a certificate with another one names nobody"),
+        Key::new("identity.certificate.user.as", "", Kind::Text("text with $1 for the first group"),
+            "the user made of what the pattern found; empty: the name as it stands"),
+        Key::new("identity.certificate.device", "none", Kind::Text("none, cn, serial, dns, uri or email"),
+            "where a certificate names its device: then no other DeviceId is served with it"),
+        Key::new("identity.certificate.device.pattern", "", Kind::Text("a regular expression"),
+            "its first group is the DeviceId"),
+        Key::new("identity.certificate.map.path", "", Kind::Path,
+            "CSV file with the columns serial,user,device, for single certificates, before all of the above"),
+        Key::new("identity.certificate.mismatch", "refuse", Kind::Choice(UserMismatch::WORDS),
+            "a certificate and credentials, or a DeviceId, that name different users or devices"),
     ] },
     Group { title: "Compliance", keys: &[
         Key::new("data.dir", "data", Kind::Path,

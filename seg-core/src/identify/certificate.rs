@@ -1,0 +1,165 @@
+//! Whose a verified client certificate is, and how it is told to the server behind.
+
+use std::sync::OnceLock;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use rustls::pki_types::CertificateDer;
+use seg_compliance::{DeviceKey, UserKey};
+
+use super::IdentityRules;
+use crate::config::certificate_map::CertificateMap;
+use crate::config::{CertificateHeader, CertificateRules};
+use crate::tls::revocation::Link;
+use crate::tls::{self, ClientUser, NoUser};
+
+/// A verified client certificate, as the requests of its connection know it.
+#[derive(Debug)]
+pub struct ClientCertificate {
+    leaf: CertificateDer<'static>,
+    /// The chain as revocation lists name it, leaf first.
+    pub links: Vec<Link>,
+    /// The user whom it names, in canonical form.
+    pub user: Option<UserKey>,
+    /// The name as it stands in the certificate, or as the configuration maps it.
+    pub user_name: Option<Box<str>>,
+    /// The device that it names.
+    pub device: Option<DeviceKey>,
+    /// SHA-256 of the certificate.
+    pub fingerprint: [u8; 32],
+    written: [OnceLock<HeaderValue>; 3],
+}
+
+/// How certificates become users and devices: `identity.certificate.*`.
+#[derive(Clone, Debug)]
+pub struct CertificateMapping {
+    rules: CertificateRules,
+    map: CertificateMap,
+}
+
+impl CertificateMapping {
+    /// Out of the configuration.
+    pub fn new(rules: CertificateRules, map: CertificateMap) -> Self {
+        Self { rules, map }
+    }
+
+    /// The user's name, before it is made canonical.
+    ///
+    /// # Errors
+    /// Why the certificate names nobody.
+    pub fn user(&self, leaf: &CertificateDer<'_>) -> Result<String, NoUser> {
+        let serial = tls::serial_number(leaf).ok_or(NoUser::Unreadable)?;
+        if let Some(user) = self.map.row(&serial).and_then(|row| row.user.as_deref()) {
+            return Ok(user.to_owned());
+        }
+        let ClientUser { name, .. } = tls::client_user(leaf, &self.rules.user)?;
+        let mapped = match (&self.rules.user_pattern, &self.rules.user_as) {
+            (None, _) => Some(name),
+            (Some(pattern), None) => pattern.first(&name).map(str::to_owned),
+            (Some(pattern), Some(template)) => pattern.fill(&name, template),
+        };
+        mapped
+            .filter(|name| !name.is_empty())
+            .ok_or(NoUser::Unmapped)
+    }
+
+    /// The device, as it would stand in a request; `None` where the certificate names none.
+    pub fn device(&self, leaf: &CertificateDer<'_>) -> Option<String> {
+        let serial = tls::serial_number(leaf)?;
+        if let Some(device) = self.map.row(&serial).and_then(|row| row.device.as_deref()) {
+            return Some(device.to_owned());
+        }
+        let name = tls::client_device(leaf, self.rules.device?).ok()?;
+        match &self.rules.device_pattern {
+            None => Some(name),
+            Some(pattern) => pattern.first(&name).map(str::to_owned),
+        }
+    }
+}
+
+impl ClientCertificate {
+    /// What a verified chain says, leaf first; `None` for an empty one.
+    pub fn read(
+        chain: &[CertificateDer<'_>],
+        mapping: &CertificateMapping,
+        identity: &IdentityRules,
+    ) -> Option<Self> {
+        let leaf = chain.first()?;
+        let user_name = mapping.user(leaf).ok();
+        let device = mapping.device(leaf).and_then(|text| {
+            let id = seg_eas::DeviceId::parse_text(&text).ok()?;
+            DeviceKey::new(id.as_str()).ok()
+        });
+        let mut fingerprint = [0; 32];
+        let hash = digest(&SHA256, leaf);
+        for (to, from) in fingerprint.iter_mut().zip(hash.as_ref()) {
+            *to = *from;
+        }
+        Some(Self {
+            links: chain.iter().filter_map(Link::read).collect(),
+            user: user_name
+                .as_deref()
+                .and_then(|name| identity.canonical(name)),
+            user_name: user_name.map(Into::into),
+            device,
+            fingerprint,
+            leaf: leaf.clone().into_owned(),
+            written: Default::default(),
+        })
+    }
+
+    /// Its serial number in hexadecimal, for the log.
+    pub fn serial(&self) -> String {
+        tls::serial_number(&self.leaf).unwrap_or_default()
+    }
+
+    /// Tells the server of it. The header from outside is gone by then.
+    pub fn tell(&self, headers: &mut HeaderMap, form: CertificateHeader) {
+        let (slot, name) = match form {
+            CertificateHeader::None => return,
+            CertificateHeader::ClientCert => (0, HeaderName::from_static("client-cert")),
+            CertificateHeader::XSslClientCert => (1, HeaderName::from_static("x-ssl-client-cert")),
+            CertificateHeader::NsClientCert => (2, HeaderName::from_static("nsclientcert")),
+        };
+        let Some(written) = self.written.get(slot) else {
+            return;
+        };
+        let value = written.get_or_init(|| {
+            let text = self.written(form);
+            HeaderValue::from_maybe_shared(bytes::Bytes::from(text))
+                // All of it is base64 and percent signs.
+                .unwrap_or_else(|_| HeaderValue::from_static(""))
+        });
+        headers.insert(name, value.clone());
+    }
+
+    fn written(&self, form: CertificateHeader) -> String {
+        let base64 = BASE64_STANDARD.encode(&self.leaf);
+        match form {
+            // A byte sequence of structured fields (RFC 8941 section 3.3.5).
+            CertificateHeader::ClientCert => format!(":{base64}:"),
+            CertificateHeader::XSslClientCert => escaped_pem(&base64),
+            CertificateHeader::None | CertificateHeader::NsClientCert => base64,
+        }
+    }
+}
+
+/// PEM with everything but letters, digits and `-._~` as percent signs.
+fn escaped_pem(base64: &str) -> String {
+    let mut text = String::from("-----BEGIN%20CERTIFICATE-----%0A");
+    for (index, c) in base64.chars().enumerate() {
+        if index > 0 && index % 64 == 0 {
+            text.push_str("%0A");
+        }
+        match c {
+            '+' => text.push_str("%2B"),
+            '/' => text.push_str("%2F"),
+            '=' => text.push_str("%3D"),
+            c => text.push(c),
+        }
+    }
+    text.push_str("%0A-----END%20CERTIFICATE-----%0A");
+    text
+}

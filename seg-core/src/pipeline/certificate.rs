@@ -1,0 +1,96 @@
+//! What a client certificate has a say in: who may come without one, with whom it must agree, and
+//! what the server is told of it.
+
+use http::{HeaderMap, StatusCode, header};
+use seg_compliance::{DeviceKey, UserKey};
+
+use super::{Stop, Walk};
+use crate::config::{ClientAuth, UserMismatch};
+use crate::message::Reply;
+use crate::protocol::Call;
+use crate::servers::Leg;
+use crate::telemetry::metrics::Outcome;
+
+impl<'w> Walk<'w> {
+    /// A host name that requires a certificate is not served on a connection that was opened
+    /// under another name without one: 421, and the client opens a new one (RFC 9110 15.5.20).
+    pub(super) fn check_certificate_of_host(&mut self, headers: &HeaderMap) -> Result<(), Stop> {
+        if self.connection.certificate.is_some() {
+            return Ok(());
+        }
+        let line = headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok());
+        let host = line.map(|line| line.split(':').next().unwrap_or(line));
+        let tls = &self.snapshot.config.server.tls;
+        let named = |host: &str| {
+            let rule = tls
+                .client_auth_hosts
+                .iter()
+                .find(|(name, _)| name.eq_ignore_ascii_case(host));
+            rule.is_some_and(|(_, rule)| *rule == ClientAuth::Required)
+        };
+        if host.is_some_and(named) {
+            return Err(self.bad(
+                "certificate_required",
+                "the host requires a client certificate",
+                StatusCode::MISDIRECTED_REQUEST,
+            ));
+        }
+        Ok(())
+    }
+
+    /// Certificate and credentials must name one person.
+    pub(super) fn check_certificate_user(&mut self, user: &UserKey) -> Result<(), Stop> {
+        match self.connection.certificate_user() {
+            Some(named) if named != user => self.certificate_mismatch(
+                "certificate_user_mismatch",
+                "The certificate names somebody else than the credentials.\n",
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// The device that asks: the request's own; where it names none, the certificate's. Where both
+    /// name one, they must agree.
+    pub(super) fn device_of<'d>(&mut self, call: &'d Call) -> Result<Option<&'d DeviceKey>, Stop>
+    where
+        'w: 'd,
+    {
+        let certificate = self.connection.certificate.as_ref();
+        let certified = certificate.and_then(|certificate| certificate.device.as_ref());
+        match (call.device(), certified) {
+            (Some(asked), Some(certified)) if asked != certified => {
+                self.certificate_mismatch(
+                    "certificate_device_mismatch",
+                    "The certificate belongs to another device.\n",
+                )?;
+                Ok(Some(asked))
+            }
+            (Some(asked), _) => Ok(Some(asked)),
+            (None, certified) => Ok(certified),
+        }
+    }
+
+    fn certificate_mismatch(
+        &mut self,
+        reason: &'static str,
+        text: &'static str,
+    ) -> Result<(), Stop> {
+        self.connection.core.shared.metrics.bad_request(reason);
+        self.record.because(reason, None);
+        let rule = self.snapshot.config.identity.certificate.mismatch;
+        if rule == UserMismatch::Refuse {
+            self.record.outcome(Outcome::Refused);
+            return Err(Reply::text(StatusCode::FORBIDDEN, text).into());
+        }
+        Ok(())
+    }
+
+    /// Tells the server of the certificate, in the form that it wants.
+    pub(super) fn tell_certificate(&self, headers: &mut HeaderMap, leg: &Leg) {
+        if let Some(certificate) = &self.connection.certificate {
+            certificate.tell(headers, leg.certificate_header);
+        }
+    }
+}

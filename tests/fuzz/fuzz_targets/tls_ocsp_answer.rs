@@ -1,0 +1,4 @@
+#![no_main]
+//! The user in a client certificate.
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| seg_core::tls::fuzz::ocsp_answer(data));
