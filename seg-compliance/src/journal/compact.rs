@@ -13,15 +13,15 @@ use super::{Batch, Store, StoreError};
 const STAGE: usize = 16;
 
 /// What a change is about. The last change about a thing wins.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Thing {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Thing {
     Record,
     DeviceOverride,
     UserOverride,
 }
 
 impl Kind {
-    fn about(self) -> &'static [Thing] {
+    pub(super) fn about(self) -> &'static [Thing] {
         match self {
             Self::Record | Self::RecordRemoved => &[Thing::Record],
             Self::DeviceOverride | Self::DeviceOverrideCleared => &[Thing::DeviceOverride],
@@ -41,11 +41,20 @@ pub(super) struct Survey {
 impl Survey {
     /// One scan, of which only the revisions of things are kept.
     pub(super) fn new(store: &dyn Store) -> Result<Self, StoreError> {
+        Self::scan(store, Damage::Fails)
+    }
+
+    /// The same without the batches that can't be read.
+    pub(super) fn of_what_is_readable(store: &dyn Store) -> Result<Self, StoreError> {
+        Self::scan(store, Damage::IsPassedOver)
+    }
+
+    fn scan(store: &dyn Store, damage: Damage) -> Result<Self, StoreError> {
         let mut survey = Self {
             newest: HashMap::default(),
             revision: store.floor(),
         };
-        batches(store, u64::MAX, &mut |last, raw| {
+        batches(store, u64::MAX, damage, &mut |last, raw| {
             survey.revision = survey.revision.max(last);
             frame::each(raw, |change| {
                 for thing in change.kind.about() {
@@ -63,6 +72,20 @@ impl Survey {
     /// How many changes live.
     pub(super) fn live(&self) -> u64 {
         self.newest.values().filter(|(_, ends)| !ends).count() as u64
+    }
+
+    /// The revision of the newest change of a thing.
+    pub(super) fn newest(&self, thing: Thing, key: &str) -> Option<u64> {
+        let newest = self.newest.get(&(thing, key.into()));
+        newest.map(|(revision, _)| *revision)
+    }
+
+    /// What its newest change left something of: its key, and the change's revision.
+    pub(super) fn living(&self) -> impl Iterator<Item = (Thing, &str, u64)> {
+        let newest = self.newest.iter();
+        newest.filter_map(|((thing, key), (revision, ends))| {
+            (!ends).then_some((*thing, &**key, *revision))
+        })
     }
 
     fn lives(&self, change: &Raw<'_>) -> bool {
@@ -86,7 +109,7 @@ pub(super) fn live(
     };
     let mut encoder = Encoder::new();
     let mut ready: Vec<Batch> = Vec::with_capacity(STAGE);
-    batches(store, survey.revision, &mut |_, raw| {
+    batches(store, survey.revision, Damage::Fails, &mut |_, raw| {
         let mut failed = Ok(());
         frame::each(raw, |change| {
             if survey.lives(change) && failed.is_ok() {
@@ -122,16 +145,30 @@ pub(super) struct Live {
 /// Takes an opened batch and its last revision.
 type EachBatch<'e> = dyn FnMut(u64, &[u8]) -> Result<(), StoreError> + 'e;
 
+/// What a batch that can't be read does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Damage {
+    Fails,
+    IsPassedOver,
+}
+
 /// Opens each batch up to revision `until`.
-fn batches(store: &dyn Store, until: u64, each: &mut EachBatch<'_>) -> Result<(), StoreError> {
+fn batches(
+    store: &dyn Store,
+    until: u64,
+    damage: Damage,
+    each: &mut EachBatch<'_>,
+) -> Result<(), StoreError> {
     let mut outcome = Ok(());
     store.scan(0, &mut |last, bytes| {
         if last > until {
             return ControlFlow::Break(());
         }
-        outcome = frame::open(bytes)
-            .map_err(damaged)
-            .and_then(|raw| each(last, &raw));
+        outcome = match frame::open(bytes) {
+            Ok(raw) => each(last, &raw),
+            Err(_) if damage == Damage::IsPassedOver => Ok(()),
+            Err(error) => Err(damaged(error)),
+        };
         if outcome.is_err() {
             ControlFlow::Break(())
         } else {

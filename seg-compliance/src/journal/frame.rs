@@ -78,6 +78,12 @@ impl Encoder {
         if self.count == 0 {
             return Ok(None);
         }
+        let last = self.last;
+        Ok(Some((last, self.frame()?)))
+    }
+
+    /// The frame of what was pushed, be it nothing.
+    pub(crate) fn frame(&mut self) -> Result<Vec<u8>, super::StoreError> {
         let packed = zstd::bulk::compress(&self.raw, LEVEL)
             .map_err(|error| super::StoreError::Failed(format!("compression: {error}")))?;
         let raw_length = u32::try_from(self.raw.len())
@@ -93,10 +99,12 @@ impl Encoder {
         frame.push(VERSION);
         frame.extend_from_slice(&crc32c::crc32c(&rest).to_le_bytes());
         frame.extend_from_slice(&rest);
-        let last = std::mem::take(&mut self.last);
+        *self = Self {
+            raw: std::mem::take(&mut self.raw),
+            ..Self::new()
+        };
         self.raw.clear();
-        self.count = 0;
-        Ok(Some((last, frame)))
+        Ok(frame)
     }
 }
 
@@ -180,6 +188,12 @@ mod tests {
         })
         .unwrap();
         assert_eq!(revisions, (1..=1_024).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_empty_batch_comes_back() {
+        let empty = Encoder::new().frame().unwrap();
+        assert_eq!(open(&empty).unwrap(), b"");
     }
 
     proptest! {

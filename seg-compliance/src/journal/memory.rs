@@ -54,11 +54,6 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    fn remove(&self, batch: u64) -> Result<(), StoreError> {
-        self.0.lock().batches.remove(&batch);
-        Ok(())
-    }
-
     fn floor(&self) -> u64 {
         self.0.lock().floor
     }

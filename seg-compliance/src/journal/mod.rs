@@ -17,6 +17,7 @@ mod compact;
 mod export;
 pub(crate) mod frame;
 mod memory;
+mod mend;
 pub mod recovery;
 mod sled_store;
 mod writer;
@@ -81,11 +82,8 @@ pub(crate) trait Store: Send + Sync {
         each: &mut dyn FnMut(u64, &[u8]) -> ControlFlow<()>,
     ) -> Result<(), StoreError>;
 
-    /// Appends batches: all of them or none.
+    /// Appends batches: all of them or none. One that stands there already is replaced.
     fn append(&self, batches: &[Batch]) -> Result<(), StoreError>;
-
-    /// Takes a damaged batch out.
-    fn remove(&self, batch: u64) -> Result<(), StoreError>;
 
     /// The revision up to which changes are compacted away.
     fn floor(&self) -> u64;

@@ -1,6 +1,7 @@
 //! Opening a store that may be damaged: a ladder of five rungs, each reported.
 //!
-//! 1. open it as it is; a batch that can't be read is put aside and the rest is used;
+//! 1. open it as it is; a batch that can't be read is put aside, its hole is filled from the newest
+//!    good export where that knows it ([`mend`]), and the rest is used;
 //! 2. put sled's snapshots (`snap.*`) aside and open it again: sled rebuilds them from its log;
 //! 3. put the whole store aside and rebuild it from the newest good export, unless what could be
 //!    read of the log is newer;
@@ -23,8 +24,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::mend::{Filled, Hole};
 use super::sled_store::SledStore;
-use super::{Batch, Sequenced, Store, StoreError, export, frame};
+use super::{Batch, Sequenced, Store, StoreError, export, frame, mend};
 use crate::intern::Interner;
 
 const STORE: &str = "journal";
@@ -92,7 +94,7 @@ pub(crate) fn open<T: Load>(
     let acknowledged = Mark::read(&folder.join(MARK));
     let mark = Mark::open(&folder.join(MARK))?;
     let finished = |loaded: Loaded<T>, ladder: Ladder<'_>, lossless: bool| {
-        let lossless = lossless && loaded.damaged == 0;
+        let lossless = lossless && loaded.lossless;
         Opened {
             store: loaded.store,
             state: loaded.state,
@@ -199,6 +201,8 @@ struct Loaded<T> {
     store: Arc<dyn Store>,
     state: T,
     damaged: u64,
+    /// What was damaged has been filled in without a loss.
+    lossless: bool,
     changes: u64,
     revision: u64,
 }
@@ -250,18 +254,54 @@ impl Ladder<'_> {
                 .unwrap_or("no reason given");
             Err(StoreError::Damaged(format!("sled gave up: {why}")))
         });
-        let (mut loaded, unreadable) = opened?;
-        for (batch, bytes, why) in unreadable {
-            let name = format!("batch-{batch:020}");
+        let (loaded, unreadable) = opened?;
+        if unreadable.is_empty() {
+            return Ok(loaded);
+        }
+        for (hole, bytes, why) in &unreadable {
+            let batch = hole.last;
             self.step(format!(
                 "batch {batch} can't be read and is put aside: {why}"
             ));
-            let path = self.quarantine()?.join(name);
+            let path = self.quarantine()?.join(format!("batch-{batch:020}"));
             fs::write(&path, bytes).map_err(|error| StoreError::file(&path, &error))?;
-            loaded.store.remove(batch)?;
-            loaded.damaged += 1;
         }
+        let holes: Vec<Hole> = unreadable.iter().map(|(hole, ..)| *hole).collect();
+        let filled = self.fill(&*loaded.store, &holes)?;
+        loaded.store.append(&filled.batches)?;
+        let (mut loaded, _) = load(loaded.store, fresh)?;
+        loaded.damaged = holes.len() as u64;
+        loaded.lossless = filled.lossless;
         Ok(loaded)
+    }
+
+    /// What takes the place of damaged batches.
+    fn fill(&mut self, store: &dyn Store, holes: &[Hole]) -> Result<Filled, StoreError> {
+        for path in export::newest_first(&self.folder.join(EXPORTS)) {
+            let (revision, batches) = match export::read(&path) {
+                Ok(read) => read,
+                Err(why) => {
+                    self.step(format!("{} is no good export: {why}", path.display()));
+                    continue;
+                }
+            };
+            let Some(filled) = mend::fill(store, holes, revision, &batches)? else {
+                break;
+            };
+            self.step(format!(
+                "{} changes filled in from {} (revision {revision}); {}",
+                filled.changes,
+                path.display(),
+                if filled.lossless {
+                    "nothing is lost"
+                } else {
+                    "later changes are lost"
+                }
+            ));
+            return Ok(filled);
+        }
+        self.step("no export knows what they held".to_owned());
+        mend::empty(holes)
     }
 
     fn put_snapshots_aside(&mut self) -> Result<usize, StoreError> {
@@ -315,7 +355,8 @@ impl Ladder<'_> {
     }
 }
 
-type Unreadable = Vec<(u64, Vec<u8>, String)>;
+/// Each with its bytes, and why they are none.
+type Unreadable = Vec<(Hole, Vec<u8>, String)>;
 
 /// One ordered scan; the last change of a thing wins.
 fn load<T: Load>(
@@ -325,6 +366,7 @@ fn load<T: Load>(
     let state = fresh();
     let (mut changes, mut revision) = (0, store.floor());
     let mut unreadable = Vec::new();
+    let mut after = 0;
     store.scan(0, &mut |last, bytes| {
         revision = revision.max(last);
         match read(bytes, state.interner()) {
@@ -332,8 +374,12 @@ fn load<T: Load>(
                 changes += batch.len() as u64;
                 batch.iter().for_each(|change| state.load(change));
             }
-            Err(error) => unreadable.push((last, bytes.to_vec(), error.to_string())),
+            Err(error) => {
+                let hole = Hole { after, last };
+                unreadable.push((hole, bytes.to_vec(), error.to_string()));
+            }
         }
+        after = last;
         ControlFlow::Continue(())
     })?;
     Ok((
@@ -341,6 +387,7 @@ fn load<T: Load>(
             store,
             state,
             damaged: 0,
+            lossless: true,
             changes,
             revision,
         },

@@ -43,7 +43,6 @@ impl SledStore {
                 };
                 db.insert(META, meta.write())
                     .map_err(|error| classified(&error))?;
-                db.flush().map_err(|error| classified(&error))?;
                 meta
             }
         };
@@ -56,6 +55,7 @@ impl SledStore {
                 db.drop_tree(&name).map_err(|error| classified(&error))?;
             }
         }
+        db.flush().map_err(|error| classified(&error))?;
         Ok(Self {
             db,
             log: RwLock::new((meta, tree)),
@@ -93,15 +93,6 @@ impl Store for SledStore {
 
     fn append(&self, batches: &[Batch]) -> Result<(), StoreError> {
         apply(&self.log.read().1, batches)?;
-        self.flush()
-    }
-
-    fn remove(&self, batch: u64) -> Result<(), StoreError> {
-        self.log
-            .read()
-            .1
-            .remove(batch.to_be_bytes())
-            .map_err(|error| classified(&error))?;
         self.flush()
     }
 

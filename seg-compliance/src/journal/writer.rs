@@ -238,15 +238,17 @@ impl Thread {
         self.store.scan(after, &mut |_, bytes| {
             found = recovery::read(bytes, self.sink.interner())
                 .map_err(|error| StoreError::Damaged(error.to_string()));
+            if let Ok(batch) = &mut found {
+                // The first batch can begin before what was asked for.
+                batch.retain(|change| change.revision > after);
+                // What stands in the place of a damaged batch may be empty.
+                if batch.is_empty() {
+                    return ControlFlow::Continue(());
+                }
+            }
             ControlFlow::Break(())
         })?;
-        // The first batch can begin before what was asked for.
-        found.map(|batch| {
-            batch
-                .into_iter()
-                .filter(|change| change.revision > after)
-                .collect()
-        })
+        found
     }
 
     fn compact_if_due(&mut self) {

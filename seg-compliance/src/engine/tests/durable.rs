@@ -29,10 +29,6 @@ impl Store for Gate {
         self.inner.append(batches)
     }
 
-    fn remove(&self, batch: u64) -> Result<(), StoreError> {
-        self.inner.remove(batch)
-    }
-
     fn floor(&self) -> u64 {
         self.inner.floor()
     }
@@ -451,24 +447,65 @@ mod ladder {
     async fn a_damaged_batch_is_put_aside_and_the_rest_is_used() {
         let folder = tempfile::tempdir().unwrap();
         filled(folder.path()).await;
-        {
-            let db = sled::open(journal(folder.path())).unwrap();
-            let tree = db.open_tree("journal.1").unwrap();
-            tree.insert(2_u64.to_be_bytes(), b"garbage").unwrap();
-            tree.flush().unwrap();
-        }
+        std::fs::remove_dir_all(folder.path().join("exports")).unwrap();
+        damage_batch(folder.path(), 2);
         let (engine, recovery) = open(folder.path());
         assert_eq!(
             (recovery.state, recovery.damaged_batches),
             (State::Unsynced, 1)
         );
         assert!(holds(&engine, "d1") && !holds(&engine, "d2") && holds(&engine, "d3"));
-        drop(engine);
+        // Whoever reads the changes from before reads over it.
+        let mut feed = engine.subscribe(Some(1)).unwrap();
+        assert_eq!(feed.next().await.unwrap().revision(), 3);
+        drop((feed, engine));
+        let (_, recovery) = open(folder.path());
+        assert_eq!((recovery.state, recovery.steps), (State::Synced, vec![]));
+    }
+
+    #[tokio::test]
+    async fn a_damaged_batch_is_filled_from_an_export_that_knows_it() {
+        let folder = tempfile::tempdir().unwrap();
+        filled(folder.path()).await;
+        damage_batch(folder.path(), 2);
+        let (engine, recovery) = open(folder.path());
         assert_eq!(
-            open(folder.path()).1.damaged_batches,
-            0,
-            "it is reported once"
+            (recovery.state, recovery.damaged_batches),
+            (State::Synced, 1),
+            "{:?}",
+            recovery.steps
         );
+        let all = ["d1", "d2", "d3"];
+        assert!(all.iter().all(|device| holds(&engine, device)));
+        assert_eq!(
+            engine.decide(&ask(Some(&key("d2")), None)).verdict,
+            Verdict::Block
+        );
+        drop(engine);
+        let (_, recovery) = open(folder.path());
+        assert_eq!((recovery.revision, recovery.steps), (4, vec![]));
+    }
+
+    /// An export that is older than the damage knows nothing of it, and what was lost is told once.
+    #[tokio::test]
+    async fn damage_at_the_end_of_the_log_is_told_once() {
+        let folder = tempfile::tempdir().unwrap();
+        filled(folder.path()).await;
+        damage_batch(folder.path(), 4);
+        let (engine, recovery) = open(folder.path());
+        assert_eq!((recovery.state, recovery.revision), (State::Unsynced, 4));
+        assert!(holds(&engine, "d1") && holds(&engine, "d2") && !holds(&engine, "d3"));
+        drop(engine);
+        let (_, recovery) = open(folder.path());
+        assert_eq!((recovery.state, recovery.steps), (State::Synced, vec![]));
+    }
+
+    /// Overwrites the batch of this revision with bytes that are none.
+    fn damage_batch(folder: &Path, last: u64) {
+        let db = sled::open(journal(folder)).unwrap();
+        let tree = db.open_tree("journal.1").unwrap();
+        tree.insert(last.to_be_bytes(), b"garbage").unwrap();
+        tree.flush().unwrap();
     }
 
     /// Overwrites sled's log with bytes that are none. Without a snapshot, sled takes that for an
