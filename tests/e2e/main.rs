@@ -18,6 +18,7 @@ mod headers;
 mod journal;
 mod limits;
 mod paths;
+mod power_cut;
 mod programs;
 mod reload;
 mod replay;

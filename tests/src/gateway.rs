@@ -23,6 +23,7 @@ use crate::wire::Wire;
 /// What a gateway is started with.
 pub struct GatewayBuilder {
     properties: BTreeMap<String, String>,
+    environment: Vec<(String, String)>,
     folder: TempDir,
     authority: Authority,
 }
@@ -30,6 +31,7 @@ pub struct GatewayBuilder {
 /// A running gateway; it is killed when dropped.
 pub struct Gateway {
     child: Child,
+    environment: Vec<(String, String)>,
     folder: TempDir,
     /// Where phones connect.
     pub address: SocketAddr,
@@ -54,6 +56,13 @@ impl GatewayBuilder {
     #[must_use]
     pub fn set(mut self, key: &str, value: impl Into<String>) -> Self {
         self.properties.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Sets a variable of its environment, for every start of it.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.environment.push((name.to_owned(), value.into()));
         self
     }
 
@@ -89,6 +98,7 @@ impl GatewayBuilder {
                 address: admin,
                 token: String::new(),
             },
+            environment: builder.environment,
             folder: builder.folder,
         };
         gateway.until_ready().await;
@@ -98,7 +108,7 @@ impl GatewayBuilder {
 
     fn spawn(&self) -> Child {
         self.write_properties();
-        spawn(self.folder.path())
+        spawn(self.folder.path(), &self.environment)
     }
 
     fn write_properties(&self) {
@@ -146,6 +156,7 @@ impl Gateway {
             .expect("a temporary folder");
         let builder = GatewayBuilder {
             properties: BTreeMap::new(),
+            environment: Vec::new(),
             folder,
             authority: Authority::new(),
         };
@@ -267,7 +278,7 @@ impl Gateway {
     pub async fn restart_after_kill(&mut self) {
         self.child.kill().expect("the child can be killed");
         self.child.wait().expect("the child has ended");
-        self.child = spawn(self.folder.path());
+        self.child = spawn(self.folder.path(), &self.environment);
         self.until_ready().await;
         self.read_token();
     }
@@ -323,7 +334,7 @@ impl Drop for Gateway {
     }
 }
 
-fn spawn(folder: &Path) -> Child {
+fn spawn(folder: &Path, environment: &[(String, String)]) -> Child {
     let log = fs::OpenOptions::new()
         .create(true)
         .append(true)
@@ -340,6 +351,7 @@ fn spawn(folder: &Path) -> Child {
         .args(["run", "--config"])
         .arg(folder.join("application.properties"))
         .current_dir(folder)
+        .envs(environment.iter().cloned())
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a second handle"))
         .stderr(log)

@@ -14,6 +14,7 @@
 mod change;
 mod codec;
 mod compact;
+mod durable;
 mod export;
 pub(crate) mod frame;
 mod memory;

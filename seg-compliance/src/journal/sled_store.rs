@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 
+use super::durable::Durable;
 use super::{Batch, Store, StoreError};
 
 /// Pages that sled keeps: the log is read once.
@@ -27,6 +28,7 @@ struct Meta {
 /// The store of a gateway.
 pub(super) struct SledStore {
     db: sled::Db,
+    durable: Durable,
     log: RwLock<(Meta, sled::Tree)>,
 }
 
@@ -58,15 +60,14 @@ impl SledStore {
         db.flush().map_err(|error| classified(&error))?;
         Ok(Self {
             db,
+            durable: Durable::open(folder)?,
             log: RwLock::new((meta, tree)),
         })
     }
 
     fn flush(&self) -> Result<(), StoreError> {
-        self.db
-            .flush()
-            .map(|_| ())
-            .map_err(|error| classified(&error))
+        self.db.flush().map_err(|error| classified(&error))?;
+        self.durable.sync()
     }
 }
 
