@@ -22,6 +22,7 @@ pub mod record;
 pub mod config;
 pub mod runtime;
 pub mod servers;
+pub mod socket;
 pub mod telemetry;
 mod der;
 pub mod outbound;
