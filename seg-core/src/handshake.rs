@@ -5,7 +5,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use http::HeaderValue;
 use seg_compliance::UserKey;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
@@ -15,8 +17,7 @@ use crate::message::{self, ClientTimeouts, ConnectionEnd, PhaseCell};
 use crate::pipeline;
 use crate::protocol::ews::ClientCertificate as EwsCertificate;
 use crate::runtime::{Core, Snapshot};
-use crate::socket::Socket;
-use crate::transform::{ToldMemory, peer_parts};
+use crate::transform::peer_parts;
 
 /// One client connection, as its requests know it.
 #[derive(Debug)]
@@ -34,9 +35,7 @@ pub struct Connection {
     /// Where it is between two requests.
     pub phase: Arc<PhaseCell>,
     /// `X-Forwarded-For` and the beginning of `Forwarded`, made once.
-    pub peer_parts: (Arc<str>, String),
-    /// What the server was told of it with its last request.
-    pub told: ToldMemory,
+    pub peer_parts: (HeaderValue, String),
 }
 
 impl Connection {
@@ -47,7 +46,7 @@ impl Connection {
 }
 
 /// Serves one connection from its handshake to its end.
-pub(crate) async fn run(core: Arc<Core>, stream: Socket, peer: SocketAddr) {
+pub(crate) async fn run(core: Arc<Core>, stream: TcpStream, peer: SocketAddr) {
     let _connected = core.connected();
     // Boxed: the handshake's state is large and gone after a moment, the connection's task stays.
     let Some(stream) = Box::pin(accept(&core, stream, peer)).await else {
@@ -68,9 +67,9 @@ pub(crate) async fn run(core: Arc<Core>, stream: Socket, peer: SocketAddr) {
 /// The handshake, within its deadline.
 async fn accept(
     core: &Arc<Core>,
-    stream: Socket,
+    stream: TcpStream,
     peer: SocketAddr,
-) -> Option<Box<TlsStream<Socket>>> {
+) -> Option<Box<TlsStream<TcpStream>>> {
     let snapshot = core.shared.snapshot();
     let deadline = snapshot.config.server.handshake_timeout;
     let shaken = async {
@@ -102,7 +101,7 @@ async fn accept(
 
 fn serve(
     core: &Arc<Core>,
-    stream: Box<TlsStream<Socket>>,
+    stream: Box<TlsStream<TcpStream>>,
     peer: SocketAddr,
     certificate: Option<Arc<ClientCertificate>>,
 ) -> impl Future<Output = Option<ConnectionEnd>> + Send + use<> {
@@ -122,7 +121,6 @@ fn serve(
         callers: CallerMemory::default(),
         phase: Arc::clone(&phase),
         peer_parts: peer_parts(peer.ip()),
-        told: ToldMemory::default(),
         core: Arc::clone(core),
     });
     let drain = core.drain_connections();
@@ -146,14 +144,17 @@ fn why(error: &std::io::Error) -> String {
 }
 
 /// The verified client certificate. rustls has verified the chain before this is called.
-fn certificate(stream: &TlsStream<Socket>, snapshot: &Snapshot) -> Option<ClientCertificate> {
+fn certificate(stream: &TlsStream<TcpStream>, snapshot: &Snapshot) -> Option<ClientCertificate> {
     let (_, session) = stream.get_ref();
     let chain = session.peer_certificates()?;
     ClientCertificate::read(chain, &snapshot.certificates, &snapshot.identity)
 }
 
 /// The parts of a verified client certificate that `[ews]` reads.
-fn ews_certificate(stream: &TlsStream<Socket>, snapshot: &Snapshot) -> Option<Box<EwsCertificate>> {
+fn ews_certificate(
+    stream: &TlsStream<TcpStream>,
+    snapshot: &Snapshot,
+) -> Option<Box<EwsCertificate>> {
     if !snapshot.ews_settings.reads_certificates {
         return None;
     }

@@ -19,10 +19,10 @@ pub mod respond;
 pub mod record;
 
 // What the rooms stand on.
+pub mod callback;
 pub mod config;
 pub mod runtime;
 pub mod servers;
-pub mod socket;
 pub mod telemetry;
 mod der;
 pub mod outbound;

@@ -19,13 +19,14 @@ use crate::message::{BodyGuard, PhaseCell, Reply, Request};
 use crate::protocol::{Call, PlanContext};
 use crate::record::Record;
 use crate::respond;
-use crate::route::{self, Route};
+use crate::route::{self, NoRoute, Route};
 use crate::runtime::Snapshot;
 use crate::servers::Leg;
 use crate::telemetry::metrics::{Outcome, Protocol};
 use crate::transform::{self, Forwarded};
 
 mod certificate;
+mod callback;
 mod ews;
 mod firewall;
 mod reading;
@@ -36,11 +37,7 @@ pub(crate) async fn serve(connection: Arc<Connection>, request: Request) -> (Rep
     let shared = &connection.core.shared;
     let snapshot = shared.snapshot();
     connection.phase.serving();
-    let record = Record::begin(
-        &shared.metrics,
-        &snapshot.pseudonym,
-        &connection.peer_parts.0,
-    );
+    let record = Record::begin(&shared.metrics, &snapshot.pseudonym, connection.peer);
     let mut turn = Turn {
         record: Box::new(record),
         phase: Arc::clone(&connection.phase),
@@ -136,16 +133,23 @@ impl Walk<'_> {
         if self.snapshot.config.server.tls.varies() {
             self.check_certificate_of_host(&request.headers)?;
         }
+        if route == Route::Callback {
+            self.record.protocol(Protocol::Ews);
+            return match &self.snapshot.callbacks {
+                Some(callbacks) => Box::pin(self.callback(callbacks, request)).await,
+                None => Err(self.no_route(NoRoute::NotFound)),
+            };
+        }
         self.record.protocol(match route {
             Route::Ews(_) => Protocol::Ews,
-            Route::Eas | Route::LbHealth => Protocol::Eas,
+            Route::Eas | Route::LbHealth | Route::Callback => Protocol::Eas,
         });
 
         // identify: who asks, before the body is touched; without a name nothing is interpreted.
         let Request {
             method,
             uri,
-            headers,
+            mut headers,
             body,
             ..
         } = request;
@@ -278,7 +282,7 @@ impl Walk<'_> {
                 heartbeat_margin: heartbeat.margin,
                 heartbeat_max: heartbeat.max,
                 polls: &shared.polls,
-                user: &known.user,
+                user: known.user.as_str(),
             },
         );
         if let (true, Some(admitted)) = (plan.poll, &admitted) {
@@ -291,10 +295,13 @@ impl Walk<'_> {
 
         // transform: right before the request leaves; nothing of what it removes was judged by.
         let host = leg.host_header(headers.get(header::HOST));
-        let mut inward = transform::inward(headers, host, &self.forwarded());
-        self.tell_certificate(&mut inward, leg);
+        transform::inward(&mut headers, &self.forwarded());
+        if let Some(host) = host {
+            headers.insert(header::HOST, host);
+        }
+        self.tell_certificate(&mut headers, leg);
         if let Call::Ews(call) = &call {
-            call.prepare(&mut inward.headers);
+            call.prepare(&mut headers);
         }
         let choice = leg.choose(ask.device.map(|key| key.as_str()), known.user.as_str());
         let chosen = choice.and_then(|choice| Some((choice, leg.upstream(choice)?)));
@@ -302,7 +309,7 @@ impl Walk<'_> {
             return Err(self.no_upstream());
         };
         self.record.upstream(&upstream.name);
-        let answering = self.answering(&call, leg, upstream, &known, &inward);
+        let answering = self.answering(&call, leg, upstream, &known, &headers);
 
         // forward: inline in this task; the lease is watched beside it.
         let errand = Errand {
@@ -310,7 +317,7 @@ impl Walk<'_> {
             choice,
             method,
             path: forward::path(&route, &uri, call.upstream_query()),
-            inward,
+            headers,
             // A body that the client has been asked for need not be asked for again.
             expects: expects && held.bytes.is_empty(),
             held,
@@ -379,7 +386,7 @@ impl Walk<'_> {
         ChallengeRule {
             filter: match route {
                 Route::Ews(_) => challenges.filter_ews,
-                Route::Eas | Route::LbHealth => challenges.filter_eas,
+                Route::Eas | Route::LbHealth | Route::Callback => challenges.filter_eas,
             },
             when_empty: challenges.when_empty,
             upn_proven: self.connection.certificate_user().is_some(),
@@ -396,7 +403,6 @@ impl Walk<'_> {
             peer_trusted: server.trusted_proxies.iter().any(|net| net.contains(&peer)),
             peer_text,
             peer_element,
-            memory: &self.connection.told,
         }
     }
 }
@@ -404,7 +410,7 @@ impl Walk<'_> {
 fn leg_of<'s>(snapshot: &'s Snapshot, route: &Route) -> &'s Arc<Leg> {
     match route {
         Route::Ews(_) => &snapshot.ews,
-        Route::Eas | Route::LbHealth => &snapshot.eas,
+        Route::Eas | Route::LbHealth | Route::Callback => &snapshot.eas,
     }
 }
 
@@ -434,7 +440,7 @@ fn fits(body: &LimitedBody) -> bool {
 /// The longest `User-Agent` that is remembered, in bytes.
 const LONGEST_AGENT: usize = 256;
 
-fn agent(headers: &HeaderMap) -> Arc<str> {
+fn agent(headers: &HeaderMap) -> Box<str> {
     let text = headers
         .get(header::USER_AGENT)
         .and_then(|value| value.to_str().ok());

@@ -24,6 +24,7 @@ use crate::wire::Wire;
 pub struct GatewayBuilder {
     properties: BTreeMap<String, String>,
     environment: Vec<(String, String)>,
+    listen: SocketAddr,
     folder: TempDir,
     authority: Authority,
 }
@@ -50,6 +51,12 @@ impl GatewayBuilder {
         let path = self.folder.path().join(name);
         fs::write(&path, content).expect("the folder can be written");
         path
+    }
+
+    /// Where phones will connect.
+    #[must_use]
+    pub fn listen(&self) -> SocketAddr {
+        self.listen
     }
 
     /// Sets a property.
@@ -79,7 +86,7 @@ impl GatewayBuilder {
     /// # Panics
     /// When it ends, or never gets ready; its log is shown.
     pub async fn start(self) -> Gateway {
-        let (listen, admin) = (free_address(), free_address());
+        let (listen, admin) = (self.listen, free_address());
         let identity = self.authority.server(&["localhost", "127.0.0.1"]);
         let (certificate, key) = identity.write(self.folder.path(), "server");
         let builder = self
@@ -157,6 +164,7 @@ impl Gateway {
         let builder = GatewayBuilder {
             properties: BTreeMap::new(),
             environment: Vec::new(),
+            listen: free_address(),
             folder,
             authority: Authority::new(),
         };

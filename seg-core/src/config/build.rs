@@ -14,8 +14,8 @@ use super::layers::{Raw, Values};
 use super::problem::{Problem, Warning};
 use super::reader::Reader;
 use super::settings::{
-    Admin, CertificateSource, Challenges, Compliance, Config, Health, Heartbeat, Identity, Leg,
-    Log, PemPair, Redirect, Route, Server, ServerTls, UpstreamTls,
+    Admin, Callback, CertificateSource, Challenges, Compliance, Config, Health, Heartbeat,
+    Identity, Leg, Log, PemPair, Redirect, Route, Server, ServerTls, UpstreamTls,
 };
 use super::value::{
     self, CertificateHeader, ClientAuth, ComplianceMode, DefaultVerdict, EmptyChallenge,
@@ -56,6 +56,7 @@ pub(super) fn build(
         },
         ews_refusal: reader.read("ews.refusal", EwsRefusal::parse),
         ews_refusal_server_version: reader.read("ews.refusal.server.version", server_version),
+        callback: callback(&mut reader, &data_dir),
         redirect: Redirect {
             mode: reader.read("redirect.mode", RedirectMode::parse),
             allowed_hosts: reader.list("redirect.allowed.hosts", value::host_name),
@@ -94,6 +95,31 @@ pub(super) fn build(
     };
     warn_of_dangers(&config, &mut reader);
     config
+}
+
+/// Callback interposition needs an address of our own that Exchange can call.
+fn callback(reader: &mut Reader<'_>, data_dir: &Path) -> Option<Callback> {
+    const SWITCH: &str = "ens.callback.interposition";
+    let callback = Callback {
+        keys: reader
+            .path("ens.callback.key.path")
+            .unwrap_or_else(|| crate::callback::default_keys(data_dir)),
+        ca: reader.path("ens.callback.ca.path"),
+        days: u32::try_from(reader.whole("ens.callback.days")).unwrap_or(u32::MAX),
+    };
+    if !reader.switch(SWITCH) {
+        return None;
+    }
+    if reader
+        .optional("server.public.url", Origin::parse)
+        .is_none()
+    {
+        reader.refuse(
+            SWITCH,
+            "needs server.public.url, the address that Exchange shall call",
+        );
+    }
+    Some(callback)
 }
 
 fn server(reader: &mut Reader<'_>) -> Server {

@@ -35,9 +35,9 @@ pub use migrate::{Migrated, java_text, migrate};
 pub use problem::{At, ConfigError, Problem, Warning};
 pub use properties::{Entry, Parsed, Properties, parse};
 pub use settings::{
-    Admin, CertificateRules, CertificateSource, Challenges, Compliance, Config, Health, Heartbeat,
-    Identity, Leg, Log, PemPair, Redirect, Responder, Revocation, Route, Server, ServerTls,
-    UpstreamTls,
+    Admin, Callback, CertificateRules, CertificateSource, Challenges, Compliance, Config, Health,
+    Heartbeat, Identity, Leg, Log, PemPair, Redirect, Responder, Revocation, Route, Server,
+    ServerTls, UpstreamTls,
 };
 pub use value::{
     Affinity, CertificateHeader, ClientAuth, ComplianceMode, DefaultVerdict, EmptyChallenge,

@@ -37,6 +37,8 @@ pub struct Config {
     pub ews_refusal: EwsRefusal,
     /// `ews.refusal.server.version`, four numbers with dots.
     pub ews_refusal_server_version: String,
+    /// Callback interposition; `None`: off.
+    pub callback: Option<Callback>,
     /// Redirects of mail servers.
     pub redirect: Redirect,
     /// Pass-through routes by name.
@@ -305,6 +307,17 @@ pub struct Heartbeat {
     pub margin: Duration,
     /// `eas.heartbeat.max.seconds`.
     pub max: Duration,
+}
+
+/// Callback interposition: `ens.callback.*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Callback {
+    /// `ens.callback.key.path`.
+    pub keys: PathBuf,
+    /// `ens.callback.ca.path`: trusted besides the system's CAs.
+    pub ca: Option<PathBuf>,
+    /// `ens.callback.days`.
+    pub days: u32,
 }
 
 /// Redirects of mail servers.

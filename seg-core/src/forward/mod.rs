@@ -21,7 +21,7 @@ use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 use http::uri::PathAndQuery;
-use http::{Method, Uri};
+use http::{HeaderMap, Method, Uri};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -32,7 +32,6 @@ use crate::protocol::Plan;
 use crate::route::Route;
 use crate::runtime::{Core, Signal};
 use crate::servers::{Choice, Leg};
-use crate::transform::{self, Inward};
 use crate::upstream::{
     BodyKind, Deadlines, Exchange, IdentityHash, NoBody, ReplayPolicy, RequestHead, SendError,
     SendErrorKind, Sending, Side, send,
@@ -50,7 +49,7 @@ pub struct Errand {
     /// Path and query as they are forwarded.
     pub path: PathAndQuery,
     /// Headers, ready for the way inward.
-    pub inward: Inward,
+    pub headers: HeaderMap,
     /// The body.
     pub held: Held,
     /// Whether the client waits for 100 (Continue).
@@ -221,20 +220,13 @@ impl Drop for Detached {
     }
 }
 
-fn inward_of(head: &mut RequestHead, inward: Inward) {
-    head.headers = inward.headers;
-    head.host = inward.host;
-    head.added = inward.about;
-    head.passes = transform::passes;
-}
-
 fn ask(core: &Core, errand: Errand, arrived: Option<Arc<AtomicBool>>) -> Option<Going> {
     let Errand {
         leg,
         choice,
         method,
         path,
-        inward,
+        headers,
         held,
         expects,
         private,
@@ -242,7 +234,7 @@ fn ask(core: &Core, errand: Errand, arrived: Option<Arc<AtomicBool>>) -> Option<
     } = errand;
     let post = method == Method::POST;
     let mut head = RequestHead::new(method, path);
-    inward_of(&mut head, inward);
+    head.headers = headers;
     head.expect_continue = expects;
     head.replay = ReplayPolicy {
         allowed: plan.replay,

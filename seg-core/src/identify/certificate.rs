@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use rustls::pki_types::CertificateDer;
 use seg_compliance::{DeviceKey, UserKey};
 
@@ -14,7 +14,6 @@ use crate::config::certificate_map::CertificateMap;
 use crate::config::{CertificateHeader, CertificateRules};
 use crate::tls::revocation::Link;
 use crate::tls::{self, ClientUser, NoUser};
-use crate::transform::Inward;
 
 /// A verified client certificate, as the requests of its connection know it.
 #[derive(Debug)]
@@ -117,7 +116,7 @@ impl ClientCertificate {
     }
 
     /// Tells the server of it. The header from outside is gone by then.
-    pub fn tell(&self, inward: &mut Inward, form: CertificateHeader) {
+    pub fn tell(&self, headers: &mut HeaderMap, form: CertificateHeader) {
         let (slot, name) = match form {
             CertificateHeader::None => return,
             CertificateHeader::ClientCert => (0, HeaderName::from_static("client-cert")),
@@ -133,7 +132,7 @@ impl ClientCertificate {
                 // All of it is base64 and percent signs.
                 .unwrap_or_else(|_| HeaderValue::from_static(""))
         });
-        inward.add(&name, value);
+        headers.insert(name, value.clone());
     }
 
     fn written(&self, form: CertificateHeader) -> String {

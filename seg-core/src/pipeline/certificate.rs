@@ -10,7 +10,6 @@ use crate::message::Reply;
 use crate::protocol::Call;
 use crate::servers::Leg;
 use crate::telemetry::metrics::Outcome;
-use crate::transform::Inward;
 
 impl<'w> Walk<'w> {
     /// A host name that requires a certificate is not served on a connection that was opened
@@ -89,9 +88,9 @@ impl<'w> Walk<'w> {
     }
 
     /// Tells the server of the certificate, in the form that it wants.
-    pub(super) fn tell_certificate(&self, inward: &mut Inward, leg: &Leg) {
+    pub(super) fn tell_certificate(&self, headers: &mut HeaderMap, leg: &Leg) {
         if let Some(certificate) = &self.connection.certificate {
-            certificate.tell(inward, leg.certificate_header);
+            certificate.tell(headers, leg.certificate_header);
         }
     }
 }

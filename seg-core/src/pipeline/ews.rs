@@ -3,16 +3,19 @@
 use std::sync::{Arc, OnceLock};
 
 use http::{HeaderMap, StatusCode, Uri};
+use jiff::Timestamp;
 use seg_compliance::Ask;
+use seg_ews::callback;
+use zeroize::Zeroizing;
 
 use super::{Body, Stop, Walk};
+use crate::callback::{Callbacks, Sealed};
 use crate::config::ComplianceMode;
 use crate::forward::Guard;
 use crate::identify::Known;
 use crate::protocol::Call;
 use crate::protocol::ews::{Answering, Ending, EwsCall, Standing, Unsubscribe, Whose};
 use crate::servers::{Leg, Upstream};
-use crate::transform::Inward;
 use crate::upstream::Deadlines;
 
 impl Walk<'_> {
@@ -32,8 +35,7 @@ impl Walk<'_> {
             address: self.connection.peer.ip(),
             agent,
             certificate: self.connection.ews_certificate.as_deref(),
-            certified: self.connection.certificate_user().is_some()
-                || self.connection.ews_certificate.is_some(),
+            certified: self.connection.certificate.is_some(),
             user: &known.user,
             uri,
             headers,
@@ -58,6 +60,9 @@ impl Walk<'_> {
             }
         };
         self.record.stands(standing.class.name(), standing.rung);
+        if let Some(callbacks) = &snapshot.callbacks {
+            self.interpose(callbacks, call, &standing, body, known)?;
+        }
         // What the rest of a large body names is judged when it is read.
         if enforced
             && let Body::Held(held) = body
@@ -80,6 +85,43 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// Writes an address of ours into a push subscription that nothing has denied.
+    fn interpose(
+        &mut self,
+        callbacks: &Callbacks,
+        call: &EwsCall,
+        standing: &Standing,
+        body: &mut Body,
+        known: &Known,
+    ) -> Result<(), Stop> {
+        let url = call.facts().and_then(|facts| facts.push_url.as_ref());
+        let (Some(url), None) = (url, standing.denial) else {
+            return Ok(());
+        };
+        let sealed = Sealed {
+            url: Zeroizing::new(url.expose().to_owned()),
+            // Whose mailbox it is that is watched.
+            user: standing.acts_as.as_ref().unwrap_or(&known.user).clone(),
+            device: standing.device.clone(),
+            class: standing.class,
+        };
+        let changed = callbacks
+            .interpose(&sealed, Timestamp::now())
+            .zip(match body {
+                Body::Held(held) => held.whole(),
+                Body::Untouched(_) => None,
+            })
+            .and_then(|(ours, whole)| callback::with_push_url(whole, &ours));
+        match (changed, body) {
+            (Some(changed), Body::Held(held)) => {
+                held.bytes = changed.into();
+                Ok(())
+            }
+            // UTF-16, or a URL beyond every measure: passed on as it is, it would go around us.
+            _ => Err(self.bad("ews_push_url", "", StatusCode::BAD_REQUEST)),
+        }
+    }
+
     /// Learns from admitted ActiveSync traffic which device a user has.
     pub(super) fn teach(&self, call: &Call, ask: &Ask<'_>) {
         if let (Call::Eas(_), Some(device), Some(user)) = (call, ask.device, ask.user) {
@@ -94,7 +136,7 @@ impl Walk<'_> {
         leg: &Leg,
         upstream: &Arc<Upstream>,
         known: &Known,
-        inward: &Inward,
+        headers: &HeaderMap,
     ) -> Option<Answering> {
         let Call::Ews(call) = call else { return None };
         let core = &self.connection.core;
@@ -113,7 +155,7 @@ impl Walk<'_> {
                 unsubscribe: (!known.connection_bound)
                     .then(|| {
                         let ids = ids.unwrap_or_default();
-                        Unsubscribe::new(core, upstream, inward, ids, deadlines)
+                        Unsubscribe::new(core, upstream, headers, ids, deadlines)
                     })
                     .flatten(),
             }

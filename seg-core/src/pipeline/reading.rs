@@ -31,16 +31,18 @@ impl Walk<'_> {
                     None => Err(self.bad("ews_method", "", StatusCode::METHOD_NOT_ALLOWED)),
                 }
             }
-            Route::Eas | Route::LbHealth => match EasCall::identify(method, uri.query(), headers) {
-                Ok(call) => Ok(Asked::Known(Call::Eas(call))),
-                Err(error) => {
-                    let status = match error {
-                        NotEas::Method => StatusCode::METHOD_NOT_ALLOWED,
-                        _ => StatusCode::BAD_REQUEST,
-                    };
-                    Err(self.bad(error.reason(), &error.to_string(), status))
+            Route::Eas | Route::LbHealth | Route::Callback => {
+                match EasCall::identify(method, uri.query(), headers) {
+                    Ok(call) => Ok(Asked::Known(Call::Eas(call))),
+                    Err(error) => {
+                        let status = match error {
+                            NotEas::Method => StatusCode::METHOD_NOT_ALLOWED,
+                            _ => StatusCode::BAD_REQUEST,
+                        };
+                        Err(self.bad(error.reason(), &error.to_string(), status))
+                    }
                 }
-            },
+            }
         }
     }
 
@@ -116,9 +118,7 @@ impl Walk<'_> {
         let Some(claimed) = call.claimed_user() else {
             return Ok(());
         };
-        // Nearly every client writes what it logs in with.
-        let same = claimed.eq_ignore_ascii_case(user.as_str())
-            || self.snapshot.identity.same_person(claimed, user);
+        let same = self.snapshot.identity.same_person(claimed, user);
         if same {
             return Ok(());
         }

@@ -12,6 +12,7 @@ use std::borrow::Cow;
 
 use http::{HeaderMap, Uri, header};
 
+use crate::callback::CALLBACK_PATH;
 use crate::config::Config;
 
 /// The path of ActiveSync as Exchange spells it (MS-ASHTTP 2.2.1.1.1).
@@ -28,6 +29,8 @@ pub enum Route {
     Eas,
     /// EWS.
     Ews(EwsRoute),
+    /// `/ews-callback`: what Exchange sends to a push subscriber.
+    Callback,
 }
 
 /// The parts of EWS that have a path of their own.
@@ -46,6 +49,7 @@ impl Route {
     pub fn upstream_path(&self) -> &'static str {
         match self {
             Self::LbHealth => "/lb-health",
+            Self::Callback => CALLBACK_PATH,
             Self::Eas => EAS_PATH,
             Self::Ews(EwsRoute::Soap) => EWS_PATH,
             Self::Ews(EwsRoute::UserPhoto) => "/EWS/Exchange.asmx/s/GetUserPhoto",
@@ -81,6 +85,7 @@ enum Lead {
     EwsSoap,
     EwsPhoto,
     EwsStatic(&'static str),
+    Callback,
     Closed,
     Autodiscover,
 }
@@ -95,6 +100,7 @@ const PATHS: &[Row] = &[
     ("/ews/messages.xsd", Lead::EwsStatic("/EWS/messages.xsd")),
     ("/ews/types.xsd", Lead::EwsStatic("/EWS/types.xsd")),
     ("/ews/exchange.asmx/wssecurity", Lead::Closed),
+    (CALLBACK_PATH, Lead::Callback),
     ("/ews/mrsproxy.svc", Lead::Closed),
     ("/autodiscover/autodiscover.xml", Lead::Autodiscover),
     ("/autodiscover/autodiscover.svc", Lead::Autodiscover),
@@ -129,6 +135,7 @@ pub fn route(config: &Config, uri: &Uri, headers: &HeaderMap) -> Result<Route, N
     match lead {
         Some(Lead::LbHealth) => Ok(Route::LbHealth),
         Some(Lead::Eas) => Ok(Route::Eas),
+        Some(Lead::Callback) => Ok(Route::Callback),
         Some(Lead::EwsSoap) => ews(EwsRoute::Soap),
         Some(Lead::EwsPhoto) => ews(EwsRoute::UserPhoto),
         Some(Lead::EwsStatic(path)) => ews(EwsRoute::Static(path)),

@@ -7,6 +7,7 @@ use seg_eas::firewall::Firewall;
 use seg_ews::ServerVersion;
 use thiserror::Error;
 
+use crate::callback::{CallbackError, Callbacks};
 use crate::config::certificate_map::{self, CertificateMap};
 use crate::config::{self, Config, ConfigError, DefaultVerdict, aliases, policies};
 use crate::identify::{CertificateMapping, IdentityRules};
@@ -40,6 +41,8 @@ pub struct Snapshot {
     pub ews: Arc<Leg>,
     /// What EWS clients are told of the server's version.
     pub ews_version: Arc<ServerVersionMemory>,
+    /// Callback interposition, where it is on.
+    pub callbacks: Option<Callbacks>,
     /// `[ews]`.
     pub ews_settings: EwsSettings,
     /// How devices and users appear in the log.
@@ -76,6 +79,9 @@ pub enum SnapshotError {
         /// What the engine says.
         source: seg_compliance::policy::PolicyError,
     },
+    /// Callback interposition.
+    #[error(transparent)]
+    Callback(#[from] CallbackError),
     /// `[ews]`.
     #[error("{path}: {source}")]
     Ews {
@@ -192,6 +198,10 @@ impl Snapshot {
                 path: config.compliance.policies_path.display().to_string(),
                 source,
             })?;
+        let callbacks = match (&config.callback, &config.server.public_url) {
+            (Some(callback), Some(public)) => Some(Callbacks::new(callback, public, warn)?),
+            _ => None,
+        };
         let lines: Vec<usize> = tables.policy.iter().map(|placed| placed.line).collect();
         let policies = tables.policy.into_iter().map(|placed| placed.table);
         let policies =
@@ -211,6 +221,7 @@ impl Snapshot {
             ews,
             ews_version,
             ews_settings,
+            callbacks,
             pseudonym,
             firewall: tables.eas.map(Box::new),
             policies,

@@ -65,6 +65,25 @@ impl Answer {
         answer.body(body)
     }
 
+    /// 500 with `ErrorServerBusy`, as Exchange throttles.
+    pub fn ews_busy(back_off_milliseconds: u64) -> Self {
+        let body = format!(
+            "<?xml version=\"1.0\" encoding=\"utf-8\"?>\
+             <s:Envelope xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\"><s:Body><s:Fault>\
+             <faultcode xmlns:a=\"http://schemas.microsoft.com/exchange/services/2006/types\">\
+             a:ErrorServerBusy</faultcode><faultstring xml:lang=\"en-US\">The server cannot service \
+             this request right now. Try again later.</faultstring><detail><e:ResponseCode \
+             xmlns:e=\"http://schemas.microsoft.com/exchange/services/2006/errors\">ErrorServerBusy\
+             </e:ResponseCode><t:MessageXml \
+             xmlns:t=\"http://schemas.microsoft.com/exchange/services/2006/types\">\
+             <t:Value Name=\"BackOffMilliseconds\">{back_off_milliseconds}</t:Value></t:MessageXml>\
+             </detail></s:Fault></s:Body></s:Envelope>"
+        );
+        Self::status(500)
+            .header("Content-Type", "text/xml; charset=utf-8")
+            .body(body)
+    }
+
     /// Adds a header line.
     #[must_use]
     pub fn header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {

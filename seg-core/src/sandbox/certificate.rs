@@ -75,7 +75,7 @@ pub(super) fn issue(
     })
 }
 
-fn roots(pem: &str) -> Result<Arc<RootCertStore>, CertificateError> {
+pub(super) fn roots(pem: &str) -> Result<Arc<RootCertStore>, CertificateError> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
         let certificate =

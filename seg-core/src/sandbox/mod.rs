@@ -26,6 +26,8 @@ pub mod requests;
 
 pub use answer::{Answer, Framing};
 pub use certificate::CertificateError;
+pub use ews::push::{Push, Pushed};
+pub use ews::subscriptions::{Subscription, Way};
 pub use ledger::{Event, Exchange, Filter, Kind, Seen, Sent, What};
 pub use options::{Profile, Recording, SandboxOptions, Transport, User};
 pub use polls::{OpenPoll, Release};
@@ -184,6 +186,32 @@ impl Sandbox {
     /// Ends, or for a stream feeds, the open polls that match; says how many were reached.
     pub fn release(&self, filter: &Filter, release: &Release) -> usize {
         self.shared.polls.release(filter, release)
+    }
+
+    /// The EWS subscriptions that are open.
+    pub fn subscriptions(&self) -> Vec<Subscription> {
+        self.shared.ews.subscriptions.all()
+    }
+
+    /// A new mail for the user with this address, of which those hear who ask (GetEvents).
+    pub fn new_mail(&self, address: &str) {
+        self.shared.ews.subscriptions.new_mail(address);
+    }
+
+    /// Calls every push subscriber and says what each of them answered; a subscription that its
+    /// subscriber does not want any more is dropped. `ca_pem` signs the certificates of those who
+    /// are called over TLS. Needs a tokio runtime.
+    pub async fn push(&self, what: Push, ca_pem: &str) -> Vec<(Subscription, Pushed)> {
+        let mut pushed = Vec::new();
+        let push = |one: &Subscription| one.way == Way::Push;
+        for subscription in self.subscriptions().into_iter().filter(push) {
+            let said = ews::push::call(&subscription, what, ca_pem).await;
+            if said == Pushed::Unsubscribe {
+                self.shared.ews.subscriptions.remove(&subscription.id);
+            }
+            pushed.push((subscription, said));
+        }
+        pushed
     }
 
     /// Adds a script behind those that are already there; the first that matches plays.

@@ -3,6 +3,19 @@
 use http::{HeaderMap, HeaderName, header};
 use smallvec::SmallVec;
 
+/// Always of one hop, named in `Connection` or not.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
 /// Names that `Connection` can't declare to be of one hop: to drop them would change who asks, for
 /// what, or of how many bytes (the attack by `Connection: Authorization`).
 const END_TO_END: [HeaderName; 6] = [
@@ -16,13 +29,7 @@ const END_TO_END: [HeaderName; 6] = [
 
 /// Removes what `Connection` names.
 pub(super) fn remove_named(headers: &mut HeaderMap) {
-    let Some(first) = headers.get(header::CONNECTION) else {
-        return;
-    };
-    // Nearly always; both names are of one hop anyway, said or not.
-    let usual = [&b"keep-alive"[..], b"Keep-Alive", b"close", b"Close"];
-    if !usual.contains(&first.as_bytes()) || headers.get_all(header::CONNECTION).iter().count() > 1
-    {
+    if headers.contains_key(header::CONNECTION) {
         let named: SmallVec<[HeaderName; 4]> = headers
             .get_all(header::CONNECTION)
             .iter()
@@ -37,34 +44,11 @@ pub(super) fn remove_named(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes the headers of an answer that are always of one hop, and the two that speak of the login
-/// of the connection behind us, which the client does not have (RFC 4559).
+/// Removes the headers of an answer that are always of one hop.
 pub(super) fn remove_always(headers: &mut HeaderMap) {
-    let found: SmallVec<[HeaderName; 4]> = headers
-        .keys()
-        .filter(|name| is_hop_by_hop(name))
-        .cloned()
-        .collect();
-    for name in found {
+    for name in &HOP_BY_HOP {
         headers.remove(name);
     }
-}
-
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "connection"
-            | "keep-alive"
-            | "persistent-auth"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "proxy-connection"
-            | "proxy-support"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-    )
 }
 
 #[cfg(test)]

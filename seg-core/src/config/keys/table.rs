@@ -83,8 +83,7 @@ pub(in crate::config) static GROUPS: &[Group] = &[
         Key::new("server.http.listen", "", LISTEN,
             "plain HTTP: pass-through routes, everything else is sent to https").restart().later(PLAIN_HTTP),
         Key::new("server.public.url", "", Kind::Text("https://host:port"),
-            "our own address as clients know it, for Autodiscover, 451 and callbacks")
-            .later("the rewriting of addresses in Autodiscover, 451 and callbacks"),
+            "our own address as clients know it, for Autodiscover, 451 and callbacks"),
         Key::new("server.allowed.hosts", "", HOSTS,
             "Host headers that are served; empty: any"),
         Key::new("server.trusted.proxies", "", Kind::Text("comma list of networks"),
@@ -179,6 +178,14 @@ pub(in crate::config) static GROUPS: &[Group] = &[
         // until the first answer was seen: Exchange 2016, which every client in use accepts.
         Key::new("ews.refusal.server.version", "15.1.2507.6", Kind::Text("major.minor.build.revision"),
             "the Exchange version a refusal names before the mail server has named its own"),
+        Key::new("ens.callback.interposition", "false", Kind::Switch,
+            "true: Exchange calls the gateway instead of push subscribers, who are told while their device is compliant"),
+        Key::new("ens.callback.key.path", "", Kind::Path,
+            "file with the keys of callback URLs, one in base64 a line, the first seals; the same on every node; empty: callback.keys in data.dir, made at the first start"),
+        Key::new("ens.callback.ca.path", "", Kind::Path,
+            "PEM file with CAs that are trusted for push subscribers besides the system's own"),
+        Key::new("ens.callback.days", "30", Kind::Whole { min: 1, max: 366 },
+            "how many days a callback URL is good"),
     ] },
     Group { title: "Redirects", keys: &[
         Key::new("redirect.mode", "follow", Kind::Choice(RedirectMode::WORDS),

@@ -74,6 +74,15 @@ pub(super) fn fault(code: &str, text: &str) -> Answer {
 /// Of every EWS answer.
 pub(super) const CONTENT_TYPE: &str = "text/xml; charset=utf-8";
 
+/// Text with its entities resolved.
+pub(super) fn unescaped(text: &str) -> String {
+    text.replace("&lt;", "<")
+        .replace("&gt;", ">")
+        .replace("&quot;", "\"")
+        .replace("&apos;", "'")
+        .replace("&amp;", "&")
+}
+
 /// Text as it may stand in an element or an attribute.
 pub(super) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")

@@ -5,7 +5,9 @@
 
 mod envelope;
 mod mailbox;
+pub(super) mod push;
 mod reading;
+pub(super) mod subscriptions;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,10 +18,11 @@ use super::answer::{Answer, Framing};
 use super::connection::Shared;
 use super::ledger::Sent;
 use super::site::{Reply, Request};
-use envelope::{answer, error, escaped, fault, of, of_messages, success};
+use envelope::{answer, error, escaped, fault, of, of_messages, success, unescaped};
 use mailbox::{CHANGE_KEY, FOLDERS, Folder, MAILS, Mail, Shape, folder_id, item_id, mailbox_xml};
 pub(super) use reading::operation;
 use reading::{ids, ids_in, tags, text};
+use subscriptions::{Subscriptions, Way, notification};
 
 /// How often an open stream says that it is alive.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(45);
@@ -32,6 +35,7 @@ const SYNC_STATE: &str = "H4sIAAsandbox=";
 #[derive(Debug, Default)]
 pub(super) struct State {
     next_id: AtomicU64,
+    pub(super) subscriptions: Subscriptions,
 }
 
 impl State {
@@ -70,11 +74,13 @@ pub(super) fn reply(shared: &Shared, request: &Request<'_>) -> Reply {
         ),
         ("GET", "/ews/services.wsdl") => Answer::ok("text/xml", WSDL),
         ("GET", "/ews/messages.xsd" | "/ews/types.xsd") => Answer::ok("text/xml", XSD),
-        ("GET", "/ews/exchange.asmx/s/getuserphoto") => Answer::status(404),
+        ("GET", "/ews/exchange.asmx/s/getuserphoto") => Answer::ok("image/jpeg", PHOTO),
         _ => Answer::status(404),
     })
 }
 
+/// The smallest JPEG that is one.
+const PHOTO: &[u8] = b"\xff\xd8\xff\xd9";
 const WSDL: &str = "<?xml version=\"1.0\" encoding=\"utf-8\"?>\
     <wsdl:definitions xmlns:wsdl=\"http://schemas.xmlsoap.org/wsdl/\" \
     targetNamespace=\"http://schemas.microsoft.com/exchange/services/2006/messages\"/>";
@@ -122,16 +128,27 @@ fn soap(shared: &Shared, request: &Request<'_>) -> Reply {
             first_item(body)
         )),
         "MoveItem" | "CopyItem" => one(&first_item(body)),
-        "DeleteItem" | "Unsubscribe" | "UpdateFolder" | "DeleteFolder" => one(""),
+        "DeleteItem" | "UpdateFolder" | "DeleteFolder" => one(""),
+        "Unsubscribe" => {
+            let id = unescaped(text(body, "SubscriptionId").unwrap_or_default());
+            shared.ews.subscriptions.remove(&id);
+            one("")
+        }
         "ResolveNames" => one(&resolved(body, user)),
         "GetServerTimeZones" => one(TIME_ZONES),
-        "Subscribe" => one(&subscribed(shared, body)),
-        "GetEvents" => one(&format!(
-            "<m:Notification><t:SubscriptionId>{}</t:SubscriptionId>\
-             <t:PreviousWatermark>AQAA</t:PreviousWatermark><t:MoreEvents>false</t:MoreEvents>\
-             <t:StatusEvent><t:Watermark>AQAA</t:Watermark></t:StatusEvent></m:Notification>",
-            text(body, "SubscriptionId").unwrap_or_default()
-        )),
+        "Subscribe" => one(&subscribed(shared, body, user)),
+        "GetEvents" => {
+            let id = unescaped(text(body, "SubscriptionId").unwrap_or_default());
+            match shared.ews.subscriptions.events(&id) {
+                Some(events) => one(&notification(&id, &events)),
+                None => of_messages(operation, &error(operation, "ErrorSubscriptionNotFound")),
+            }
+        }
+        "GetUserPhoto" => of(
+            "GetUserPhotoResponse",
+            "<m:ResponseCode>NoError</m:ResponseCode><m:HasChanged>true</m:HasChanged>\
+             <m:PictureData>/9j/2Q==</m:PictureData>",
+        ),
         "GetStreamingEvents" => return Reply::Stream(stream(body)),
         "GetUserAvailabilityRequest" => of("GetUserAvailabilityResponse", AVAILABILITY),
         "GetUserOofSettingsRequest" => of("GetUserOofSettingsResponse", OOF),
@@ -322,14 +339,15 @@ fn resolved(body: &str, user: &str) -> String {
     )
 }
 
-fn subscribed(shared: &Shared, body: &str) -> String {
-    let id = shared.ews.next_id();
-    let watermark = if tags(body).any(|tag| tag.name == "StreamingSubscriptionRequest") {
+fn subscribed(shared: &Shared, body: &str, user: &str) -> String {
+    let id = format!("sandbox-{}", shared.ews.next_id());
+    let way = shared.ews.subscriptions.add(id.clone(), user, body);
+    let watermark = if way == Way::Stream {
         ""
     } else {
         "<m:Watermark>AQAA</m:Watermark>"
     };
-    format!("<m:SubscriptionId>sandbox-{id}</m:SubscriptionId>{watermark}")
+    format!("<m:SubscriptionId>{id}</m:SubscriptionId>{watermark}")
 }
 
 fn stream(body: &str) -> Stream {
