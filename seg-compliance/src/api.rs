@@ -74,6 +74,35 @@ pub struct Override {
     pub expires: Option<Timestamp>,
 }
 
+/// An order, as `POST /v1/devices/{id}:wipe` and its sisters take it. The body may be empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OrderGiven {
+    /// Of a wipe: the account only (ActiveSync 16.1); the device's other content stays.
+    pub account_only: bool,
+    /// The one user of the device whom it concerns; missing: the user of its record.
+    pub user: Option<String>,
+    /// Why, for people.
+    pub reason: Option<String>,
+}
+
+/// An administrator's order to a device, and how far it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// What is ordered.
+    pub action: crate::OrderKind,
+    /// How far it is.
+    pub state: crate::OrderState,
+    /// The one user of the device whom it concerns; `None`: whoever uses it.
+    pub user: Option<UserKey>,
+    /// Why, for people.
+    pub reason: Option<String>,
+    /// When it was given to us.
+    pub ordered: Timestamp,
+    /// When its state changed last.
+    pub changed: Timestamp,
+}
+
 /// The last request of a device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastRequest {
@@ -105,6 +134,9 @@ pub struct Device {
     /// The device's own override.
     #[serde(default, rename = "override", skip_serializing_if = "Option::is_none")]
     pub device_override: Option<Override>,
+    /// The last order to the device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
     /// The override of the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_override: Option<Override>,
@@ -265,6 +297,9 @@ pub enum Event {
         /// The override, where one was set.
         #[serde(default, rename = "override", skip_serializing_if = "Option::is_none")]
         set: Option<Override>,
+        /// The order, where one was given or is further than before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        order: Option<Order>,
     },
     /// A request in flight was cut.
     Cut {
@@ -330,8 +365,12 @@ pub enum ChangeKind {
     UserOverride,
     /// A user's override was deleted.
     UserOverrideCleared,
-    /// A device was forgotten: record and override.
+    /// A device was forgotten: record, override and order.
     Forgotten,
+    /// A device was given an order, or is further with it.
+    Ordered,
+    /// An order was taken back.
+    OrderCleared,
 }
 
 /// `POST /v1/reload`.

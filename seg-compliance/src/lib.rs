@@ -15,6 +15,7 @@ pub mod engine;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod journal;
+pub mod order;
 pub mod policy;
 pub mod record;
 pub mod settings;
@@ -28,6 +29,7 @@ mod table;
 pub use engine::{Admission, Cut, Cutter, Engine, Lease};
 pub use journal::{Recovery, State, StoreError};
 pub use key::{DEVICE_KEY_MAX, DeviceKey, KeyError, USER_KEY_MAX, UserKey};
+pub use order::{Order, OrderKind, OrderState};
 pub use policy::Policies;
 pub use settings::{Mode, Settings, UserMode};
 pub use verdict::{Ask, Decision, Protocol, Step, Verdict};

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use http::{HeaderMap, Method, StatusCode, header};
 use jiff::Timestamp;
-use seg_compliance::Ask;
+use seg_compliance::{Ask, Decision, Verdict};
 
 use crate::decide;
 use crate::filter::ChallengeRule;
@@ -29,8 +29,11 @@ mod certificate;
 mod callback;
 mod ews;
 mod firewall;
+mod orders;
 mod reading;
 mod refusing;
+
+use orders::Told;
 
 /// Serves one request. The record lives on with the answer's body.
 pub(crate) async fn serve(connection: Arc<Connection>, request: Request) -> (Reply, Turn) {
@@ -211,6 +214,19 @@ impl Walk<'_> {
             command: call.command(),
         };
         let judged = !matches!(&call, Call::Eas(call) if !call.judged());
+
+        // orders: an administrator's word to the device itself; it reaches a blocked one too.
+        if let (Call::Eas(eas), Some(device), true) = (&call, ask.device, judged)
+            && let Some(order) = shared.engine.standing_order(device, ask.user)
+        {
+            let obeyed = self.obey(&order, &route, &known, &headers, eas, body);
+            match Box::pin(obeyed).await? {
+                Told::Answered(reply) => return Ok(reply),
+                Told::GoesOn(read) => body = read,
+            }
+        }
+
+        // decide: right before the lease is needed.
         let admitted = if judged {
             let core = &self.connection.core;
             let admitted = decide::admit(&shared.engine, &core.slots, core.id, &ask);
@@ -222,6 +238,19 @@ impl Walk<'_> {
                 Ok(admitted) => {
                     self.record.decision(&admitted.decision);
                     Some(admitted)
+                }
+                Err(decision) if quarantines(&decision, &call) => {
+                    self.record.decision(&decision);
+                    let Call::Eas(eas) = &call else {
+                        return Ok(call.deny(&decision));
+                    };
+                    let seen =
+                        self.quarantine(&decision, &route, &known, &headers, eas, &ask, body);
+                    match Box::pin(seen).await? {
+                        Told::Answered(reply) => return Ok(reply),
+                        Told::GoesOn(read) => body = read,
+                    }
+                    None
                 }
                 Err(decision) => {
                     self.record.decision(&decision);
@@ -273,6 +302,11 @@ impl Walk<'_> {
             (Some(firewall), Call::Eas(eas)) => self.firewall_body(firewall, eas, held)?,
             _ => held,
         };
+        if let Call::Eas(eas) = &call
+            && let Some(reply) = self.stale_keys(eas, known.user.as_str(), &held)
+        {
+            return Ok(reply);
+        }
         let leg = leg_of(self.snapshot, &route);
         let heartbeat = &self.snapshot.config.heartbeat;
         let plan = call.plan(
@@ -333,7 +367,9 @@ impl Walk<'_> {
         let went = going.watched(admitted.as_ref()).await;
         let mut exchange = match went {
             forward::Went::Answered(exchange) => exchange,
-            forward::Went::Signalled(signal) => return Ok(self.interrupted(&signal, &call)),
+            forward::Went::Signalled(signal) => {
+                return Ok(self.interrupted(&signal, &call, known.user.as_str()));
+            }
             forward::Went::Failed(error) => return Ok(self.failed(&error)),
         };
         if exchange.replayed {
@@ -429,6 +465,11 @@ fn expects_continue(headers: &HeaderMap) -> bool {
     headers
         .get(header::EXPECT)
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// Whether a refusal is a quarantine that is served: that of a device which speaks ActiveSync.
+fn quarantines(decision: &Decision, call: &Call) -> bool {
+    decision.verdict == Verdict::Quarantine && matches!(call, Call::Eas(_))
 }
 
 /// Whether the body is known to fit into what is held.

@@ -33,11 +33,23 @@ impl Answer {
     }
 
     const fn wbxml(body: &'static [u8]) -> Self {
+        Self::message(Cow::Borrowed(body))
+    }
+
+    /// HTTP 200 with this WBXML message.
+    #[must_use]
+    pub const fn message(body: Cow<'static, [u8]>) -> Self {
         Self {
             status: 200,
             content_type: Some(WBXML),
-            body: Cow::Borrowed(body),
+            body,
         }
+    }
+
+    /// HTTP 200 without a body: of a Sync, no changes (MS-ASCMD, "Empty Sync Response").
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self::bare(200)
     }
 }
 

@@ -10,6 +10,7 @@
 //! - [`multipart`]: the container that ItemOperations may answer with.
 //! - [`poll`] and [`item_operations`]: what a body says about time and about repetition.
 //! - [`firewall`]: what is let through at all (`[eas]` of policies.toml).
+//! - [`provision`], [`sync_keys`], [`quarantine`]: what a device is told to do.
 //! - [`answer`]: the answers that the gateway gives itself, byte for byte.
 //!
 //! Nothing here panics on input: every decoder returns an error that names what is wrong and where.
@@ -23,7 +24,10 @@ pub mod fuzz;
 pub mod item_operations;
 pub mod multipart;
 pub mod poll;
+pub mod provision;
+pub mod quarantine;
 pub mod request_line;
+pub mod sync_keys;
 mod version;
 pub mod wbxml;
 

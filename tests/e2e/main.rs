@@ -10,6 +10,7 @@ mod dependencies;
 mod dev;
 mod drain;
 mod eas_firewall;
+mod eas_orders;
 mod ens;
 mod ews_clients;
 mod ews_policy;

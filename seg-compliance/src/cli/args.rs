@@ -42,6 +42,12 @@ pub(super) enum Verb {
     Allow(Set),
     /// Hold a device or a user apart
     Quarantine(Set),
+    /// Have a device erase everything, or the account alone, when it comes next
+    Wipe(Wipe),
+    /// Have a device begin its synchronisation anew
+    Resync(Order),
+    /// Have a device ask for its policies again
+    Reprovision(Order),
     /// Show a device: record, verdict, last request
     Get(Get),
     /// List devices
@@ -77,6 +83,31 @@ pub(super) struct Set {
     /// When the override ends by itself: a duration (8h, 7d) or a time (2026-12-24T18:00:00Z)
     #[arg(long, value_name = "WHEN")]
     pub(super) expires: Option<String>,
+}
+
+/// An order to a device.
+#[derive(Debug, Args)]
+pub(super) struct Order {
+    /// The DeviceId
+    pub(super) device: String,
+    /// Only when this user comes with it; default: the user of its record
+    #[arg(long, conflicts_with = "cancel")]
+    pub(super) user: Option<String>,
+    /// Why, for the log and for those who ask later
+    #[arg(long, conflicts_with = "cancel")]
+    pub(super) reason: Option<String>,
+    /// Take the order back, if the device has not carried it out
+    #[arg(long)]
+    pub(super) cancel: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Wipe {
+    #[command(flatten)]
+    pub(super) order: Order,
+    /// Erase the account only; the device must speak ActiveSync 16.1
+    #[arg(long, conflicts_with = "cancel")]
+    pub(super) account_only: bool,
 }
 
 #[derive(Debug, Args)]
@@ -215,7 +246,9 @@ mod tests {
             "sync-compliance explain --command Sync",
             "sync-compliance watch --from yesterday",
             // Verbs of later issues are absent, not stubs.
-            "sync-compliance wipe D1",
+            "sync-compliance wipe",
+            "sync-compliance wipe D1 --cancel --account-only",
+            "sync-compliance resync D1 --account-only",
             "sync-compliance pull",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
@@ -230,6 +263,10 @@ mod tests {
             "sync-compliance unblock --user alice@corp.example",
             "sync-compliance allow D1",
             "sync-compliance quarantine D1",
+            "sync-compliance wipe D1 --account-only --user alice --reason sold",
+            "sync-compliance wipe D1 --cancel",
+            "sync-compliance resync D1",
+            "sync-compliance reprovision D1 --reason new-policy",
             "sync-compliance get D1 --user alice",
             "sync-compliance list --user a --verdict block --unknown",
             "sync-compliance import - --snapshot --format csv --source mdm --strict --dry-run",

@@ -102,6 +102,19 @@ impl Client {
         self.read(self.accept(request.call())?)
     }
 
+    /// POST of a JSON body.
+    pub(super) fn post_json(&self, path: &str, body: &Value) -> Result<Answer, Failure> {
+        let request = self
+            .agent
+            .post(self.url(path))
+            .header("authorization", self.bearer())
+            .content_type("application/json")
+            .config()
+            .timeout_recv_response(Patience::Call.limit())
+            .build();
+        self.read(self.accept(request.send(body.to_string()))?)
+    }
+
     /// POST of a stream. The gateway is asked before the stream is sent, so that a refused token
     /// is an answer and not a broken connection.
     pub(super) fn post(

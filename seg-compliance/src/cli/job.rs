@@ -93,11 +93,23 @@ pub(super) struct Override {
     pub(super) expires: Option<Timestamp>,
 }
 
+/// An order to a device, to be given or taken back.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub(super) device: String,
+    pub(super) action: &'static str,
+    pub(super) account_only: bool,
+    pub(super) user: Option<String>,
+    pub(super) reason: Option<String>,
+    pub(super) cancel: bool,
+}
+
 /// A call, ready to be made.
 #[derive(Debug)]
 pub(super) enum Job {
     Override(Override),
     Unblock(Target),
+    Order(Order),
     Get(args::Get),
     List(args::List),
     Import(Import),
@@ -126,6 +138,12 @@ impl Job {
             Verb::Allow(set) => Self::Override(set_of(set, "allow", now)?),
             Verb::Quarantine(set) => Self::Override(set_of(set, "quarantine", now)?),
             Verb::Unblock(target) => Self::Unblock(target_of(target)?),
+            Verb::Wipe(wipe) => Self::Order(Order {
+                account_only: wipe.account_only,
+                ..order_of(wipe.order, "wipe")
+            }),
+            Verb::Resync(order) => Self::Order(order_of(order, "resync")),
+            Verb::Reprovision(order) => Self::Order(order_of(order, "reprovision")),
             Verb::Get(get) => Self::Get(get),
             Verb::List(list) => Self::List(list),
             Verb::Import(import) => Self::Import(import_of(import)),
@@ -145,6 +163,17 @@ fn set_of(set: args::Set, verdict: &'static str, now: Timestamp) -> Result<Overr
         reason: set.reason,
         expires: set.expires.map(|text| expiry(&text, now)).transpose()?,
     })
+}
+
+fn order_of(order: args::Order, action: &'static str) -> Order {
+    Order {
+        device: order.device,
+        action,
+        account_only: false,
+        user: order.user,
+        reason: order.reason,
+        cancel: order.cancel,
+    }
 }
 
 fn target_of(target: args::Target) -> Result<Target, Failure> {

@@ -156,7 +156,7 @@ impl Engine {
         let mut held = false;
         let pending = shared.commit(|_| {
             held = shared.devices.read(device, |entry| {
-                entry.is_some_and(|e| e.known || e.set.is_some())
+                entry.is_some_and(|e| e.known || e.set.is_some() || e.order.is_some())
             });
             held.then(|| Change::Forgotten {
                 device: device.clone(),
@@ -166,7 +166,7 @@ impl Engine {
         Ok((held || seen).then_some(applied))
     }
 
-    async fn applied_device(
+    pub(super) async fn applied_device(
         &self,
         device: &DeviceKey,
         pending: Pending,
@@ -226,7 +226,7 @@ impl Shared {
     }
 
     /// One change, made under the sequencer's lock from what is known there.
-    fn commit(&self, change: impl FnOnce(u64) -> Option<Change>) -> Pending {
+    pub(super) fn commit(&self, change: impl FnOnce(u64) -> Option<Change>) -> Pending {
         self.commit_stored(|revision, store| {
             if let Some(change) = change(revision) {
                 store(Sequenced { revision, change });
@@ -314,11 +314,22 @@ impl Shared {
             Change::DeviceOverrideCleared { device } => {
                 self.store_device(device, revision, pending, reach, |entry| entry.set = None);
             }
+            Change::Ordered { device, order } => {
+                self.any_order
+                    .store(true, std::sync::atomic::Ordering::Relaxed);
+                self.store_device(device, revision, pending, reach, |entry| {
+                    entry.order = Some(order.clone());
+                });
+            }
+            Change::OrderCleared { device } => {
+                self.store_device(device, revision, pending, reach, |entry| entry.order = None);
+            }
             Change::Forgotten { device } => {
                 self.store_device(device, revision, pending, reach, |entry| {
                     entry.facts = Facts::default();
                     entry.known = false;
                     entry.set = None;
+                    entry.order = None;
                 });
             }
             Change::UserOverride { user, set } => {

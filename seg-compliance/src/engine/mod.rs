@@ -28,12 +28,13 @@ mod expiry;
 mod feed;
 mod import;
 mod open;
+mod orders;
 mod settle;
 mod view;
 
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
@@ -86,6 +87,8 @@ pub(crate) struct Shared {
     rules: ArcSwap<Rules>,
     /// Raised after every change that does not stand in an entry: user overrides, rules.
     epoch: AtomicU64,
+    /// Whether a device was ever given an order: until then no request looks for one.
+    any_order: AtomicBool,
     cutter: RwLock<Option<Arc<dyn Cutter>>>,
     clock: Arc<dyn Clock>,
     expiries: Mutex<expiry::Expiries>,
@@ -160,6 +163,7 @@ impl Shared {
                 policies: Policies::default(),
             }),
             epoch: AtomicU64::new(0),
+            any_order: AtomicBool::new(false),
             cutter: RwLock::new(None),
             clock,
             expiries: Mutex::default(),

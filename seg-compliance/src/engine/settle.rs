@@ -134,13 +134,15 @@ impl Shared {
     fn fail_device(&self, device: &DeviceKey, revision: u64) {
         let rules = self.rules.load();
         let moved = self.devices.update(device, |entry| {
-            let before = entry.revert(revision)?;
+            let mut before = entry.revert(revision)?;
             let verdict = |known: Known<'_>| {
                 let owner = known.facts.and_then(|facts| facts.user.as_ref());
                 let ask = plain_ask(Some(device), owner, "");
                 self.judge_known(&rules, &ask, known, &mut Silent).verdict
             };
             let owners = (before.owner().cloned(), entry.owner().cloned());
+            // Nothing was ordered that is not durable.
+            entry.order = before.order.take();
             if verdict(entry.current(None)) > verdict(before.known(None)) {
                 entry.revision = 0;
                 return Some((owners.0, owners.1));

@@ -222,6 +222,7 @@ impl Shared {
             known: bool,
             facts: Facts,
             set: Option<api::Override>,
+            order: Option<api::Order>,
             last: Option<LastSeen>,
             live: usize,
         }
@@ -230,6 +231,7 @@ impl Shared {
                 known: entry.known,
                 facts: entry.facts.clone(),
                 set: entry.set.as_ref().map(|set| set.wire()),
+                order: entry.order.as_ref().map(|order| order.wire()),
                 last: entry.last.as_deref().cloned(),
                 live: entry.leases.len(),
             })
@@ -258,6 +260,7 @@ impl Shared {
                 .as_ref()
                 .map(|source| source.as_str().to_owned()),
             device_override: held.set,
+            order: held.order,
             user_override: self.users.says(user).current.map(|set| set.wire()),
             decision: api::Decision::from(&decision),
             live: u32::try_from(held.live).unwrap_or(u32::MAX),

@@ -2,6 +2,7 @@
 
 use crate::api::{self, ChangeKind};
 use crate::judge::Override;
+use crate::order::Order;
 use crate::record::Facts;
 use crate::{DeviceKey, UserKey};
 
@@ -32,6 +33,13 @@ pub(crate) enum Change {
     Forgotten {
         device: DeviceKey,
     },
+    Ordered {
+        device: DeviceKey,
+        order: Box<Order>,
+    },
+    OrderCleared {
+        device: DeviceKey,
+    },
 }
 
 /// A change and its place in the order of all changes.
@@ -51,6 +59,8 @@ impl Change {
             Self::UserOverride { .. } => ChangeKind::UserOverride,
             Self::UserOverrideCleared { .. } => ChangeKind::UserOverrideCleared,
             Self::Forgotten { .. } => ChangeKind::Forgotten,
+            Self::Ordered { .. } => ChangeKind::Ordered,
+            Self::OrderCleared { .. } => ChangeKind::OrderCleared,
         }
     }
 
@@ -60,7 +70,9 @@ impl Change {
             | Self::RecordRemoved { device }
             | Self::DeviceOverride { device, .. }
             | Self::DeviceOverrideCleared { device }
-            | Self::Forgotten { device } => Some(device),
+            | Self::Forgotten { device }
+            | Self::Ordered { device, .. }
+            | Self::OrderCleared { device } => Some(device),
             Self::UserOverride { .. } | Self::UserOverrideCleared { .. } => None,
         }
     }
@@ -69,6 +81,7 @@ impl Change {
         match self {
             Self::UserOverride { user, .. } | Self::UserOverrideCleared { user } => Some(user),
             Self::Record { facts, .. } => facts.user.as_ref(),
+            Self::Ordered { order, .. } => order.user.as_ref(),
             _ => None,
         }
     }
@@ -84,6 +97,10 @@ impl Sequenced {
             }
             _ => (None, None),
         };
+        let order = match &self.change {
+            Change::Ordered { order, .. } => Some(order.wire()),
+            _ => None,
+        };
         api::Event::Change {
             revision: self.revision,
             change: self.change.kind(),
@@ -91,6 +108,20 @@ impl Sequenced {
             user: self.change.user().cloned(),
             record,
             set,
+            order,
+        }
+    }
+}
+
+impl Order {
+    pub(crate) fn wire(&self) -> api::Order {
+        api::Order {
+            action: self.kind,
+            state: self.state,
+            user: self.user.clone(),
+            reason: self.reason.as_deref().map(str::to_owned),
+            ordered: self.ordered,
+            changed: self.changed,
         }
     }
 }

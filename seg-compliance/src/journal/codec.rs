@@ -8,6 +8,7 @@ use super::{Change, Sequenced};
 use crate::clock::from_millisecond;
 use crate::intern::Interner;
 use crate::judge::Override;
+use crate::order::{Order, OrderKind, OrderState};
 use crate::record::{Facts, GROUPS_MAX, PackedTime};
 use crate::{DeviceKey, UserKey, Verdict};
 
@@ -33,10 +34,12 @@ pub(crate) enum Kind {
     UserOverride = 5,
     UserOverrideCleared = 6,
     Forgotten = 7,
+    Ordered = 8,
+    OrderCleared = 9,
 }
 
 impl Kind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Record,
         Self::RecordRemoved,
         Self::DeviceOverride,
@@ -44,6 +47,8 @@ impl Kind {
         Self::UserOverride,
         Self::UserOverrideCleared,
         Self::Forgotten,
+        Self::Ordered,
+        Self::OrderCleared,
     ];
 
     /// Whether it leaves nothing behind: dead once it is compacted.
@@ -54,6 +59,7 @@ impl Kind {
                 | Self::DeviceOverrideCleared
                 | Self::UserOverrideCleared
                 | Self::Forgotten
+                | Self::OrderCleared
         )
     }
 }
@@ -89,6 +95,10 @@ mod tag {
     pub(super) const LAST_SEEN: u8 = 16;
     pub(super) const UPDATED: u8 = 17;
     pub(super) const EXPIRES: u8 = 18;
+    pub(super) const ORDER_KIND: u8 = 19;
+    pub(super) const ORDER_STATE: u8 = 20;
+    pub(super) const ORDERED: u8 = 21;
+    pub(super) const CHANGED: u8 = 22;
 }
 
 /// Appends a change.
@@ -111,6 +121,11 @@ pub(crate) fn write(out: &mut Vec<u8>, sequenced: &Sequenced) {
         }
         Change::UserOverrideCleared { user } => (Kind::UserOverrideCleared, user.as_str()),
         Change::Forgotten { device } => (Kind::Forgotten, device.as_str()),
+        Change::Ordered { device, order } => {
+            write_order(&mut body, order);
+            (Kind::Ordered, device.as_str())
+        }
+        Change::OrderCleared { device } => (Kind::OrderCleared, device.as_str()),
     };
     out.push(kind as u8);
     write_number(out, sequenced.revision);
@@ -166,6 +181,11 @@ impl Raw<'_> {
             },
             Kind::UserOverrideCleared => Change::UserOverrideCleared { user: user()? },
             Kind::Forgotten => Change::Forgotten { device: device()? },
+            Kind::Ordered => Change::Ordered {
+                device: device()?,
+                order: Box::new(read_order(self.body, interner)?),
+            },
+            Kind::OrderCleared => Change::OrderCleared { device: device()? },
         };
         Ok(Sequenced {
             revision: self.revision,
@@ -301,6 +321,78 @@ fn write_override(out: &mut Vec<u8>, set: &Override) {
     if let Some(expires) = set.expires {
         write_field(out, tag::EXPIRES, &expires.as_millisecond().to_le_bytes());
     }
+}
+
+fn write_order(out: &mut Vec<u8>, order: &Order) {
+    write_field(out, tag::ORDER_KIND, &[number(&ORDER_KINDS, &order.kind)]);
+    write_field(
+        out,
+        tag::ORDER_STATE,
+        &[number(&ORDER_STATES, &order.state)],
+    );
+    if let Some(user) = &order.user {
+        write_field(out, tag::USER, user.as_str().as_bytes());
+    }
+    if let Some(reason) = &order.reason {
+        write_field(out, tag::REASON, reason.as_bytes());
+    }
+    for (tag, time) in [(tag::ORDERED, order.ordered), (tag::CHANGED, order.changed)] {
+        write_field(out, tag, &time.as_millisecond().to_le_bytes());
+    }
+}
+
+fn read_order(body: &[u8], interner: &Interner) -> Result<Order, CodecError> {
+    let (mut kind, mut state, mut user, mut reason) = (None, None, None, None);
+    let (mut ordered, mut changed) = (None, None);
+    for field in Fields(body) {
+        match field? {
+            (tag::ORDER_KIND, value) => kind = Some(named(&ORDER_KINDS, value)?),
+            (tag::ORDER_STATE, value) => state = Some(named(&ORDER_STATES, value)?),
+            (tag::USER, value) => {
+                let read = UserKey::new(read_text(value)?);
+                user = Some(read.map_err(|_| CodecError::Value("a user"))?);
+            }
+            (tag::REASON, value) => reason = Some(interner.reason(read_text(value)?)),
+            (tag::ORDERED, value) => ordered = Some(read_time(value)?),
+            (tag::CHANGED, value) => changed = Some(read_time(value)?),
+            _ => return Err(CodecError::Unknown("a field of an order")),
+        }
+    }
+    let ends = CodecError::Ends("an order");
+    Ok(Order {
+        kind: kind.ok_or(ends)?,
+        state: state.ok_or(ends)?,
+        user,
+        reason,
+        ordered: ordered.ok_or(ends)?,
+        changed: changed.ok_or(ends)?,
+    })
+}
+
+/// Numbers are on disk: never use one again.
+const ORDER_KINDS: [(u8, OrderKind); 4] = [
+    (1, OrderKind::Wipe),
+    (2, OrderKind::WipeAccount),
+    (3, OrderKind::Resync),
+    (4, OrderKind::Reprovision),
+];
+const ORDER_STATES: [(u8, OrderState); 4] = [
+    (1, OrderState::Pending),
+    (2, OrderState::Given),
+    (3, OrderState::Done),
+    (4, OrderState::Failed),
+];
+
+fn number<T: PartialEq>(table: &[(u8, T)], value: &T) -> u8 {
+    let found = table.iter().find(|(_, known)| known == value);
+    found.map_or(0, |(number, _)| *number)
+}
+
+fn named<T: Copy>(table: &[(u8, T)], value: &[u8]) -> Result<T, CodecError> {
+    let unknown = CodecError::Value("an order");
+    let [number] = value else { return Err(unknown) };
+    let found = table.iter().find(|(known, _)| known == number);
+    found.map(|(_, value)| *value).ok_or(unknown)
 }
 
 const VERDICTS: [(u8, Verdict); 3] = [
@@ -467,6 +559,20 @@ mod tests {
             },
             Change::UserOverrideCleared { user },
             Change::RecordRemoved {
+                device: device.clone(),
+            },
+            Change::Ordered {
+                device: device.clone(),
+                order: Box::new(Order {
+                    kind: OrderKind::WipeAccount,
+                    state: OrderState::Failed,
+                    user: Some(UserKey::new("alice@x").unwrap()),
+                    reason: Some("sold".into()),
+                    ordered: from_millisecond(1_800_000_000_002),
+                    changed: from_millisecond(1_800_000_000_003),
+                }),
+            },
+            Change::OrderCleared {
                 device: device.clone(),
             },
             Change::Forgotten { device },

@@ -18,6 +18,7 @@ pub(super) enum Thing {
     Record,
     DeviceOverride,
     UserOverride,
+    Order,
 }
 
 impl Kind {
@@ -26,7 +27,8 @@ impl Kind {
             Self::Record | Self::RecordRemoved => &[Thing::Record],
             Self::DeviceOverride | Self::DeviceOverrideCleared => &[Thing::DeviceOverride],
             Self::UserOverride | Self::UserOverrideCleared => &[Thing::UserOverride],
-            Self::Forgotten => &[Thing::Record, Thing::DeviceOverride],
+            Self::Ordered | Self::OrderCleared => &[Thing::Order],
+            Self::Forgotten => &[Thing::Record, Thing::DeviceOverride, Thing::Order],
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::error::ApiError;
 use super::listener::Peer;
 use super::{
-    Gateway, Token, devices, events, explain, health, import, openapi, overrides, upstreams,
+    Gateway, Token, devices, events, explain, health, import, openapi, orders, overrides, upstreams,
 };
 
 /// Largest JSON body. Imports have none of this: they are read line by line.
@@ -109,6 +109,8 @@ pub(super) struct Endpoint {
     /// Statuses of refusals.
     pub(super) errors: &'static [u16],
     pub(super) access: Access,
+    /// The path as the router knows it, where it can't say the whole.
+    route: Option<&'static str>,
     handler: MethodRouter<Api>,
 }
 
@@ -137,6 +139,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         answer: (JSON, schema),
         errors: &[400, 401],
         access: Access::Token,
+        route: None,
         handler,
     };
     let open = |endpoint: Endpoint| Endpoint {
@@ -219,6 +222,28 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
                 "Forget a device",
                 "Applied",
                 delete(devices::forget),
+            )
+        },
+        Endpoint {
+            body: Some((JSON, "OrderGiven")),
+            errors: &[400, 401, 404, 503],
+            route: Some("/v1/devices/{id}"),
+            ..base(
+                Method::POST,
+                "/v1/devices/{id}:{action}",
+                "Order a device to wipe, resync or reprovision",
+                "Applied",
+                post(orders::give),
+            )
+        },
+        Endpoint {
+            errors: &[400, 401, 404, 503],
+            ..base(
+                Method::DELETE,
+                "/v1/devices/{id}/order",
+                "Take an order back that a device has not carried out",
+                "Applied",
+                delete(orders::cancel),
             )
         },
         Endpoint {
@@ -338,7 +363,8 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 pub(super) fn router(api: Api) -> Router {
     let mut router = Router::new();
     for endpoint in endpoints() {
-        router = router.route(endpoint.path, endpoint.handler);
+        let path = endpoint.route.unwrap_or(endpoint.path);
+        router = router.route(path, endpoint.handler);
     }
     router
         .route_layer(middleware::from_fn(note))

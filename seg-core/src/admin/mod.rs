@@ -16,6 +16,7 @@ mod health;
 mod import;
 mod listener;
 mod openapi;
+mod orders;
 mod overrides;
 mod params;
 mod token;

@@ -242,7 +242,8 @@ async fn health_is_open_and_everything_else_asks_for_the_token() {
     }
     for line in [
         "GET /nothing",
-        "POST /v1/devices/D1:wipe",
+        "POST /v1/devices/D1:erase",
+        "POST /v1/devices/D1",
         "POST /v1/devices",
         "GET /v1/reload",
     ] {

@@ -7,10 +7,12 @@
 mod generations;
 mod proof;
 mod rates;
+mod restarts;
 
 pub use generations::Generations;
 pub use proof::{Lesson, ProbeOutcome, Proofs};
 pub use rates::{OpenPing, Rates, TooBusy};
+pub use restarts::Restarts;
 
 use std::sync::Arc;
 

@@ -78,6 +78,20 @@ impl Walk<'_> {
         call: &Call,
         decision: &Decision,
     ) -> Reply {
+        if let Some(reply) = self.unproven(route, known, headers).await {
+            return reply;
+        }
+        self.record.outcome(Outcome::Refused);
+        call.deny(decision)
+    }
+
+    /// What is answered to somebody whose credentials are not proven; `None`: they are.
+    pub(super) async fn unproven(
+        &mut self,
+        route: &Route,
+        known: &Known,
+        headers: &HeaderMap,
+    ) -> Option<Reply> {
         let shared = &self.connection.core.shared;
         let outcome = match &known.digest {
             _ if known.proven => ProbeOutcome::Proven,
@@ -92,27 +106,26 @@ impl Walk<'_> {
             }
         };
         match outcome {
-            ProbeOutcome::Proven => {
-                self.record.outcome(Outcome::Refused);
-                call.deny(decision)
-            }
+            ProbeOutcome::Proven => None,
             ProbeOutcome::Unauthorized(challenges) => {
                 self.record.outcome(Outcome::Challenged);
                 let rule = self.challenge_rule(route);
-                filter::unauthorized(challenges.iter(), rule, &shared.metrics)
+                let metrics = &shared.metrics;
+                Some(filter::unauthorized(challenges.iter(), rule, metrics))
             }
             ProbeOutcome::Unavailable => {
                 self.record.outcome(Outcome::UpstreamFailed);
-                Reply::unavailable()
+                Some(Reply::unavailable())
             }
         }
     }
 
-    pub(super) fn interrupted(&mut self, signal: &Signal, call: &Call) -> Reply {
+    pub(super) fn interrupted(&mut self, signal: &Signal, call: &Call, user: &str) -> Reply {
         match signal {
             Signal::Cut(order) => {
                 self.record.cut(&order.decision, order.taken);
-                call.deny(&order.decision)
+                let told = self.cut_for(call, user, &order.decision);
+                told.unwrap_or_else(|| call.deny(&order.decision))
             }
             Signal::EndPoll => {
                 self.record.outcome(Outcome::Drained);

@@ -292,7 +292,8 @@ impl Protocol for EasCall {
     }
 }
 
-fn eas_reply(answer: answer::Answer) -> Reply {
+/// An answer of the codec's as the client leg takes it.
+pub(crate) fn eas_reply(answer: answer::Answer) -> Reply {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::FORBIDDEN);
     let mut reply = Reply::empty(status);
     if let Some(content_type) = answer.content_type {

@@ -4,6 +4,7 @@
 mod eas;
 pub mod ews;
 
+pub(crate) use eas::eas_reply;
 pub use eas::{EasCall, NotEas};
 pub use ews::{EwsCall, ServerVersionMemory};
 

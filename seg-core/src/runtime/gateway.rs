@@ -22,7 +22,7 @@ use super::{Shared, Snapshot, SnapshotError, background};
 use crate::accept;
 use crate::admin;
 use crate::config::{self, Warning};
-use crate::decide::{Proofs, Rates};
+use crate::decide::{Proofs, Rates, Restarts};
 use crate::identify::DigestKey;
 use crate::outbound::Outbound;
 use crate::protocol::PollMemory;
@@ -185,6 +185,7 @@ impl Gateway {
             engine: Arc::clone(&engine),
             metrics,
             proofs: Proofs::default(),
+            restarts: Restarts::default(),
             rates: Rates::default(),
             polls: PollMemory::default(),
             ews: EwsMemory::default(),

@@ -42,6 +42,8 @@ pub struct Firewall {
     pub when_busy: Busy,
     /// How long such a device is asked to wait.
     pub retry_after_seconds: u32,
+    /// What a quarantined device is told.
+    pub quarantine: QuarantineNotice,
 }
 
 impl Default for Firewall {
@@ -57,6 +59,33 @@ impl Default for Firewall {
             requests_per_minute: 0,
             when_busy: Busy::Http,
             retry_after_seconds: 60,
+            quarantine: QuarantineNotice::default(),
+        }
+    }
+}
+
+/// `[eas.quarantine]`: the one message of a quarantined device. `{reason}`, `{device}` and `{user}`
+/// stand for what they say.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct QuarantineNotice {
+    /// Who sends it; absent: postmaster of the user's domain.
+    pub from: Option<String>,
+    /// Its subject.
+    pub subject: String,
+    /// What it says.
+    pub text: String,
+}
+
+impl Default for QuarantineNotice {
+    fn default() -> Self {
+        Self {
+            from: None,
+            subject: "Your device is waiting for approval".to_owned(),
+            text: "Mail, calendar and contacts do not reach this device yet: it is held in \
+                   quarantine.\n\nReason: {reason}\nDevice: {device}\n\nWhen it is released, \
+                   your mail comes by itself."
+                .to_owned(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The verbs: each makes its calls and prints what came of them.
 
 mod explain;
+mod orders;
 mod overrides;
 mod show;
 mod transfer;
@@ -17,6 +18,7 @@ pub(super) fn run(job: Job, client: &Client, output: &mut Output<'_>) -> Result<
     match job {
         Job::Override(set) => overrides::set(&set, client, output),
         Job::Unblock(target) => overrides::unblock(&target, client, output),
+        Job::Order(order) => orders::give(&order, client, output),
         Job::Get(get) => show::get(&get, client, output),
         Job::List(list) => show::list(&list, client, output),
         Job::Import(import) => transfer::import(&import, client, output),

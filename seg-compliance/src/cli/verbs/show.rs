@@ -88,6 +88,15 @@ fn print(device: &Value, output: &mut Output<'_>) -> Result<(), Failure> {
         };
         row(label, device.get(fact).map_or_else(String::new, plain))?;
     }
+    let order = device.get("order").map_or_else(String::new, |order| {
+        let told = ["action", "state", "user", "reason", "changed"];
+        let told = told.iter().filter_map(|field| {
+            let value = order.get(field).filter(|value| !value.is_null())?;
+            Some(format!("{field}={}", plain(value)))
+        });
+        told.collect::<Vec<_>>().join(" ")
+    });
+    row("order", order)?;
     row(
         "in flight",
         device.get("live").map_or_else(String::new, plain),
