@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::handshake;
 use crate::runtime::Core;
+use crate::socket;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -65,8 +66,9 @@ pub(crate) async fn run(core: Arc<Core>, listener: TcpListener, mut stop: watch:
         match accepted {
             Ok((stream, peer)) => {
                 prepare(&stream);
+                let socket = socket::Socket::new(stream);
                 // Every future of a connection lives in this one task.
-                tokio::spawn(handshake::run(Arc::clone(&core), stream, peer));
+                tokio::spawn(handshake::run(Arc::clone(&core), socket, peer));
             }
             Err(error) if is_of_the_connection(&error) => {}
             Err(error) => {

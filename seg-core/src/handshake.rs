@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use seg_compliance::UserKey;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
@@ -17,6 +16,7 @@ use crate::message::{self, ClientTimeouts, ConnectionEnd, PhaseCell};
 use crate::pipeline;
 use crate::protocol::ews::ClientCertificate as EwsCertificate;
 use crate::runtime::{Core, Snapshot};
+use crate::socket::Socket;
 use crate::transform::peer_parts;
 
 /// One client connection, as its requests know it.
@@ -46,7 +46,7 @@ impl Connection {
 }
 
 /// Serves one connection from its handshake to its end.
-pub(crate) async fn run(core: Arc<Core>, stream: TcpStream, peer: SocketAddr) {
+pub(crate) async fn run(core: Arc<Core>, stream: Socket, peer: SocketAddr) {
     let _connected = core.connected();
     // Boxed: the handshake's state is large and gone after a moment, the connection's task stays.
     let Some(stream) = Box::pin(accept(&core, stream, peer)).await else {
@@ -67,9 +67,9 @@ pub(crate) async fn run(core: Arc<Core>, stream: TcpStream, peer: SocketAddr) {
 /// The handshake, within its deadline.
 async fn accept(
     core: &Arc<Core>,
-    stream: TcpStream,
+    stream: Socket,
     peer: SocketAddr,
-) -> Option<Box<TlsStream<TcpStream>>> {
+) -> Option<Box<TlsStream<Socket>>> {
     let snapshot = core.shared.snapshot();
     let deadline = snapshot.config.server.handshake_timeout;
     let shaken = async {
@@ -101,7 +101,7 @@ async fn accept(
 
 fn serve(
     core: &Arc<Core>,
-    stream: Box<TlsStream<TcpStream>>,
+    stream: Box<TlsStream<Socket>>,
     peer: SocketAddr,
     certificate: Option<Arc<ClientCertificate>>,
 ) -> impl Future<Output = Option<ConnectionEnd>> + Send + use<> {
@@ -144,7 +144,12 @@ fn why(error: &std::io::Error) -> String {
 }
 
 /// The verified client certificate. rustls has verified the chain before this is called.
-fn certificate(stream: &TlsStream<TcpStream>, snapshot: &Snapshot) -> Option<ClientCertificate> {
+fn certificate(stream: &TlsStream<Socket>, snapshot: &Snapshot) -> Option<ClientCertificate> {
+/// The user of a verified client certificate. rustls has verified the chain before this is called.
+fn certificate_user(
+    stream: &TlsStream<Socket>,
+    snapshot: &crate::runtime::Snapshot,
+) -> Option<UserKey> {
     let (_, session) = stream.get_ref();
     let chain = session.peer_certificates()?;
     ClientCertificate::read(chain, &snapshot.certificates, &snapshot.identity)
@@ -152,7 +157,7 @@ fn certificate(stream: &TlsStream<TcpStream>, snapshot: &Snapshot) -> Option<Cli
 
 /// The parts of a verified client certificate that `[ews]` reads.
 fn ews_certificate(
-    stream: &TlsStream<TcpStream>,
+    stream: &TlsStream<Socket>,
     snapshot: &Snapshot,
 ) -> Option<Box<EwsCertificate>> {
     if !snapshot.ews_settings.reads_certificates {

@@ -23,6 +23,7 @@ pub mod callback;
 pub mod config;
 pub mod runtime;
 pub mod servers;
+pub mod socket;
 pub mod telemetry;
 mod der;
 pub mod outbound;

@@ -12,10 +12,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use super::connection::{Connection, Io, Socket};
+use super::connection::{Connection, Io};
 use super::error::{Phase, SendErrorKind, TlsFailure};
 use super::pool::Key;
 use super::target::Target;
+use crate::socket::Socket;
 
 /// Idle time after which TCP asks whether the peer still lives; long polls are silent for long.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);

@@ -8,7 +8,6 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
@@ -16,6 +15,7 @@ use tokio_rustls::client::TlsStream;
 use super::buffers::Buffer;
 use super::pool::Key;
 use super::target::Target;
+use crate::socket::Socket;
 
 /// Stop gathering reads into one buffer from this many bytes on.
 const ENOUGH: usize = 48 * 1024;
@@ -47,13 +47,6 @@ pub(super) struct Connection {
 pub(super) enum Io {
     Plain(Socket),
     Tls(TlsStream<Socket>),
-}
-
-/// A TCP stream that knows how many bytes the kernel has accepted. Below TLS this is the only
-/// place that can tell whether a request may have left the house.
-pub(super) struct Socket {
-    tcp: TcpStream,
-    accepted: u64,
 }
 
 impl Connection {
@@ -94,8 +87,8 @@ impl Connection {
     /// Bytes that the kernel has accepted over the life of the connection.
     pub(super) fn accepted(&self) -> u64 {
         match &self.io {
-            Io::Plain(socket) => socket.accepted,
-            Io::Tls(stream) => stream.get_ref().0.accepted,
+            Io::Plain(socket) => socket.accepted(),
+            Io::Tls(stream) => stream.get_ref().0.accepted(),
         }
     }
 
@@ -207,58 +200,5 @@ impl Io {
             Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
-    }
-}
-
-impl Socket {
-    pub(super) fn new(tcp: TcpStream) -> Self {
-        Self { tcp, accepted: 0 }
-    }
-
-    fn count(&mut self, written: usize) -> Poll<io::Result<usize>> {
-        self.accepted = self.accepted.wrapping_add(written as u64);
-        Poll::Ready(Ok(written))
-    }
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.tcp).poll_write(cx, bytes))?;
-        self.count(written)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.tcp).poll_write_vectored(cx, slices))?;
-        self.count(written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
     }
 }
