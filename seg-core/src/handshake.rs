@@ -5,7 +5,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::HeaderValue;
 use seg_compliance::UserKey;
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
@@ -17,7 +16,7 @@ use crate::pipeline;
 use crate::protocol::ews::ClientCertificate as EwsCertificate;
 use crate::runtime::{Core, Snapshot};
 use crate::socket::Socket;
-use crate::transform::peer_parts;
+use crate::transform::{ToldMemory, peer_parts};
 
 /// One client connection, as its requests know it.
 #[derive(Debug)]
@@ -35,7 +34,9 @@ pub struct Connection {
     /// Where it is between two requests.
     pub phase: Arc<PhaseCell>,
     /// `X-Forwarded-For` and the beginning of `Forwarded`, made once.
-    pub peer_parts: (HeaderValue, String),
+    pub peer_parts: (Arc<str>, String),
+    /// What the server was told of it with its last request.
+    pub told: ToldMemory,
 }
 
 impl Connection {
@@ -121,6 +122,7 @@ fn serve(
         callers: CallerMemory::default(),
         phase: Arc::clone(&phase),
         peer_parts: peer_parts(peer.ip()),
+        told: ToldMemory::default(),
         core: Arc::clone(core),
     });
     let drain = core.drain_connections();
@@ -145,21 +147,13 @@ fn why(error: &std::io::Error) -> String {
 
 /// The verified client certificate. rustls has verified the chain before this is called.
 fn certificate(stream: &TlsStream<Socket>, snapshot: &Snapshot) -> Option<ClientCertificate> {
-/// The user of a verified client certificate. rustls has verified the chain before this is called.
-fn certificate_user(
-    stream: &TlsStream<Socket>,
-    snapshot: &crate::runtime::Snapshot,
-) -> Option<UserKey> {
     let (_, session) = stream.get_ref();
     let chain = session.peer_certificates()?;
     ClientCertificate::read(chain, &snapshot.certificates, &snapshot.identity)
 }
 
 /// The parts of a verified client certificate that `[ews]` reads.
-fn ews_certificate(
-    stream: &TlsStream<Socket>,
-    snapshot: &Snapshot,
-) -> Option<Box<EwsCertificate>> {
+fn ews_certificate(stream: &TlsStream<Socket>, snapshot: &Snapshot) -> Option<Box<EwsCertificate>> {
     if !snapshot.ews_settings.reads_certificates {
         return None;
     }

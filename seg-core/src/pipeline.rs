@@ -40,7 +40,11 @@ pub(crate) async fn serve(connection: Arc<Connection>, request: Request) -> (Rep
     let shared = &connection.core.shared;
     let snapshot = shared.snapshot();
     connection.phase.serving();
-    let record = Record::begin(&shared.metrics, &snapshot.pseudonym, connection.peer);
+    let record = Record::begin(
+        &shared.metrics,
+        &snapshot.pseudonym,
+        &connection.peer_parts.0,
+    );
     let mut turn = Turn {
         record: Box::new(record),
         phase: Arc::clone(&connection.phase),
@@ -152,7 +156,7 @@ impl Walk<'_> {
         let Request {
             method,
             uri,
-            mut headers,
+            headers,
             body,
             ..
         } = request;
@@ -316,7 +320,7 @@ impl Walk<'_> {
                 heartbeat_margin: heartbeat.margin,
                 heartbeat_max: heartbeat.max,
                 polls: &shared.polls,
-                user: known.user.as_str(),
+                user: &known.user,
             },
         );
         if let (true, Some(admitted)) = (plan.poll, &admitted) {
@@ -329,13 +333,10 @@ impl Walk<'_> {
 
         // transform: right before the request leaves; nothing of what it removes was judged by.
         let host = leg.host_header(headers.get(header::HOST));
-        transform::inward(&mut headers, &self.forwarded());
-        if let Some(host) = host {
-            headers.insert(header::HOST, host);
-        }
-        self.tell_certificate(&mut headers, leg);
+        let mut inward = transform::inward(headers, host, &self.forwarded());
+        self.tell_certificate(&mut inward, leg);
         if let Call::Ews(call) = &call {
-            call.prepare(&mut headers);
+            call.prepare(&mut inward.headers);
         }
         let choice = leg.choose(ask.device.map(|key| key.as_str()), known.user.as_str());
         let chosen = choice.and_then(|choice| Some((choice, leg.upstream(choice)?)));
@@ -343,7 +344,7 @@ impl Walk<'_> {
             return Err(self.no_upstream());
         };
         self.record.upstream(&upstream.name);
-        let answering = self.answering(&call, leg, upstream, &known, &headers);
+        let answering = self.answering(&call, leg, upstream, &known, &inward);
 
         // forward: inline in this task; the lease is watched beside it.
         let errand = Errand {
@@ -351,7 +352,7 @@ impl Walk<'_> {
             choice,
             method,
             path: forward::path(&route, &uri, call.upstream_query()),
-            headers,
+            inward,
             // A body that the client has been asked for need not be asked for again.
             expects: expects && held.bytes.is_empty(),
             held,
@@ -439,6 +440,7 @@ impl Walk<'_> {
             peer_trusted: server.trusted_proxies.iter().any(|net| net.contains(&peer)),
             peer_text,
             peer_element,
+            memory: &self.connection.told,
         }
     }
 }
@@ -481,7 +483,7 @@ fn fits(body: &LimitedBody) -> bool {
 /// The longest `User-Agent` that is remembered, in bytes.
 const LONGEST_AGENT: usize = 256;
 
-fn agent(headers: &HeaderMap) -> Box<str> {
+fn agent(headers: &HeaderMap) -> Arc<str> {
     let text = headers
         .get(header::USER_AGENT)
         .and_then(|value| value.to_str().ok());

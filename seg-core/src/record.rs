@@ -4,7 +4,6 @@
 //! sent, so that it tells how the request ended, whatever ended it. `Authorization`,
 //! `AttachmentName` and message content have no field here.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -12,6 +11,7 @@ use seg_compliance::{Decision, DeviceKey, UserKey};
 
 use crate::message::{BodyGuard, Reply};
 use crate::runtime::CutOrder;
+use crate::telemetry::log::Members;
 use crate::telemetry::metrics::{Live, Metrics, Mode, Outcome, Protocol, Step, Verdict};
 use crate::telemetry::pseudonym::Pseudonym;
 
@@ -20,14 +20,15 @@ use crate::telemetry::pseudonym::Pseudonym;
 pub struct Record {
     metrics: Arc<Metrics>,
     pseudonym: Arc<Pseudonym>,
-    peer: SocketAddr,
+    /// Its address, as text.
+    peer: Arc<str>,
     begun: Instant,
     over: Option<Instant>,
     protocol: Protocol,
     command: &'static str,
     device: Option<DeviceKey>,
     user: Option<UserKey>,
-    agent: Option<Box<str>>,
+    agent: Option<Arc<str>>,
     decision: Option<Decision>,
     upstream: Option<Arc<str>>,
     status: Option<u16>,
@@ -48,11 +49,11 @@ pub struct Record {
 
 impl Record {
     /// Begins a record.
-    pub fn begin(metrics: &Arc<Metrics>, pseudonym: &Arc<Pseudonym>, peer: SocketAddr) -> Self {
+    pub fn begin(metrics: &Arc<Metrics>, pseudonym: &Arc<Pseudonym>, peer: &Arc<str>) -> Self {
         Self {
             metrics: Arc::clone(metrics),
             pseudonym: Arc::clone(pseudonym),
-            peer,
+            peer: Arc::clone(peer),
             begun: Instant::now(),
             over: None,
             protocol: Protocol::None,
@@ -93,9 +94,9 @@ impl Record {
     }
 
     /// The device and the client program are known.
-    pub fn device(&mut self, device: Option<&DeviceKey>, agent: &str) {
+    pub fn device(&mut self, device: Option<&DeviceKey>, agent: &Arc<str>) {
         self.device = device.cloned();
-        self.agent = (!agent.is_empty()).then(|| agent.into());
+        self.agent = (!agent.is_empty()).then(|| Arc::clone(agent));
     }
 
     /// The user is known.
@@ -223,41 +224,53 @@ impl Drop for Record {
         }
         self.metrics
             .request_done(self.protocol, self.command, self.status, self.outcome);
-        let user = self
-            .user
-            .as_ref()
-            .map(|user| self.pseudonym.user(user.as_str()));
-        let device = self
-            .device
-            .as_ref()
-            .map(|device| self.pseudonym.device(device.as_str()));
-        let decision = self.decision.as_ref();
+        if tracing::enabled!(target: TARGET, tracing::Level::INFO) {
+            Members::gather(
+                "request",
+                |members| self.tell(members),
+                |members| tracing::info!(target: TARGET, members),
+            );
+        }
+    }
+}
+
+/// The target of the event that every request writes.
+const TARGET: &str = "seg::request";
+
+impl Record {
+    /// The fields of the request's event. What a caller must not find in a log has no line here.
+    fn tell(&self, members: &mut Members<'_>) {
+        members.text("peer", Some(&self.peer));
+        members.text("protocol", Some(self.protocol.as_str()));
+        members.text("command", Some(self.command));
+        if let Some(user) = &self.user {
+            let name = self.pseudonym.user(user.as_str());
+            members.text("user", Some(name.as_str()));
+        }
+        if let Some(device) = &self.device {
+            let name = self.pseudonym.device(device.as_str());
+            members.text("device", Some(name.as_str()));
+        }
+        members.text("agent", self.agent.as_deref());
+        members.text("client_class", self.stands.map(|(class, _)| class));
+        members.text("device_from", self.stands.map(|(_, rung)| rung));
+        members.number("status", self.status.map(u64::from));
+        members.text("outcome", Some(self.outcome.as_str()));
+        if let Some(decision) = &self.decision {
+            members.text("verdict", Some(decision.verdict.name()));
+            members.text("step", Some(decision.step.name()));
+            members.text("rule", decision.rule.as_deref());
+            members.text("verdict_reason", decision.reason.as_deref());
+            members.number("revision", Some(decision.revision));
+            members.truth("enforced", Some(decision.enforced));
+        }
+        members.text("reason", self.reason);
+        members.text("detail", self.detail.as_deref());
+        members.text("upstream", self.upstream.as_deref());
+        members.truth("replayed", self.replayed.then_some(true));
+        members.number("sent", Some(self.sent));
         let took = self.over.unwrap_or_else(Instant::now) - self.begun;
-        tracing::info!(
-            target: "seg::request",
-            peer = %self.peer.ip(),
-            protocol = self.protocol.as_str(),
-            command = self.command,
-            user = user.map(tracing::field::display),
-            device = device.map(tracing::field::display),
-            agent = self.agent.as_deref(),
-            client_class = self.stands.map(|(class, _)| class),
-            device_from = self.stands.map(|(_, rung)| rung),
-            status = self.status,
-            outcome = self.outcome.as_str(),
-            verdict = decision.map(|decision| decision.verdict.name()),
-            step = decision.map(|decision| decision.step.name()),
-            rule = decision.and_then(|decision| decision.rule.as_deref()),
-            verdict_reason = decision.and_then(|decision| decision.reason.as_deref()),
-            revision = decision.map(|decision| decision.revision),
-            enforced = decision.map(|decision| decision.enforced),
-            reason = self.reason,
-            detail = self.detail.as_deref(),
-            upstream = self.upstream.as_deref(),
-            replayed = self.replayed.then_some(true),
-            sent = self.sent,
-            micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-            "request"
-        );
+        let micros = u64::try_from(took.as_micros());
+        members.number("micros", Some(micros.unwrap_or(u64::MAX)));
     }
 }

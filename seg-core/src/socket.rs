@@ -6,6 +6,7 @@
 //! for the one slice that TLS makes of a message.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -34,6 +35,14 @@ impl Socket {
         self.accepted
     }
 
+    /// The address of our end.
+    ///
+    /// # Errors
+    /// The socket is gone.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+
     /// Writes once the socket takes something; `write` may take less than it was given.
     fn poll_send(
         &mut self,
@@ -43,7 +52,8 @@ impl Socket {
     ) -> Poll<io::Result<usize>> {
         let written = loop {
             ready!(self.tcp.poll_write_ready(cx))?;
-            if let Some(outcome) = once(&self.tcp, Interest::WRITABLE, wanted, || write(&self.tcp)) {
+            if let Some(outcome) = once(&self.tcp, Interest::WRITABLE, wanted, || write(&self.tcp))
+            {
                 break outcome?;
             }
         };
@@ -183,7 +193,8 @@ mod tests {
     async fn several_slices_leave_in_order() {
         let (mut ours, mut theirs) = pair().await;
         let slices = [IoSlice::new(b"head "), IoSlice::new(b"body")];
-        let written = std::future::poll_fn(|cx| Pin::new(&mut ours).poll_write_vectored(cx, &slices));
+        let written =
+            std::future::poll_fn(|cx| Pin::new(&mut ours).poll_write_vectored(cx, &slices));
         assert_eq!(written.await.expect("written"), 9);
         let mut got = [0; 9];
         theirs.read_exact(&mut got).await.expect("read");

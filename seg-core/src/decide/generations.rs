@@ -46,6 +46,10 @@ impl<K: Eq + Hash, V: Clone> Generations<K, V> {
             return;
         };
         let mut shard = shard.lock();
+        if let Some(known) = shard.young.get_mut(&key) {
+            *known = value;
+            return;
+        }
         shard.old.remove(&key);
         shard.young.insert(key, value);
         if shard.young.len() >= self.shard_capacity {

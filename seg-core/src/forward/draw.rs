@@ -7,12 +7,13 @@ use http::header::{HeaderValue, WWW_AUTHENTICATE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, StatusCode, header};
 
-use super::Failure;
+use super::{Failure, inward_of};
 use crate::decide::{Lesson, ProbeOutcome};
 use crate::identify::CredentialDigest;
 use crate::route::Route;
 use crate::runtime::Core;
 use crate::servers::Leg;
+use crate::transform::Inward;
 use crate::upstream::{BodyKind, Deadlines, IdentityHash, NoBody, ReplayPolicy, RequestHead, send};
 
 /// Sends the head alone, without credentials, and reports what the server says to it.
@@ -21,11 +22,11 @@ pub async fn draw(
     leg: &Arc<Leg>,
     method: Method,
     path: PathAndQuery,
-    headers: HeaderMap,
+    inward: Inward,
 ) -> ProbeOutcome {
     let post = method == Method::POST;
     let mut head = RequestHead::new(method, path);
-    head.headers = headers;
+    inward_of(&mut head, inward);
     if post {
         head.body = BodyKind::Full(bytes::Bytes::new());
     }
@@ -46,15 +47,13 @@ pub async fn probe(
             headers.insert(name, value.clone());
         }
     }
-    if let Some(host) = leg.host_header(from.get(header::HOST)) {
-        headers.insert(header::HOST, host);
-    }
     let path = PathAndQuery::from_static(match route {
         Route::Ews(_) => crate::route::EWS_PATH,
         Route::Eas | Route::LbHealth | Route::Callback => crate::route::EAS_PATH,
     });
     let mut head = RequestHead::new(Method::OPTIONS, path);
     head.headers = headers;
+    head.host = leg.host_header(from.get(header::HOST));
     head.private = private.map(IdentityHash::new);
     errand(core, leg, head).await
 }

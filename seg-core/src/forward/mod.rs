@@ -21,7 +21,7 @@ use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Uri};
+use http::{Method, Uri};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -32,6 +32,7 @@ use crate::protocol::Plan;
 use crate::route::Route;
 use crate::runtime::{Core, Signal};
 use crate::servers::{Choice, Leg};
+use crate::transform::{self, Inward};
 use crate::upstream::{
     BodyKind, Deadlines, Exchange, IdentityHash, NoBody, ReplayPolicy, RequestHead, SendError,
     SendErrorKind, Sending, Side, send,
@@ -49,7 +50,7 @@ pub struct Errand {
     /// Path and query as they are forwarded.
     pub path: PathAndQuery,
     /// Headers, ready for the way inward.
-    pub headers: HeaderMap,
+    pub inward: Inward,
     /// The body.
     pub held: Held,
     /// Whether the client waits for 100 (Continue).
@@ -220,13 +221,20 @@ impl Drop for Detached {
     }
 }
 
+fn inward_of(head: &mut RequestHead, inward: Inward) {
+    head.headers = inward.headers;
+    head.host = inward.host;
+    head.added = inward.about;
+    head.passes = transform::passes;
+}
+
 fn ask(core: &Core, errand: Errand, arrived: Option<Arc<AtomicBool>>) -> Option<Going> {
     let Errand {
         leg,
         choice,
         method,
         path,
-        headers,
+        inward,
         held,
         expects,
         private,
@@ -234,7 +242,7 @@ fn ask(core: &Core, errand: Errand, arrived: Option<Arc<AtomicBool>>) -> Option<
     } = errand;
     let post = method == Method::POST;
     let mut head = RequestHead::new(method, path);
-    head.headers = headers;
+    inward_of(&mut head, inward);
     head.expect_continue = expects;
     head.replay = ReplayPolicy {
         allowed: plan.replay,

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use rustls::pki_types::CertificateDer;
 use seg_compliance::{DeviceKey, UserKey};
 
@@ -14,6 +14,7 @@ use crate::config::certificate_map::CertificateMap;
 use crate::config::{CertificateHeader, CertificateRules};
 use crate::tls::revocation::Link;
 use crate::tls::{self, ClientUser, NoUser};
+use crate::transform::Inward;
 
 /// A verified client certificate, as the requests of its connection know it.
 #[derive(Debug)]
@@ -116,7 +117,7 @@ impl ClientCertificate {
     }
 
     /// Tells the server of it. The header from outside is gone by then.
-    pub fn tell(&self, headers: &mut HeaderMap, form: CertificateHeader) {
+    pub fn tell(&self, inward: &mut Inward, form: CertificateHeader) {
         let (slot, name) = match form {
             CertificateHeader::None => return,
             CertificateHeader::ClientCert => (0, HeaderName::from_static("client-cert")),
@@ -132,7 +133,7 @@ impl ClientCertificate {
                 // All of it is base64 and percent signs.
                 .unwrap_or_else(|_| HeaderValue::from_static(""))
         });
-        headers.insert(name, value.clone());
+        inward.add(&name, value);
     }
 
     fn written(&self, form: CertificateHeader) -> String {

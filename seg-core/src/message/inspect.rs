@@ -89,14 +89,23 @@ impl HeadInspector {
     }
 
     fn grow(&mut self, piece: &[u8]) {
-        let filled = usize::from(self.length).min(LONGEST_NAME);
-        for (slot, byte) in self.line.iter_mut().skip(filled).zip(piece) {
-            *slot = byte.to_ascii_lowercase();
-        }
-        let piece_length = u16::try_from(piece.len()).unwrap_or(u16::MAX);
-        self.length = self.length.saturating_add(piece_length);
         if let Some(last) = piece.last() {
             self.last = *last;
+        }
+        // Only two names matter, and a line's first letter rules nearly all others out.
+        let first = match self.length {
+            0 => piece.first(),
+            _ => self.line.first(),
+        };
+        let filled = usize::from(self.length).min(LONGEST_NAME);
+        let piece_length = u16::try_from(piece.len()).unwrap_or(u16::MAX);
+        self.length = self.length.saturating_add(piece_length);
+        if !first.is_some_and(|first| matches!(first, b'c' | b'C' | b't' | b'T')) {
+            self.line = [0; LONGEST_NAME];
+            return;
+        }
+        for (slot, byte) in self.line.iter_mut().skip(filled).zip(piece) {
+            *slot = byte.to_ascii_lowercase();
         }
     }
 

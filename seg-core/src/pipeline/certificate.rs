@@ -10,6 +10,7 @@ use crate::message::Reply;
 use crate::protocol::Call;
 use crate::servers::Leg;
 use crate::telemetry::metrics::Outcome;
+use crate::transform::Inward;
 
 impl<'w> Walk<'w> {
     /// A host name that requires a certificate is not served on a connection that was opened
@@ -88,9 +89,9 @@ impl<'w> Walk<'w> {
     }
 
     /// Tells the server of the certificate, in the form that it wants.
-    pub(super) fn tell_certificate(&self, headers: &mut HeaderMap, leg: &Leg) {
+    pub(super) fn tell_certificate(&self, inward: &mut Inward, leg: &Leg) {
         if let Some(certificate) = &self.connection.certificate {
-            certificate.tell(headers, leg.certificate_header);
+            certificate.tell(inward, leg.certificate_header);
         }
     }
 }

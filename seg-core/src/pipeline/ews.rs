@@ -16,6 +16,7 @@ use crate::identify::Known;
 use crate::protocol::Call;
 use crate::protocol::ews::{Answering, Ending, EwsCall, Standing, Unsubscribe, Whose};
 use crate::servers::{Leg, Upstream};
+use crate::transform::Inward;
 use crate::upstream::Deadlines;
 
 impl Walk<'_> {
@@ -136,7 +137,7 @@ impl Walk<'_> {
         leg: &Leg,
         upstream: &Arc<Upstream>,
         known: &Known,
-        headers: &HeaderMap,
+        inward: &Inward,
     ) -> Option<Answering> {
         let Call::Ews(call) = call else { return None };
         let core = &self.connection.core;
@@ -155,7 +156,7 @@ impl Walk<'_> {
                 unsubscribe: (!known.connection_bound)
                     .then(|| {
                         let ids = ids.unwrap_or_default();
-                        Unsubscribe::new(core, upstream, headers, ids, deadlines)
+                        Unsubscribe::new(core, upstream, inward, ids, deadlines)
                     })
                     .flatten(),
             }

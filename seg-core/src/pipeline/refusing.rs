@@ -32,18 +32,15 @@ impl Walk<'_> {
         headers.remove(header::AUTHORIZATION);
         let leg = leg_of(self.snapshot, route);
         let host = leg.host_header(headers.get(header::HOST));
-        transform::inward(&mut headers, &self.forwarded());
-        if let Some(host) = host {
-            headers.insert(header::HOST, host);
-        }
-        self.tell_certificate(&mut headers, leg);
+        let mut inward = transform::inward(headers, host, &self.forwarded());
+        self.tell_certificate(&mut inward, leg);
         let core = &self.connection.core;
         let query = match route {
             Route::Ews(_) => self.snapshot.ews_settings.forwarded_query(uri.query()),
             _ => None,
         };
         let path = forward::path(route, uri, query.as_deref());
-        let drawn = forward::draw(core, leg, method.clone(), path, headers).await;
+        let drawn = forward::draw(core, leg, method.clone(), path, inward).await;
         let rule = self.challenge_rule(route);
         let metrics = &self.connection.core.shared.metrics;
         let mut reply = match drawn {

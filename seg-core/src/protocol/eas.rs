@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, StatusCode};
 use seg_compliance::{Decision, DeviceKey};
 use seg_eas::poll::{self, PollAsk};
@@ -70,6 +70,7 @@ impl NotEas {
     }
 }
 
+const MS_AS_PROTOCOL_VERSION: HeaderName = HeaderName::from_static("ms-asprotocolversion");
 const RAW_MIME: &[u8] = b"message/rfc822";
 
 impl EasCall {
@@ -89,7 +90,7 @@ impl EasCall {
         };
         let query = query.filter(|query| !query.is_empty());
         let header_version = headers
-            .get("ms-asprotocolversion")
+            .get(&MS_AS_PROTOCOL_VERSION)
             .and_then(|value| value.to_str().ok())
             .and_then(ProtocolVersion::from_header);
         let device = |id: Option<DeviceId>| id.map(|id| DeviceKey::new(id.as_str())).transpose();
@@ -200,13 +201,10 @@ impl EasCall {
         if !command.is_poll() {
             return None;
         }
-        let key = self.device.as_ref().map(|device| {
-            (
-                device.clone(),
-                Box::<str>::from(context.user),
-                command.name(),
-            )
-        });
+        let key = self
+            .device
+            .as_ref()
+            .map(|device| (device.clone(), context.user.clone(), command.name()));
         let longest = u32::try_from(context.heartbeat_max.as_secs()).unwrap_or(u32::MAX);
         let seconds = match poll::read(command, body) {
             Ok(PollAsk::Wait { seconds }) => {

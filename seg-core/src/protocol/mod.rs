@@ -10,7 +10,7 @@ pub use ews::{EwsCall, ServerVersionMemory};
 
 use std::time::Duration;
 
-use seg_compliance::{Decision, DeviceKey};
+use seg_compliance::{Decision, DeviceKey, UserKey};
 
 use crate::decide::Generations;
 use crate::forward::Held;
@@ -46,8 +46,8 @@ pub struct PlanContext<'a> {
     pub heartbeat_max: Duration,
     /// The polls that devices asked for last.
     pub polls: &'a PollMemory,
-    /// The authenticated user, in canonical form.
-    pub user: &'a str,
+    /// The authenticated user.
+    pub user: &'a UserKey,
 }
 
 /// How a request is carried.
@@ -71,7 +71,7 @@ pub struct Plan {
 pub struct PollMemory(Generations<PollKey, u32>);
 
 /// Device, user and command of a poll.
-pub type PollKey = (DeviceKey, Box<str>, &'static str);
+pub type PollKey = (DeviceKey, UserKey, &'static str);
 
 /// Devices whose last poll is remembered at least.
 const REMEMBERED_POLLS: usize = 200_000;

@@ -55,30 +55,43 @@ impl Pseudonym {
         context.update(kind);
         context.update(name.as_bytes());
         let tag = context.sign();
-        let mut kept = [0; KEPT];
-        for (kept, byte) in kept.iter_mut().zip(tag.as_ref()) {
-            *kept = *byte;
+        let mut hex = [b'0'; KEPT * 2];
+        for (pair, byte) in hex.chunks_exact_mut(2).zip(tag.as_ref()) {
+            if let [high, low] = pair {
+                *high = HEX[usize::from(byte >> 4)];
+                *low = HEX[usize::from(byte & 0x0f)];
+            }
         }
-        Name(Form::Keyed(kept))
+        Name(Form::Keyed(hex))
     }
 }
 
-/// A name ready for the log; its `Display` writes it.
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// A name ready for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Name<'n>(Form<'n>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form<'n> {
     Plain(&'n str),
-    Keyed([u8; KEPT]),
+    Keyed([u8; KEPT * 2]),
+}
+
+impl Name<'_> {
+    /// As it stands in the log.
+    pub fn as_str(&self) -> &str {
+        match &self.0 {
+            Form::Plain(name) => name,
+            // Hexadecimal digits are text.
+            Form::Keyed(hex) => std::str::from_utf8(hex).unwrap_or_default(),
+        }
+    }
 }
 
 impl fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Form::Plain(name) => f.write_str(name),
-            Form::Keyed(bytes) => bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}")),
-        }
+        f.write_str(self.as_str())
     }
 }
 
@@ -125,7 +138,12 @@ mod tests {
         let Name(Form::Keyed(kept)) = pseudonym.of(b"what do ya want ", "for nothing?") else {
             panic!("a key gives a keyed name");
         };
-        assert!(tag.as_ref().starts_with(&kept));
+        let hex: String = tag
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        assert!(hex.as_bytes().starts_with(&kept));
         assert!(tag.as_ref().starts_with(&[0x5b, 0xdc, 0xc1, 0x46]));
     }
 }

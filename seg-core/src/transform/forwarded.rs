@@ -1,10 +1,12 @@
 //! `X-Forwarded-For`, `-Proto`, `-Host` and `Forwarded` (RFC 7239): rebuilt at every request, and
 //! continued only where a trusted proxy wrote them.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use parking_lot::Mutex;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -20,79 +22,78 @@ pub struct Forwarded<'a> {
     /// Whether that is one of `server.trusted.proxies`.
     pub peer_trusted: bool,
     /// The value of `X-Forwarded-For` for an untrusted peer, made once a connection.
-    pub peer_text: &'a HeaderValue,
+    pub peer_text: &'a str,
     /// The value of `Forwarded` up to the host, made once a connection.
     pub peer_element: &'a str,
+    /// What was told with the connection's last request.
+    pub memory: &'a ToldMemory,
 }
+
+/// The lines that told of a client with its last request: the same for each, as long as it asks
+/// the same host.
+#[derive(Debug, Default)]
+pub struct ToldMemory(Mutex<Option<(Box<[u8]>, Bytes)>>);
 
 impl Forwarded<'_> {
-    /// What the server is told of the client, made from what came with the request.
-    pub fn about(&self, headers: &HeaderMap) -> AboutClient {
+    /// Finished lines that tell the server of the client, made from what came with the request.
+    pub fn about(&self, headers: &HeaderMap) -> Bytes {
         if !self.tell {
-            return AboutClient::default();
+            return Bytes::new();
         }
-        let before = if self.peer_trusted {
-            Before::read(headers)
-        } else {
-            Before::default()
-        };
-        let host = headers.get(header::HOST);
-        AboutClient {
-            chain: match before.chain {
-                Some(chain) => HeaderValue::from_str(&format!("{chain}, {}", self.peer)).ok(),
-                None => Some(self.peer_text.clone()),
-            },
-            proto: Some(
-                before
-                    .proto
-                    .unwrap_or_else(|| HeaderValue::from_static("https")),
-            ),
-            forwarded: self.element(before.forwarded.as_deref(), host),
-            host: before.host.or_else(|| host.cloned()),
+        let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
+        let host = host.unwrap_or_default();
+        if self.peer_trusted {
+            return self.lines(&Before::read(headers), host);
         }
-    }
-
-    fn element(&self, before: Option<&str>, host: Option<&HeaderValue>) -> Option<HeaderValue> {
-        let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
-        // A host with a quote or a backslash never gets here (`route`), but the header's grammar
-        // must not depend on that.
-        if host.contains(['"', '\\']) {
-            return None;
-        }
-        let mut line = bytes::BytesMut::with_capacity(
-            before.map_or(0, |before| before.len() + 2) + self.peer_element.len() + host.len() + 10,
-        );
-        let written = match before {
-            Some(before) => write!(line, "{before}, {}host=\"{host}\"", self.peer_element),
-            None => write!(line, "{}host=\"{host}\"", self.peer_element),
-        };
-        written.ok()?;
-        HeaderValue::from_maybe_shared(line.freeze()).ok()
-    }
-}
-
-/// The lines that tell of a client.
-#[derive(Debug, Default)]
-pub struct AboutClient {
-    chain: Option<HeaderValue>,
-    proto: Option<HeaderValue>,
-    host: Option<HeaderValue>,
-    forwarded: Option<HeaderValue>,
-}
-
-impl AboutClient {
-    /// Puts them where no such lines are left.
-    pub fn tell(self, headers: &mut HeaderMap) {
-        for (name, value) in [
-            (X_FORWARDED_FOR, self.chain),
-            (X_FORWARDED_PROTO, self.proto),
-            (X_FORWARDED_HOST, self.host),
-            (header::FORWARDED, self.forwarded),
-        ] {
-            if let Some(value) = value {
-                headers.insert(name, value);
+        let mut memory = self.memory.0.lock();
+        match &*memory {
+            Some((of, lines)) if **of == *host => lines.clone(),
+            _ => {
+                let lines = self.lines(&Before::default(), host);
+                *memory = Some((host.into(), lines.clone()));
+                lines
             }
         }
+    }
+
+    fn lines(&self, before: &Before, host: &[u8]) -> Bytes {
+        let mut out = BytesMut::new();
+        let mut line = |name: &HeaderName, parts: &[&[u8]]| {
+            out.put_slice(name.as_str().as_bytes());
+            out.put_slice(b": ");
+            for part in parts {
+                out.put_slice(part);
+            }
+            out.put_slice(b"\r\n");
+        };
+        match &before.chain {
+            Some(chain) => {
+                let peer = self.peer.to_string();
+                line(
+                    &X_FORWARDED_FOR,
+                    &[chain.as_bytes(), b", ", peer.as_bytes()],
+                );
+            }
+            None => line(&X_FORWARDED_FOR, &[self.peer_text.as_bytes()]),
+        }
+        let proto = before.proto.as_ref().map(HeaderValue::as_bytes);
+        line(&X_FORWARDED_PROTO, &[proto.unwrap_or(b"https")]);
+        let told = before.host.as_ref().map(HeaderValue::as_bytes);
+        line(&X_FORWARDED_HOST, &[told.unwrap_or(host)]);
+        // A host with a quote or a backslash never gets here (`route`), but the header's grammar
+        // must not depend on that.
+        if !host.iter().any(|byte| matches!(byte, b'"' | b'\\')) {
+            let element = self.peer_element.as_bytes();
+            let (chain, comma) = match &before.forwarded {
+                Some(chain) => (chain.as_bytes(), &b", "[..]),
+                None => (&b""[..], &b""[..]),
+            };
+            line(
+                &header::FORWARDED,
+                &[chain, comma, element, b"host=\"", host, b"\""],
+            );
+        }
+        out.freeze()
     }
 }
 
@@ -125,14 +126,13 @@ impl Before {
 }
 
 /// The parts that are the same for every request of a connection.
-pub fn peer_parts(peer: IpAddr) -> (HeaderValue, String) {
-    let text = HeaderValue::from_str(&peer.to_string())
-        .unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+pub fn peer_parts(peer: IpAddr) -> (Arc<str>, String) {
+    let text = peer.to_string();
     let element = match peer {
         IpAddr::V4(peer) => format!("for={peer};proto=https;"),
         IpAddr::V6(peer) => format!("for=\"[{peer}]\";proto=https;"),
     };
-    (text, element)
+    (text.into(), element)
 }
 
 #[cfg(test)]
@@ -156,17 +156,26 @@ mod tests {
         }
         let peer: IpAddr = "192.0.2.1".parse().expect("an address");
         let (peer_text, peer_element) = peer_parts(peer);
+        let memory = ToldMemory::default();
         let forwarded = Forwarded {
             tell,
             peer,
             peer_trusted: trusted,
             peer_text: &peer_text,
             peer_element: &peer_element,
+            memory: &memory,
         };
-        crate::transform::inward(&mut headers, &forwarded);
-        let mut lines: Vec<_> = headers
+        let inward = crate::transform::inward(headers, None, &forwarded);
+        let about = std::str::from_utf8(&inward.about).expect("text");
+        let told = about.lines().filter_map(|line| line.split_once(": "));
+        let passed = inward
+            .headers
             .iter()
-            .map(|(name, value)| (name.to_string(), value.to_str().unwrap_or("?").to_owned()))
+            .filter(|(name, _)| crate::transform::passes(name))
+            .map(|(name, value)| (name.as_str(), value.to_str().unwrap_or("?")));
+        let mut lines: Vec<_> = told
+            .chain(passed)
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
         lines.sort();
         lines
@@ -193,6 +202,28 @@ mod tests {
                 ("x-forwarded-proto", "https"),
             ])
         );
+    }
+
+    #[test]
+    fn another_host_on_the_same_connection_is_told_as_it_is() {
+        let (peer_text, peer_element) = peer_parts(IpAddr::from([192, 0, 2, 1]));
+        let memory = ToldMemory::default();
+        let forwarded = Forwarded {
+            tell: true,
+            peer: IpAddr::from([192, 0, 2, 1]),
+            peer_trusted: false,
+            peer_text: &peer_text,
+            peer_element: &peer_element,
+            memory: &memory,
+        };
+        for host in ["a.example", "a.example", "b.example"] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().expect("a value"));
+            let about = forwarded.about(&headers);
+            let line = format!("x-forwarded-host: {host}\r\n");
+            let about = std::str::from_utf8(&about).expect("text");
+            assert!(about.contains(&line), "{about}");
+        }
     }
 
     #[test]

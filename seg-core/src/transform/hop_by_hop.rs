@@ -3,19 +3,6 @@
 use http::{HeaderMap, HeaderName, header};
 use smallvec::SmallVec;
 
-/// Always of one hop, named in `Connection` or not.
-const HOP_BY_HOP: [HeaderName; 9] = [
-    header::CONNECTION,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-];
-
 /// Names that `Connection` can't declare to be of one hop: to drop them would change who asks, for
 /// what, or of how many bytes (the attack by `Connection: Authorization`).
 const END_TO_END: [HeaderName; 6] = [
@@ -29,7 +16,13 @@ const END_TO_END: [HeaderName; 6] = [
 
 /// Removes what `Connection` names.
 pub(super) fn remove_named(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
+    let Some(first) = headers.get(header::CONNECTION) else {
+        return;
+    };
+    // Nearly always; both names are of one hop anyway, said or not.
+    let usual = [&b"keep-alive"[..], b"Keep-Alive", b"close", b"Close"];
+    if !usual.contains(&first.as_bytes()) || headers.get_all(header::CONNECTION).iter().count() > 1
+    {
         let named: SmallVec<[HeaderName; 4]> = headers
             .get_all(header::CONNECTION)
             .iter()
@@ -44,11 +37,34 @@ pub(super) fn remove_named(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes the headers of an answer that are always of one hop.
+/// Removes the headers of an answer that are always of one hop, and the two that speak of the login
+/// of the connection behind us, which the client does not have (RFC 4559).
 pub(super) fn remove_always(headers: &mut HeaderMap) {
-    for name in &HOP_BY_HOP {
+    let found: SmallVec<[HeaderName; 4]> = headers
+        .keys()
+        .filter(|name| is_hop_by_hop(name))
+        .cloned()
+        .collect();
+    for name in found {
         headers.remove(name);
     }
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "persistent-auth"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "proxy-support"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
 }
 
 #[cfg(test)]

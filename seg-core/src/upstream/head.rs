@@ -1,7 +1,7 @@
 //! The request as it goes out: head and small body in one piece of memory of exactly their size.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{self, HeaderName};
+use http::header::HeaderName;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method};
 
@@ -23,8 +23,14 @@ pub struct RequestHead {
     /// The header lines. Hop-by-hop lines are the caller's to remove; what frames the message
     /// (`Content-Length`, `Transfer-Encoding`, `Connection`, `Expect`, `TE`, `Trailer`,
     /// `Upgrade`, `Keep-Alive`, `Proxy-Connection`) is written by this client alone and skipped
-    /// here. `Host` goes out as given; where it is absent, as [`super::Target::authority`].
+    /// here, as is `Host`.
     pub headers: HeaderMap,
+    /// Which of `headers` go out; the others are skipped.
+    pub passes: fn(&HeaderName) -> bool,
+    /// Finished lines, each with its end, that go out behind `headers`.
+    pub added: Bytes,
+    /// What `Host` says; `None`: [`super::Target::authority`].
+    pub host: Option<HeaderValue>,
     /// The body that belongs to it.
     pub body: BodyKind,
     /// Ask with `Expect: 100-continue` before the body is sent (RFC 9110 section 10.1.1).
@@ -75,6 +81,9 @@ impl RequestHead {
             method,
             path_and_query,
             headers: HeaderMap::new(),
+            passes: |_| true,
+            added: Bytes::new(),
+            host: None,
             body: BodyKind::None,
             expect_continue: false,
             replay: ReplayPolicy::default(),
@@ -111,9 +120,9 @@ impl RequestHead {
             BodyKind::Full(body) => (Bytes::new(), body.clone()),
             BodyKind::None | BodyKind::Stream { .. } => (Bytes::new(), Bytes::new()),
         };
-        let host = self.headers.get(header::HOST).unwrap_or(authority);
+        let host = self.host.as_ref().unwrap_or(authority);
         let mut size = self.method.as_str().len() + self.path_and_query.as_str().len() + host.len();
-        size += FIXED_BYTES + inline.len();
+        size += FIXED_BYTES + self.added.len() + inline.len();
         for (name, value) in &self.headers {
             size += name.as_str().len() + value.len() + LINE_BYTES;
         }
@@ -125,10 +134,11 @@ impl RequestHead {
         out.put_slice(b" HTTP/1.1\r\n");
         put_line(&mut out, "host", host.as_bytes());
         for (name, value) in &self.headers {
-            if !is_ours(name) {
+            if !is_ours(name) && (self.passes)(name) {
                 put_line(&mut out, name.as_str(), value.as_bytes());
             }
         }
+        out.put_slice(&self.added);
         self.put_framing(&mut out);
         if expects {
             put_line(&mut out, "expect", b"100-continue");
@@ -155,8 +165,22 @@ impl RequestHead {
             }
             BodyKind::None => return,
         };
-        put_line(out, "content-length", length.to_string().as_bytes());
+        put_line(out, "content-length", decimal(length, &mut [0; 20]));
     }
+}
+
+/// The digits of a number; a `String` for them would cost an allocation with every request.
+fn decimal(mut value: u64, digits: &mut [u8; 20]) -> &[u8] {
+    let mut first = digits.len();
+    for (at, digit) in digits.iter_mut().enumerate().rev() {
+        *digit = b'0' + (value % 10) as u8;
+        value /= 10;
+        first = at;
+        if value == 0 {
+            break;
+        }
+    }
+    digits.get(first..).unwrap_or_default()
 }
 
 /// Room for the fixed parts of a head: spaces, version, `host`, the longest framing lines.
@@ -173,21 +197,19 @@ fn put_line(out: &mut BytesMut, name: &str, value: &[u8]) {
 
 /// Lines that this client writes itself, or that make no sense between it and the server.
 fn is_ours(name: &HeaderName) -> bool {
-    const KEEP_ALIVE: &str = "keep-alive";
-    const PROXY_CONNECTION: &str = "proxy-connection";
-    [
-        header::HOST,
-        header::CONTENT_LENGTH,
-        header::TRANSFER_ENCODING,
-        header::CONNECTION,
-        header::EXPECT,
-        header::TE,
-        header::TRAILER,
-        header::UPGRADE,
-    ]
-    .contains(name)
-        || name == KEEP_ALIVE
-        || name == PROXY_CONNECTION
+    matches!(
+        name.as_str(),
+        "connection"
+            | "content-length"
+            | "expect"
+            | "host"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
 }
 
 #[cfg(test)]
@@ -267,7 +289,12 @@ mod tests {
                 .insert(name, HeaderValue::from_static("smuggled"));
         }
         head.headers
-            .insert("host", HeaderValue::from_static("public.example"));
+            .insert("host", HeaderValue::from_static("smuggled"));
+        head.host = Some(HeaderValue::from_static("public.example"));
+        head.headers
+            .insert("x-inner", HeaderValue::from_static("smuggled"));
+        head.passes = |name| name != "x-inner";
+        head.added = Bytes::from_static(b"x-about: client\r\n");
         head.headers
             .append("cookie", HeaderValue::from_static("a=1"));
         head.headers
@@ -276,7 +303,7 @@ mod tests {
         assert_eq!(
             text,
             "POST /Microsoft-Server-ActiveSync?Cmd=Sync HTTP/1.1\r\nhost: public.example\r\n\
-             cookie: a=1\r\ncookie: b=2\r\ncontent-length: 0\r\n\r\n"
+             cookie: a=1\r\ncookie: b=2\r\nx-about: client\r\ncontent-length: 0\r\n\r\n"
         );
     }
 

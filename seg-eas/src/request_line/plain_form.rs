@@ -6,13 +6,21 @@ use super::{RequestLineError, base64_form, percent};
 pub(super) fn read(query: &str) -> Result<Fields<'_>, RequestLineError> {
     let mut fields = Fields::default();
     let mut at = 0;
-    for component in query.split('&') {
+    let mut rest = query;
+    loop {
+        let (component, after) = match memchr::memchr(b'&', rest.as_bytes()) {
+            Some(end) => rest.split_at(end),
+            None => (rest, ""),
+        };
         if !component.is_empty() {
             take(component, at, &mut fields)?;
         }
         at += component.len() + 1;
+        let Some(next) = after.get(1..) else {
+            return Ok(fields);
+        };
+        rest = next;
     }
-    Ok(fields)
 }
 
 fn take<'q>(
@@ -20,7 +28,10 @@ fn take<'q>(
     at: usize,
     fields: &mut Fields<'q>,
 ) -> Result<(), RequestLineError> {
-    let Some((name, value)) = component.split_once('=') else {
+    let equals = memchr::memchr(b'=', component.as_bytes());
+    let Some((name, value)) =
+        equals.and_then(|at| Some((component.get(..at)?, component.get(at + 1..)?)))
+    else {
         return Err(if is_base64_record(component) {
             RequestLineError::BothForms { at }
         } else {

@@ -5,26 +5,24 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{
-    AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, HeaderName, HeaderValue, USER_AGENT,
-};
+use http::Method;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderName, HeaderValue, USER_AGENT};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method};
 use seg_ews::callback;
 
 use crate::route::EWS_PATH;
 use crate::runtime::Core;
 use crate::servers::Upstream;
+use crate::transform::Inward;
 use crate::upstream::{BodyKind, Deadlines, NoBody, RequestHead, send};
 
 /// Subscriptions that are ended for one stream.
 const MOST: usize = 20;
 
 /// What leads a request to the mailbox's own server goes with it.
-static COPIED: [HeaderName; 6] = [
+static COPIED: [HeaderName; 5] = [
     AUTHORIZATION,
     COOKIE,
-    HOST,
     USER_AGENT,
     HeaderName::from_static("x-anchormailbox"),
     HeaderName::from_static("x-preferserveraffinity"),
@@ -36,33 +34,39 @@ pub struct Unsubscribe {
     core: Arc<Core>,
     upstream: Arc<Upstream>,
     headers: Box<[(u8, HeaderValue)]>,
+    host: Option<HeaderValue>,
     ids: Box<[String]>,
     deadlines: Deadlines,
 }
 
+fn own(value: Option<&HeaderValue>) -> Option<HeaderValue> {
+    HeaderValue::from_bytes(value?.as_bytes()).ok()
+}
+
 impl Unsubscribe {
-    /// For a stream that listens to `ids` and was asked for with `headers`, as they went to the
-    /// server. `None` where there is nothing to end or nobody to end it as.
+    /// For a stream that listens to `ids` and was asked for with `inward`. `None` where there is nothing to end or nobody to end it as.
     pub fn new(
         core: &Arc<Core>,
         upstream: &Arc<Upstream>,
-        headers: &HeaderMap,
+        inward: &Inward,
         ids: &[String],
         deadlines: Deadlines,
     ) -> Option<Self> {
+        let headers = &inward.headers;
         if ids.is_empty() || !headers.contains_key(AUTHORIZATION) {
             return None;
         }
         // Copies: the lines are slices of the connection's read buffer, which must not wait too.
         let headers = (0u8..).zip(&COPIED).filter_map(|(at, name)| {
-            let mut own = HeaderValue::from_bytes(headers.get(name)?.as_bytes()).ok()?;
-            own.set_sensitive(*name == AUTHORIZATION);
-            Some((at, own))
+            let mut value = own(headers.get(name))?;
+            value.set_sensitive(*name == AUTHORIZATION);
+            Some((at, value))
         });
         Some(Self {
             core: Arc::clone(core),
             upstream: Arc::clone(upstream),
             headers: headers.collect(),
+            host: own(inward.host.as_ref()),
             ids: ids.iter().take(MOST).cloned().collect(),
             deadlines,
         })
@@ -84,6 +88,7 @@ impl Unsubscribe {
             }
             let content_type = HeaderValue::from_static(callback::CONTENT_TYPE);
             head.headers.insert(CONTENT_TYPE, content_type);
+            head.host = self.host.clone();
             head.body = BodyKind::Full(Bytes::from(callback::unsubscribe(id)));
             let sent = send(
                 &self.core.pool,

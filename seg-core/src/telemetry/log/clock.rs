@@ -36,13 +36,13 @@ fn append(out: &mut String, second: u64, micros: u32) {
     if !matches!(kept, Ok(true)) {
         out.push_str(&to_the_second(second));
     }
-    out.push('.');
-    let mut unit = 100_000;
-    while unit > 0 {
-        out.push(char::from(b'0' + (micros / unit % 10) as u8));
-        unit /= 10;
+    let mut fraction = *b".000000Z";
+    let mut left = micros;
+    for digit in fraction.iter_mut().skip(1).take(6).rev() {
+        *digit = b'0' + (left % 10) as u8;
+        left /= 10;
     }
-    out.push('Z');
+    out.push_str(std::str::from_utf8(&fraction).unwrap_or_default());
 }
 
 fn to_the_second(second: u64) -> String {

@@ -6,8 +6,8 @@ use std::fmt::{self, Write};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 
-use super::clock;
 use super::escape::Escaped;
+use super::{clock, members};
 
 /// How events are written (`log.format`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +74,10 @@ impl Json<'_> {
 
 impl Visit for Json<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == members::FIELD {
+            self.0.push_str(value);
+            return;
+        }
         self.key(field);
         self.0.push('"');
         let _ = Escaped(self.0).write_str(value);
@@ -130,6 +134,10 @@ impl Text<'_> {
 
 impl Visit for Text<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == members::FIELD {
+            self.0.push_str(value);
+            return;
+        }
         if field.name() == "message" {
             self.0.push(' ');
             let _ = Escaped(self.0).write_str(value);
@@ -170,23 +178,19 @@ impl Visit for Text<'_> {
 }
 
 /// Appends a number; `write!` costs several times as much, and an event has a dozen of them.
-fn append_decimal(out: &mut String, mut value: u64) {
+pub(super) fn append_decimal(out: &mut String, mut value: u64) {
     let mut digits = [0_u8; 20];
-    let mut used = 0;
-    for digit in digits.iter_mut().rev() {
+    let mut first = digits.len();
+    for (at, digit) in digits.iter_mut().enumerate().rev() {
         *digit = b'0' + (value % 10) as u8;
         value /= 10;
-        used += 1;
+        first = at;
         if value == 0 {
             break;
         }
     }
-    out.extend(
-        digits
-            .iter()
-            .skip(digits.len() - used)
-            .map(|&d| char::from(d)),
-    );
+    let digits = digits.get(first..).unwrap_or_default();
+    out.push_str(std::str::from_utf8(digits).unwrap_or_default());
 }
 
 #[cfg(test)]

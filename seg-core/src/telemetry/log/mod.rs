@@ -8,6 +8,7 @@
 mod clock;
 mod escape;
 mod format;
+mod members;
 mod sink;
 
 use std::cell::RefCell;
@@ -25,6 +26,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::Registry;
 
 pub use format::Format;
+pub use members::Members;
 use sink::Sink;
 
 use super::metrics::Metrics;
@@ -109,6 +111,7 @@ impl Log {
         let log = Self::over(sink, format, levels);
         tracing::subscriber::set_global_default(Registry::default().with(log.layer()))
             .map_err(|_| LogError::AlreadyOpen)?;
+        members::written_as(format);
         log.flush_on_panic();
         Ok(log)
     }
@@ -130,6 +133,7 @@ impl Log {
     pub fn configure(&self, format: Format, levels: Levels) {
         let settings = Settings { format, levels };
         self.shared.settings.store(Arc::new(settings));
+        members::written_as(format);
         tracing::callsite::rebuild_interest_cache();
     }
 
@@ -306,6 +310,29 @@ mod tests {
             event,
             r#"WARN  config: two\nlines key="a b" plain=x\r\n empty="" n=3"#
         );
+    }
+
+    #[test]
+    fn members_stand_in_the_event_as_they_were_given() {
+        let lines = written(Format::Json, "info", |_| {
+            Members::gather(
+                "said",
+                |members| {
+                    members.text("name", Some("a\"b\n"));
+                    members.text("absent", None);
+                    members.number("n", Some(u64::MAX));
+                    members.truth("sure", Some(false));
+                },
+                |members| info!(target: "t", members),
+            );
+        });
+        let event: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+        assert_eq!(event["message"], "said");
+        assert_eq!(event["target"], "t");
+        assert_eq!(event["name"], "a\"b\n");
+        assert_eq!(event["n"], u64::MAX);
+        assert_eq!(event["sure"], false);
+        assert!(event.get("absent").is_none());
     }
 
     #[test]
