@@ -105,6 +105,13 @@ fn check(text: &str, what: &'static str, limit: usize) -> Result<(), KeyError> {
             limit,
         });
     }
+    // Without branches, so that the compiler looks at many bytes at a time; most keys are of these.
+    let plain = text
+        .bytes()
+        .fold(true, |plain, byte| plain & byte.is_ascii_graphic());
+    if plain {
+        return Ok(());
+    }
     match text.chars().find(|c| c.is_control() || c.is_whitespace()) {
         Some(character) => Err(KeyError::Character { what, character }),
         None => Ok(()),

@@ -13,6 +13,7 @@ use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 use crate::identify::{CallerMemory, ClientCertificate};
 use crate::message::{self, ClientTimeouts, ConnectionEnd, PhaseCell};
 use crate::pipeline;
+use crate::protocol::LineMemory;
 use crate::protocol::ews::ClientCertificate as EwsCertificate;
 use crate::runtime::{Core, Snapshot};
 use crate::socket::Socket;
@@ -31,6 +32,8 @@ pub struct Connection {
     pub ews_certificate: Option<Box<EwsCertificate>>,
     /// The caller of its last request.
     pub callers: CallerMemory,
+    /// The query of its last ActiveSync command.
+    pub lines: LineMemory,
     /// Where it is between two requests.
     pub phase: Arc<PhaseCell>,
     /// `X-Forwarded-For` and the beginning of `Forwarded`, made once.
@@ -123,6 +126,7 @@ fn serve(
         phase: Arc::clone(&phase),
         peer_parts: peer_parts(peer.ip()),
         told: ToldMemory::default(),
+        lines: LineMemory::default(),
         core: Arc::clone(core),
     });
     let drain = core.drain_connections();

@@ -163,7 +163,7 @@ impl Command {
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         ROWS.iter()
-            .find(|row| row.name.eq_ignore_ascii_case(name))
+            .find(|row| row.name.len() == name.len() && row.name.eq_ignore_ascii_case(name))
             .map(|row| row.command)
     }
 

@@ -61,11 +61,11 @@ impl Default for HeadInspector {
 impl HeadInspector {
     /// Looks at the next bytes of the head. `true` once the head is over; what follows is the body
     /// and must not be given any more.
-    pub fn feed(&mut self, mut bytes: &[u8]) -> bool {
-        while let Some(at) = memchr::memchr(b'\n', bytes) {
-            let (line, rest) = bytes.split_at(at);
-            self.grow(line);
-            bytes = rest.get(1..).unwrap_or_default();
+    pub fn feed(&mut self, bytes: &[u8]) -> bool {
+        let mut from = 0;
+        for at in memchr::memchr_iter(b'\n', bytes) {
+            self.grow(bytes.get(from..at).unwrap_or_default());
+            from = at + 1;
             if self.last != b'\r' {
                 self.found(HeadFlaw::BareLf);
             }
@@ -79,7 +79,7 @@ impl HeadInspector {
             self.length = 0;
             self.last = b'\n';
         }
-        self.grow(bytes);
+        self.grow(bytes.get(from..).unwrap_or_default());
         false
     }
 

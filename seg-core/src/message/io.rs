@@ -117,6 +117,9 @@ pub struct ClientIo<S> {
     limits: IoLimits,
     /// Runs while the connection waits for a head, idle or slow.
     read_timer: Option<Pin<Box<Sleep>>>,
+    /// The timer knows the connection's task, which stays the same for its life, and its deadline
+    /// has not moved since.
+    read_timer_waits: bool,
     write_timer: Option<Pin<Box<Sleep>>>,
     head: Option<Box<PartialHead>>,
 }
@@ -135,6 +138,7 @@ impl<S> ClientIo<S> {
             cell,
             limits,
             read_timer: None,
+            read_timer_waits: false,
             write_timer: None,
             head: None,
         }
@@ -199,10 +203,15 @@ impl<S> ClientIo<S> {
             // A head has less time than the idle connection had.
             if due < timer.deadline() {
                 timer.as_mut().reset(due);
+                self.read_timer_waits = false;
             }
         }
         while let Some(timer) = &mut self.read_timer {
-            if timer.as_mut().poll(cx).is_pending() {
+            if self.read_timer_waits && !timer.is_elapsed() {
+                break;
+            }
+            self.read_timer_waits = timer.as_mut().poll(cx).is_pending();
+            if self.read_timer_waits {
                 break;
             }
             match self.due() {

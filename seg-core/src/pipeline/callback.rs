@@ -53,7 +53,7 @@ impl Walk<'_> {
         };
         self.record.command(COMMAND);
         self.record.user(&sealed.user);
-        self.record.device(sealed.device.as_ref(), "");
+        self.record.device(sealed.device.as_ref(), &Arc::from(""));
         let body = self.notification(request.body).await?;
         if let Some(reply) = self.ended(&sealed) {
             return Ok(reply);

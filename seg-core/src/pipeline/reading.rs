@@ -32,7 +32,7 @@ impl Walk<'_> {
                 }
             }
             Route::Eas | Route::LbHealth | Route::Callback => {
-                match EasCall::identify(method, uri.query(), headers) {
+                match EasCall::identify(method, uri.query(), headers, &self.connection.lines) {
                     Ok(call) => Ok(Asked::Known(Call::Eas(call))),
                     Err(error) => {
                         let status = match error {

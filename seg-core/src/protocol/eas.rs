@@ -1,11 +1,14 @@
 //! ActiveSync (MS-ASHTTP, MS-ASCMD).
 
 use std::borrow::Cow;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use ahash::RandomState;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, StatusCode};
+use parking_lot::Mutex;
 use seg_compliance::{Decision, DeviceKey};
 use seg_eas::poll::{self, PollAsk};
 use seg_eas::request_line::{self, RequestLineError};
@@ -20,15 +23,56 @@ use crate::message::{Reply, ReplyBody};
 pub struct EasCall {
     kind: Kind,
     version: Option<ProtocolVersion>,
+    line: Arc<Line>,
+    raw_mime: bool,
+}
+
+/// What the query says, whatever else comes with it.
+#[derive(Debug, Default)]
+struct Line {
+    /// Where the query names one.
+    command: Option<Command>,
+    version: Option<ProtocolVersion>,
     device: Option<DeviceKey>,
     device_type: Box<str>,
     user: Option<Box<str>>,
-    raw_mime: bool,
     /// The attachment that GetAttachment names.
     attachment: Option<Box<str>>,
     /// The query to forward, where it is not the client's own.
     upstream_query: Option<Box<str>>,
 }
+
+/// The query of a connection's last `POST`: a phone that polls asks the same again and again, and
+/// comparing bytes is cheaper than reading them. Kept from the second time on, so that a poll that
+/// waits alone on its connection costs nothing.
+#[derive(Debug, Default)]
+pub struct LineMemory(Mutex<Remembered>);
+
+#[derive(Debug, Default)]
+struct Remembered {
+    /// The length and a hash of the last query.
+    last: (usize, u64),
+    line: Option<(Box<str>, Arc<Line>)>,
+}
+
+impl LineMemory {
+    fn read(&self, query: &str) -> Result<Arc<Line>, NotEas> {
+        let mut memory = self.0.lock();
+        if let Some((of, line)) = &memory.line
+            && **of == *query
+        {
+            return Ok(Arc::clone(line));
+        }
+        let line = Arc::new(Line::of_post(query)?);
+        let last = (query.len(), HASHER.hash_one(query));
+        let again = memory.last == last;
+        memory.last = last;
+        memory.line = again.then(|| (query.into(), Arc::clone(&line)));
+        Ok(line)
+    }
+}
+
+static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -73,6 +117,38 @@ impl NotEas {
 const MS_AS_PROTOCOL_VERSION: HeaderName = HeaderName::from_static("ms-asprotocolversion");
 const RAW_MIME: &[u8] = b"message/rfc822";
 
+impl Line {
+    fn of_post(query: &str) -> Result<Self, NotEas> {
+        let line = request_line::parse(query)?;
+        Ok(Self {
+            command: Some(line.command),
+            version: line.version,
+            device: device(line.device_id)?,
+            device_type: line.device_type.as_deref().unwrap_or_default().into(),
+            user: line.user.as_deref().map(Into::into),
+            attachment: line.attachment_name.as_deref().map(Into::into),
+            upstream_query: match line.upstream_query {
+                Cow::Borrowed(_) => None,
+                Cow::Owned(query) => Some(query.into()),
+            },
+        })
+    }
+
+    fn of_other(query: &str) -> Result<Self, NotEas> {
+        let line = request_line::parse_options(query)?;
+        Ok(Self {
+            device: device(line.device_id)?,
+            device_type: line.device_type.as_deref().unwrap_or_default().into(),
+            user: line.user.as_deref().map(Into::into),
+            ..Self::default()
+        })
+    }
+}
+
+fn device(id: Option<DeviceId>) -> Result<Option<DeviceKey>, NotEas> {
+    Ok(id.map(|id| DeviceKey::new(id.as_str())).transpose()?)
+}
+
 impl EasCall {
     /// Reads the request line and the headers; the body is not touched.
     ///
@@ -82,6 +158,7 @@ impl EasCall {
         method: &Method,
         query: Option<&str>,
         headers: &HeaderMap,
+        memory: &LineMemory,
     ) -> Result<Self, NotEas> {
         let kind = match *method {
             Method::OPTIONS => Kind::Options,
@@ -93,42 +170,28 @@ impl EasCall {
             .get(&MS_AS_PROTOCOL_VERSION)
             .and_then(|value| value.to_str().ok())
             .and_then(ProtocolVersion::from_header);
-        let device = |id: Option<DeviceId>| id.map(|id| DeviceKey::new(id.as_str())).transpose();
         if *method != Method::POST {
-            let line = request_line::parse_options(query.unwrap_or_default())?;
             return Ok(Self {
                 kind,
                 version: header_version,
-                device: device(line.device_id)?,
-                device_type: line.device_type.as_deref().unwrap_or_default().into(),
-                user: line.user.as_deref().map(Into::into),
+                line: Arc::new(Line::of_other(query.unwrap_or_default())?),
                 raw_mime: false,
-                attachment: None,
-                upstream_query: None,
             });
         }
-        let line = request_line::parse(query.ok_or(NotEas::NoCommand)?)?;
-        let device = device(line.device_id)?;
+        let line = memory.read(query.ok_or(NotEas::NoCommand)?)?;
         Ok(Self {
-            kind: Kind::Command(line.command),
+            kind: line.command.map_or(Kind::Other, Kind::Command),
             version: line.version.or(header_version),
-            device,
-            device_type: line.device_type.as_deref().unwrap_or_default().into(),
-            user: line.user.as_deref().map(Into::into),
+            line,
             raw_mime: headers
                 .get(CONTENT_TYPE)
                 .is_some_and(|value| value.as_bytes().starts_with(RAW_MIME)),
-            attachment: line.attachment_name.as_deref().map(Into::into),
-            upstream_query: match line.upstream_query {
-                Cow::Borrowed(_) => None,
-                Cow::Owned(query) => Some(query.into()),
-            },
         })
     }
 
     /// The query to forward, where it is not the client's own: a base64 query without escapes.
     pub fn upstream_query(&self) -> Option<&str> {
-        self.upstream_query.as_deref()
+        self.line.upstream_query.as_deref()
     }
 
     /// Whether a verdict is needed: all but `OPTIONS`.
@@ -138,16 +201,16 @@ impl EasCall {
 
     /// The `User` parameter, as the client claims it.
     pub fn claimed_user(&self) -> Option<&str> {
-        self.user.as_deref()
+        self.line.user.as_deref()
     }
 
     pub(super) fn device_type(&self) -> &str {
-        &self.device_type
+        &self.line.device_type
     }
 
     /// The device that asks, where the request names one.
     pub fn device_key(&self) -> Option<&DeviceKey> {
-        self.device.as_ref()
+        self.line.device.as_ref()
     }
 
     /// Whether it asks what the server knows.
@@ -162,7 +225,7 @@ impl EasCall {
 
     /// The attachment that GetAttachment names.
     pub fn attachment(&self) -> Option<&str> {
-        self.attachment.as_deref()
+        self.line.attachment.as_deref()
     }
 
     /// Whether the body, where there is one, must be WBXML: that of every command but mail that is
@@ -202,6 +265,7 @@ impl EasCall {
             return None;
         }
         let key = self
+            .line
             .device
             .as_ref()
             .map(|device| (device.clone(), context.user.clone(), command.name()));
@@ -241,7 +305,7 @@ impl Protocol for EasCall {
     }
 
     fn device(&self) -> Option<&DeviceKey> {
-        self.device.as_ref()
+        self.line.device.as_ref()
     }
 
     fn plan(&self, held: &Held, context: &PlanContext<'_>) -> Plan {

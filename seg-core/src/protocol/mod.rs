@@ -5,7 +5,7 @@ mod eas;
 pub mod ews;
 
 pub(crate) use eas::eas_reply;
-pub use eas::{EasCall, NotEas};
+pub use eas::{EasCall, LineMemory, NotEas};
 pub use ews::{EwsCall, ServerVersionMemory};
 
 use std::time::Duration;

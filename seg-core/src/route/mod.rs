@@ -111,6 +111,10 @@ const PATHS: &[Row] = &[
 /// Finds the way of a request.
 pub fn route(config: &Config, uri: &Uri, headers: &HeaderMap) -> Result<Route, NoRoute> {
     let host = host(uri, headers)?;
+    // What nearly every request asks for, in the one spelling that is forwarded: nothing to undo.
+    if uri.path() == EAS_PATH {
+        return check_host(config, host).map(|()| Route::Eas);
+    }
     let path = CanonicalPath::parse(uri.path()).map_err(NoRoute::Path)?;
     let lower = without_device(path.lower());
     let lead = PATHS
@@ -121,10 +125,7 @@ pub fn route(config: &Config, uri: &Uri, headers: &HeaderMap) -> Result<Route, N
     if let Some(Lead::LbHealth) = lead {
         return Ok(Route::LbHealth);
     }
-    let allowed = &config.server.allowed_hosts;
-    if !allowed.is_empty() && !allowed.iter().any(|name| name.eq_ignore_ascii_case(host)) {
-        return Err(NoRoute::Misdirected);
-    }
+    check_host(config, host)?;
     let ews = |route| {
         if config.ews_enabled {
             Ok(Route::Ews(route))
@@ -158,6 +159,14 @@ fn without_device(lower: Cow<'_, str>) -> Cow<'_, str> {
     }
 }
 
+fn check_host(config: &Config, host: &str) -> Result<(), NoRoute> {
+    let allowed = &config.server.allowed_hosts;
+    if allowed.is_empty() || allowed.iter().any(|name| name.eq_ignore_ascii_case(host)) {
+        return Ok(());
+    }
+    Err(NoRoute::Misdirected)
+}
+
 /// The host that the client means, without its port. RFC 9112 section 3.2: exactly one `Host`; an
 /// authority in the target takes its place.
 fn host<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> Result<&'r str, NoRoute> {
@@ -166,6 +175,11 @@ fn host<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> Result<&'r str, NoRoute> {
         return Err(NoRoute::Host);
     };
     let line = only.to_str().map_err(|_| NoRoute::Host)?;
+    // A bare name needs no grammar.
+    let bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    if uri.authority().is_none() && !line.is_empty() && line.bytes().all(bare) {
+        return Ok(line);
+    }
     let authority: http::uri::Authority = match uri.authority() {
         Some(authority) => return without_port(authority.as_str()).ok_or(NoRoute::Host),
         None => line.parse().map_err(|_| NoRoute::Host)?,

@@ -90,14 +90,15 @@ pub(super) fn fate(name: &HeaderName) -> Option<Fate> {
 /// Names longer than the table's longest, which only a prefix can match.
 const LENGTHS: usize = 32;
 
-/// For each length of a name, the last letters of the table's names that have it, a bit each.
-/// Most headers are found innocent by one look at this.
-static LAST_LETTERS: [u32; LENGTHS] = {
-    let mut letters = [0; LENGTHS];
+/// For each length of a name, the first and the last letters of the table's names that have it, a
+/// bit each. Most headers are found innocent by one look at this.
+static LETTERS: [(u32, u32); LENGTHS] = {
+    let mut letters = [(0, 0); LENGTHS];
     let mut row = 0;
     while row < TABLE.len() {
         let name = TABLE[row].0.as_bytes();
-        letters[name.len()] |= letter(name[name.len() - 1]);
+        letters[name.len()].0 |= letter(name[0]);
+        letters[name.len()].1 |= letter(name[name.len() - 1]);
         row += 1;
     }
     letters
@@ -109,8 +110,10 @@ const fn letter(byte: u8) -> u32 {
 
 fn may_be_known(name: &str) -> bool {
     let bytes = name.as_bytes();
-    let by_name = match (LAST_LETTERS.get(bytes.len()), bytes.last()) {
-        (Some(letters), Some(last)) => letters & letter(*last) != 0,
+    let by_name = match (LETTERS.get(bytes.len()), bytes.first(), bytes.last()) {
+        (Some(letters), Some(first), Some(last)) => {
+            letters.0 & letter(*first) != 0 && letters.1 & letter(*last) != 0
+        }
         _ => false,
     };
     by_name || matches!(bytes, [b'x', b'-', b'o' | b'b' | b'w', ..])

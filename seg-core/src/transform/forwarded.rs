@@ -32,7 +32,14 @@ pub struct Forwarded<'a> {
 /// The lines that told of a client with its last request: the same for each, as long as it asks
 /// the same host.
 #[derive(Debug, Default)]
-pub struct ToldMemory(Mutex<Option<(Box<[u8]>, Bytes)>>);
+pub struct ToldMemory(Mutex<Told>);
+
+#[derive(Debug, Default)]
+struct Told {
+    /// Something has been told before: a poll that is alone on its connection keeps nothing.
+    before: bool,
+    lines: Option<(Box<[u8]>, Bytes)>,
+}
 
 impl Forwarded<'_> {
     /// Finished lines that tell the server of the client, made from what came with the request.
@@ -46,14 +53,17 @@ impl Forwarded<'_> {
             return self.lines(&Before::read(headers), host);
         }
         let mut memory = self.memory.0.lock();
-        match &*memory {
-            Some((of, lines)) if **of == *host => lines.clone(),
-            _ => {
-                let lines = self.lines(&Before::default(), host);
-                *memory = Some((host.into(), lines.clone()));
-                lines
-            }
+        if let Some((of, lines)) = &memory.lines
+            && **of == *host
+        {
+            return lines.clone();
         }
+        let lines = self.lines(&Before::default(), host);
+        if memory.before {
+            memory.lines = Some((host.into(), lines.clone()));
+        }
+        memory.before = true;
+        lines
     }
 
     fn lines(&self, before: &Before, host: &[u8]) -> Bytes {
@@ -216,7 +226,7 @@ mod tests {
             peer_element: &peer_element,
             memory: &memory,
         };
-        for host in ["a.example", "a.example", "b.example"] {
+        for host in ["a.example", "a.example", "a.example", "b.example"] {
             let mut headers = HeaderMap::new();
             headers.insert(header::HOST, host.parse().expect("a value"));
             let about = forwarded.about(&headers);

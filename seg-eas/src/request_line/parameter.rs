@@ -84,9 +84,9 @@ static ROWS: [Row; 13] = [
 impl Parameter {
     /// The parameter of a name in a plain query, compared without ASCII case.
     pub(super) fn from_name(name: &str) -> Option<Self> {
-        let row = ROWS
-            .iter()
-            .find(|row| row.plain && row.name.eq_ignore_ascii_case(name))?;
+        let row = ROWS.iter().find(|row| {
+            row.name.len() == name.len() && row.plain && row.name.eq_ignore_ascii_case(name)
+        })?;
         Some(row.parameter)
     }
 

@@ -189,8 +189,9 @@ pub(super) fn append_decimal(out: &mut String, mut value: u64) {
             break;
         }
     }
-    let digits = digits.get(first..).unwrap_or_default();
-    out.push_str(std::str::from_utf8(digits).unwrap_or_default());
+    for digit in digits.get(first..).unwrap_or_default() {
+        out.push(char::from(*digit));
+    }
 }
 
 #[cfg(test)]
