@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::body::UpstreamBody;
 use super::buffers::Buffer;
@@ -102,7 +102,7 @@ pub fn send<S: BodySource>(
         BodyKind::Stream { len: Some(left) } => Feed::Counted { left },
         BodyKind::Stream { len: None } => Feed::Chunked { first: true },
     };
-    let own_host = head.headers.contains_key(header::HOST);
+    let own_host = head.host.is_some();
     let wire = head.into_wire(target.authority());
     Sending {
         pool: pool.clone(),
