@@ -13,6 +13,7 @@ pub mod identify;
 pub mod decide;
 pub mod protocol;
 pub mod transform;
+pub mod delegate;
 pub mod forward;
 pub mod filter;
 pub mod respond;

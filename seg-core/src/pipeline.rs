@@ -10,11 +10,12 @@ use http::{HeaderMap, Method, StatusCode, header};
 use jiff::Timestamp;
 use seg_compliance::{Ask, Decision, Verdict};
 
+use crate::config::UpstreamLogin;
 use crate::decide;
 use crate::filter::ChallengeRule;
 use crate::forward::{self, Errand, Held, LimitedBody};
 use crate::handshake::Connection;
-use crate::identify::{self, Caller};
+use crate::identify::{self, Caller, Scheme};
 use crate::message::{BodyGuard, PhaseCell, Reply, Request};
 use crate::protocol::{Call, PlanContext};
 use crate::record::Record;
@@ -27,6 +28,7 @@ use crate::transform::{self, Forwarded};
 
 mod certificate;
 mod callback;
+mod login;
 mod ews;
 mod firewall;
 mod orders;
@@ -173,6 +175,10 @@ impl Walk<'_> {
         let body = match LimitedBody::new(body, server.body_max, server.body_timeout) {
             Ok(body) => body,
             Err(error) => return Err(self.bad_body(&error)),
+        };
+        let (caller, mut ticket) = match caller {
+            Caller::Ticket => Box::pin(self.accept_ticket(&headers)).await,
+            caller => (caller, None),
         };
         if let Caller::Known(known) = &caller {
             self.record.user(&known.user);
@@ -344,6 +350,18 @@ impl Walk<'_> {
             return Err(self.no_upstream());
         };
         self.record.upstream(&upstream.name);
+        let mut logged_in = None;
+        if leg.login == UpstreamLogin::Kerberos && known.scheme != Scheme::Basic {
+            let log_in = self.log_in(
+                &known,
+                leg,
+                upstream,
+                &mut inward.headers,
+                ticket.as_deref_mut(),
+            );
+            logged_in = Some(Box::pin(log_in).await?);
+        }
+        let owed = ticket.and_then(|ticket| ticket.answer()).map(Box::new);
         let answering = self.answering(&call, leg, upstream, &known, &inward);
 
         // forward: inline in this task; the lease is watched beside it.
@@ -356,7 +374,12 @@ impl Walk<'_> {
             // A body that the client has been asked for need not be asked for again.
             expects: expects && held.bytes.is_empty(),
             held,
-            private: known.connection_bound.then_some(known.digest).flatten(),
+            private: match &logged_in {
+                Some(_) => Some(shared.digest_key.digest(b"kerberos", &known.user)),
+                None => known.connection_bound.then_some(known.digest).flatten(),
+            },
+            // A ticket is for one server.
+            stays: logged_in.is_some() && leg.spn.contains("{host}"),
             plan,
         };
         // What is not needed any more must not wait with it: the target is a slice of the
@@ -378,6 +401,10 @@ impl Walk<'_> {
         }
         if let Some(upstream) = exchange.moved_to.and_then(|place| leg.at(place)) {
             self.record.moved(&upstream.name);
+        }
+
+        if let Some(answer) = logged_in {
+            self.check_login(*answer, &mut exchange, &known, &route)?;
         }
 
         // What the server's answer says of the credentials is learned before anybody filters it.
@@ -408,14 +435,12 @@ impl Walk<'_> {
                 Outcome::Forwarded
             });
         let learn = matches!(route, Route::Ews(_)).then(|| Arc::clone(&self.snapshot.ews_version));
-        Ok(respond::forwarded(
-            exchange,
-            admitted,
-            rule,
-            learn,
-            answering,
-            &shared.metrics,
-        ))
+        let mut reply =
+            respond::forwarded(exchange, admitted, rule, learn, answering, &shared.metrics);
+        if let Some(owed) = owed {
+            reply.headers.append(header::WWW_AUTHENTICATE, *owed);
+        }
+        Ok(reply)
     }
 
     fn challenge_rule(&self, route: &Route) -> ChallengeRule {
@@ -426,7 +451,8 @@ impl Walk<'_> {
                 Route::Eas | Route::LbHealth | Route::Callback => challenges.filter_eas,
             },
             when_empty: challenges.when_empty,
-            upn_proven: self.connection.certificate_user().is_some(),
+            upn_proven: self.connection.certificate_user().is_some()
+                || self.snapshot.config.kerberos.accept,
         }
     }
 

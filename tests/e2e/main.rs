@@ -18,6 +18,7 @@ mod ews_streams;
 mod fuzz_targets;
 mod headers;
 mod journal;
+mod kerberos;
 mod limits;
 mod paths;
 mod power_cut;

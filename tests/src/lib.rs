@@ -4,6 +4,7 @@
 //!
 //! Everything here panics with a plain reason when something does not work, as tests do.
 
+pub mod ad;
 pub mod admin;
 pub mod authority;
 pub mod eas;

@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{DONE, NOT_DONE};
 use crate::config::{self, LogFormat, LogLevel};
+use crate::delegate;
 use crate::runtime::{Gateway, StartOptions};
 use crate::telemetry::log::{Format, LevelError, Levels, Log};
 use crate::telemetry::metrics::Metrics;
@@ -26,7 +27,11 @@ pub(super) fn run(config: Option<PathBuf>) -> ExitCode {
     let env: Vec<(String, String)> = std::env::vars().collect();
     // Read once for the log alone; what is wrong with it is told by the start.
     let (format, level) = match config::load(config.as_deref(), env.iter().cloned()) {
-        Ok(loaded) => (loaded.config.log.format, loaded.config.log.level),
+        Ok(loaded) => {
+            // While this is the only thread.
+            delegate::prepare_process(&loaded.config);
+            (loaded.config.log.format, loaded.config.log.level)
+        }
         Err(error) => {
             eprintln!("seg: {error}");
             return ExitCode::from(NOT_DONE);

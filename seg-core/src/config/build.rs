@@ -9,6 +9,7 @@ use http::HeaderName;
 
 use super::certificates;
 use super::changes::Written;
+use super::kerberos;
 use super::keys;
 use super::layers::{Raw, Values};
 use super::problem::{Problem, Warning};
@@ -20,7 +21,7 @@ use super::settings::{
 use super::value::{
     self, CertificateHeader, ClientAuth, ComplianceMode, DefaultVerdict, EmptyChallenge,
     EwsRefusal, HealthExpect, HostHeader, LogFormat, LogLevel, Origin, ProxyAddress, RedirectMode,
-    Secret, TlsVersion, Toggle, UserMismatch, UserMode,
+    Secret, TlsVersion, Toggle, UpstreamLogin, UserMismatch, UserMode,
 };
 
 /// Builds the whole configuration. Problems and warnings are appended; where there are problems,
@@ -69,6 +70,7 @@ pub(super) fn build(
             user_mismatch: reader.read("identity.user.mismatch", UserMismatch::parse),
             certificate: certificates::rules(&mut reader),
         },
+        kerberos: kerberos::read(&mut reader),
         compliance: Compliance {
             policies_path: reader
                 .path("compliance.policies.path")
@@ -94,6 +96,7 @@ pub(super) fn build(
         written: written(values),
     };
     warn_of_dangers(&config, &mut reader);
+    kerberos::check(&config, &mut reader);
     config
 }
 
@@ -300,6 +303,8 @@ fn leg(reader: &mut Reader<'_>, prefix: &str) -> Leg {
             ignore_errors: reader.switch(&key("ignore.ssl.errors.with.exchange")),
         },
         host_header: reader.read(&key("email.server.host.header"), HostHeader::parse),
+        login: reader.read(&key("email.server.login"), UpstreamLogin::parse),
+        spn: reader.read(&key("email.server.spn"), kerberos::service_name),
         certificate_header: reader.read(
             &key("email.server.client.cert.header"),
             CertificateHeader::parse,

@@ -11,6 +11,7 @@ mod certificates;
 mod changes;
 mod example;
 mod keys;
+mod kerberos;
 mod layers;
 mod migrate;
 pub mod policies;
@@ -30,6 +31,7 @@ use config::File;
 
 pub use changes::{Changes, changed_keys};
 pub use example::example;
+pub use kerberos::{Kdc, Kerberos};
 pub use keys::{Effect, Group, Key, Kind};
 pub use migrate::{Migrated, java_text, migrate};
 pub use problem::{At, ConfigError, Problem, Warning};
@@ -41,8 +43,9 @@ pub use settings::{
 };
 pub use value::{
     Affinity, CertificateHeader, ClientAuth, ComplianceMode, DefaultVerdict, EmptyChallenge,
-    EwsRefusal, HealthExpect, HostHeader, LogFormat, LogLevel, Origin, Pattern, ProxyAddress,
-    RedirectMode, Secret, TlsVersion, Toggle, UnknownStanding, UserMismatch, UserMode, WebAddress,
+    EwsRefusal, HealthExpect, HostHeader, KerberosName, LogFormat, LogLevel, Origin, Pattern,
+    ProxyAddress, RedirectMode, Secret, TlsVersion, Toggle, UnknownStanding, UpstreamLogin,
+    UserMismatch, UserMode, WebAddress,
 };
 
 use layers::Layer;

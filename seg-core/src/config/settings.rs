@@ -9,10 +9,12 @@ use http::HeaderName;
 use ipnet::IpNet;
 
 use super::changes::Written;
+use super::kerberos::Kerberos;
 use super::value::{
     Affinity, CertificateHeader, ClientAuth, ComplianceMode, DefaultVerdict, EmptyChallenge,
     EwsRefusal, HealthExpect, HostHeader, LogFormat, LogLevel, Origin, Pattern, ProxyAddress,
-    RedirectMode, Secret, TlsVersion, UnknownStanding, UserMismatch, UserMode, WebAddress,
+    RedirectMode, Secret, TlsVersion, UnknownStanding, UpstreamLogin, UserMismatch, UserMode,
+    WebAddress,
 };
 use crate::tls::{DeviceSource, NameSource};
 
@@ -47,6 +49,8 @@ pub struct Config {
     pub identity: Identity,
     /// `data.dir`: the store and its exports.
     pub data_dir: PathBuf,
+    /// Kerberos delegation.
+    pub kerberos: Kerberos,
     /// Who is let in.
     pub compliance: Compliance,
     /// The admin listener.
@@ -234,6 +238,10 @@ pub struct Leg {
     pub tls: UpstreamTls,
     /// `email.server.host.header`.
     pub host_header: HostHeader,
+    /// `email.server.login`.
+    pub login: UpstreamLogin,
+    /// `email.server.spn`.
+    pub spn: String,
     /// `email.server.client.cert.header`.
     pub certificate_header: CertificateHeader,
     /// `email.server.timeout.connect.seconds`.

@@ -66,6 +66,20 @@ choices! {
         /// It is refused: hard fail.
         Refuse = "refuse",
     }
+    /// How a mail server is told who asks.
+    UpstreamLogin {
+        /// The client's credentials go through.
+        Pass = "pass",
+        /// By Kerberos delegation, for those who came without a password.
+        Kerberos = "kerberos",
+    }
+    /// By which name a domain controller is asked for a user.
+    KerberosName {
+        /// `account@REALM`, where the user's domain is a realm of ours.
+        Principal = "principal",
+        /// The user principal name, which it looks up.
+        Enterprise = "enterprise",
+    }
     /// The lowest TLS version towards clients.
     TlsVersion {
         /// TLS 1.2 and 1.3.
@@ -513,7 +527,7 @@ pub(super) fn domain_pair(text: &str) -> Result<(String, String), String> {
 }
 
 /// Host and port of `host`, `host:port`, `[v6]` or `[v6]:port`.
-fn split_port(text: &str) -> Option<(&str, Option<&str>)> {
+pub(super) fn split_port(text: &str) -> Option<(&str, Option<&str>)> {
     if let Some(rest) = text.strip_prefix('[') {
         let (host, after) = rest.split_once(']')?;
         host.parse::<std::net::Ipv6Addr>().ok()?;

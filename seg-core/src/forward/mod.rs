@@ -57,6 +57,8 @@ pub struct Errand {
     pub expects: bool,
     /// Whose connection it must be, for credentials that belong to one.
     pub private: Option<CredentialDigest>,
+    /// Whether no other server may be asked in its place.
+    pub stays: bool,
     /// How it is carried.
     pub plan: Plan,
 }
@@ -238,6 +240,7 @@ fn ask(core: &Core, errand: Errand, arrived: Option<Arc<AtomicBool>>) -> Option<
         held,
         expects,
         private,
+        stays,
         plan,
     } = errand;
     let post = method == Method::POST;
@@ -254,7 +257,7 @@ fn ask(core: &Core, errand: Errand, arrived: Option<Arc<AtomicBool>>) -> Option<
         between_bytes: plan.body_idle,
     };
     let (pool, target) = (&core.pool, &leg.upstream(choice)?.target);
-    let elsewhere = leg.alternatives(choice, plan.poll);
+    let elsewhere = leg.alternatives(choice, plan.poll).filter(|_| !stays);
     match held.rest {
         None => {
             head.body = if held.bytes.is_empty() && !post {

@@ -28,6 +28,8 @@ pub enum Caller {
     /// Credentials whose user can't be read: NTLM, a Kerberos token without a certificate, a
     /// Bearer token without a name. Challenged anew, without them.
     Unreadable(Unreadable),
+    /// A Kerberos ticket, which names somebody to whoever holds the key.
+    Ticket,
     /// Somebody with a name.
     Known(Known),
 }
@@ -39,6 +41,8 @@ pub enum Unreadable {
     Ntlm,
     /// Another scheme, or one of ours that holds no user.
     NoUser,
+    /// A Kerberos ticket that is none to us.
+    Ticket,
     /// More than one `Authorization`.
     Doubled,
 }
@@ -49,9 +53,23 @@ impl Unreadable {
         match self {
             Self::Ntlm => "authorization_ntlm",
             Self::NoUser => "authorization_without_user",
+            Self::Ticket => "authorization_ticket",
             Self::Doubled => "authorization_doubled",
         }
     }
+}
+
+/// By what a caller has a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// A password.
+    Basic,
+    /// A token.
+    Bearer,
+    /// A Kerberos ticket.
+    Negotiate,
+    /// A certificate and nothing else.
+    Certificate,
 }
 
 /// A caller with a name.
@@ -59,6 +77,8 @@ impl Unreadable {
 pub struct Known {
     /// The canonical user, of whom the verdict is taken.
     pub user: UserKey,
+    /// By what he has it.
+    pub scheme: Scheme,
     /// The fingerprint of the credentials; `None` where a certificate alone names the user.
     pub digest: Option<CredentialDigest>,
     /// Whether a verified certificate named the user: proof in itself.
@@ -137,6 +157,7 @@ pub fn caller(
             return certificate_user.map_or(Caller::Anonymous, |user| {
                 Caller::Known(Known {
                     user: user.clone(),
+                    scheme: Scheme::Certificate,
                     digest: None,
                     proven: true,
                     connection_bound: false,
@@ -155,26 +176,28 @@ pub fn caller(
         }
         Some(Credentials::Basic(encoded)) => authorization::basic_user(encoded)
             .and_then(|name| rules.canonical(&name))
-            .map(|user| (user, false)),
+            .map(|user| (user, Scheme::Basic)),
         Some(Credentials::Bearer(token)) => seg_ews::bearer::claims(token)
             .and_then(|claims| claims.user().and_then(|name| rules.canonical(name)))
-            .map(|user| (user, false)),
+            .map(|user| (user, Scheme::Bearer)),
         // A Kerberos token names its user to the server alone; the certificate names him to us.
-        Some(Credentials::Negotiate { ntlm: false }) => {
-            certificate_user.map(|user| (user.clone(), true))
-        }
+        Some(Credentials::Negotiate { ntlm: false }) => match certificate_user {
+            Some(user) => Some((user.clone(), Scheme::Negotiate)),
+            None => return Caller::Ticket,
+        },
         Some(Credentials::Other(_)) | None => None,
     };
-    let Some((user, connection_bound)) = named else {
+    let Some((user, scheme)) = named else {
         return Caller::Unreadable(Unreadable::NoUser);
     };
     let proven = certificate_user.is_some_and(|by_certificate| *by_certificate == user);
     let digest = Some(key.digest(line.as_bytes(), &user));
     let known = Known {
         user,
+        scheme,
         digest,
         proven,
-        connection_bound,
+        connection_bound: scheme == Scheme::Negotiate,
     };
     memory.keep(line, generation, &known);
     Caller::Known(known)

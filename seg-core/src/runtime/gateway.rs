@@ -23,6 +23,7 @@ use crate::accept;
 use crate::admin;
 use crate::config::{self, Warning};
 use crate::decide::{Proofs, Rates, Restarts};
+use crate::delegate;
 use crate::identify::DigestKey;
 use crate::outbound::Outbound;
 use crate::protocol::PollMemory;
@@ -236,6 +237,7 @@ impl Gateway {
             background.spawn(servers::watch(Arc::clone(&shared)));
             let keeper = revocation::keep(Arc::clone(&shared), shared.outbound.clone());
             background.spawn(keeper);
+            background.spawn(delegate::tend(Arc::clone(&shared)));
             background.spawn(background::reload_on_change(
                 Arc::clone(&shared),
                 Arc::clone(&reloader),

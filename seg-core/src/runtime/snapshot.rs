@@ -10,6 +10,7 @@ use thiserror::Error;
 use crate::callback::{CallbackError, Callbacks};
 use crate::config::certificate_map::{self, CertificateMap};
 use crate::config::{self, Config, ConfigError, DefaultVerdict, aliases, policies};
+use crate::delegate::Delegation;
 use crate::identify::{CertificateMapping, IdentityRules};
 use crate::protocol::ServerVersionMemory;
 use crate::protocol::ews::EwsSettings;
@@ -45,6 +46,8 @@ pub struct Snapshot {
     pub callbacks: Option<Callbacks>,
     /// `[ews]`.
     pub ews_settings: EwsSettings,
+    /// Logs users in at the mail servers.
+    pub delegation: Option<Arc<Delegation>>,
     /// How devices and users appear in the log.
     pub pseudonym: Arc<Pseudonym>,
     /// `[eas]`: what is let through of ActiveSync.
@@ -210,7 +213,12 @@ impl Snapshot {
                 let path = config.compliance.policies_path.display().to_string();
                 SnapshotError::Policy { path, source }
             })?;
+        let delegation = Delegation::new(
+            &config,
+            before.and_then(|before| before.delegation.as_ref()),
+        );
         Ok(Self {
+            delegation,
             generation: before.map_or(1, |before| before.generation + 1),
             tls,
             authorities,

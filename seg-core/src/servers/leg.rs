@@ -55,6 +55,10 @@ pub struct Leg {
     pub response_within: Duration,
     /// How health is told.
     pub health: config::Health,
+    /// `email.server.login`.
+    pub login: config::UpstreamLogin,
+    /// `email.server.spn`.
+    pub spn: String,
     /// `email.server.client.cert.header`.
     pub certificate_header: config::CertificateHeader,
     preserve_host: bool,
@@ -139,6 +143,8 @@ impl Leg {
             connect_within: config.connect_timeout,
             response_within: config.response_timeout,
             health: config.health.clone(),
+            login: config.login,
+            spn: config.spn.clone(),
             certificate_header: config.certificate_header,
             preserve_host: config.host_header == HostHeader::Preserve,
             affinity: config.affinity,

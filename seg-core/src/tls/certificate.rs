@@ -75,6 +75,22 @@ impl fmt::Display for Certificate {
     }
 }
 
+/// The `tls-server-end-point` channel binding of a server's certificate (RFC 5929 section 4.1):
+/// hashed as the certificate is signed, but never weaker than SHA-256.
+pub fn end_point_binding(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    use aws_lc_rs::digest::{SHA256, SHA384, SHA512, digest};
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let algorithm = match parsed.signature_algorithm.algorithm.to_id_string().as_str() {
+        // With RSA, and with ECDSA.
+        "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" => &SHA384,
+        "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" => &SHA512,
+        _ => &SHA256,
+    };
+    let mut binding = b"tls-server-end-point:".to_vec();
+    binding.extend_from_slice(digest(algorithm, certificate).as_ref());
+    Some(binding)
+}
+
 fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
     let Ok(Some(extension)) = certificate.subject_alternative_name() else {
         return Vec::new();

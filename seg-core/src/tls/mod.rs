@@ -26,7 +26,7 @@ use rustls::{SupportedCipherSuite, SupportedProtocolVersion, version};
 
 use crate::config::TlsVersion;
 
-pub use certificate::Certificate;
+pub use certificate::{Certificate, end_point_binding};
 pub use error::TlsError;
 pub use explain::{Explanation, explain, explain_client};
 pub use identity::{

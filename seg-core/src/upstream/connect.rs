@@ -80,6 +80,8 @@ async fn establish(
             {
                 return Err(SendErrorKind::TlsFailed(TlsFailure::WrongProtocol));
             }
+            let shown = stream.get_ref().1.peer_certificates();
+            target.note_certificate(shown.and_then(|chain| chain.first()));
             Io::Tls(stream)
         }
     };

@@ -5,9 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::sync::Semaphore;
 
 use super::resolve::Addresses;
@@ -33,6 +34,7 @@ struct Inner {
     /// As many permits as there may be connections.
     room: Option<Arc<Semaphore>>,
     standing: Arc<Standing>,
+    binding: ArcSwapOption<Vec<u8>>,
 }
 
 /// What may be set of a target besides where it is.
@@ -158,6 +160,7 @@ impl Target {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             host: bare.into(),
             port,
+            binding: ArcSwapOption::empty(),
             authority: HeaderValue::from_str(&authority).map_err(|_| refused())?,
             tls: settings.tls.map(|config| Tls {
                 config,
@@ -221,6 +224,17 @@ impl Target {
 
     pub(super) fn room(&self) -> Option<&Arc<Semaphore>> {
         self.0.room.as_ref()
+    }
+
+    /// What ties a login to a TLS connection with this server (`tls-server-end-point`, RFC 5929
+    /// section 4), made of the certificate that it showed last; `None` before the first connection.
+    pub fn channel_binding(&self) -> Option<Arc<Vec<u8>>> {
+        self.0.binding.load_full()
+    }
+
+    pub(super) fn note_certificate(&self, certificate: Option<&CertificateDer<'_>>) {
+        let binding = certificate.and_then(crate::tls::end_point_binding);
+        self.0.binding.store(binding.map(Arc::new));
     }
 
     pub(super) fn id(&self) -> u64 {

@@ -1,4 +1,4 @@
 #![no_main]
-//! The user in a client certificate.
+//! A responder's answer about a certificate.
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| seg_core::tls::fuzz::ocsp_answer(data));

@@ -1,4 +1,4 @@
 #![no_main]
-//! The user in a client certificate.
+//! Revocation lists.
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| seg_core::tls::fuzz::revocation_list(data));

@@ -6,6 +6,7 @@ use crate::config::value::{
     HostHeader, LogFormat, LogLevel, RedirectMode, TlsVersion, UnknownStanding, UserMismatch,
     UserMode,
 };
+use crate::config::value::{KerberosName, UpstreamLogin};
 
 const LISTEN: Kind = Kind::Text("comma list of address:port");
 const HOSTS: Kind = Kind::Text("comma list of host names");
@@ -47,6 +48,10 @@ legs! {
         "PEM file with our own certificate towards it";
     "email.server.client.private.key.path", "", "", Kind::Path,
         "PEM file with the private key of that certificate";
+    "email.server.login", "pass", "", Kind::Choice(UpstreamLogin::WORDS),
+        "kerberos: who came by a certificate, a token or a ticket is logged in by delegation; pass: what he sent goes on";
+    "email.server.spn", "HTTP/{host}", "", Kind::Text("a service name"),
+        "its Kerberos service name; {host}: the name of the server that was chosen";
     "email.server.client.cert.header", "none", "", Kind::Choice(CertificateHeader::WORDS),
         "the header in which it finds the client's certificate: RFC 9440, nginx', or NetScaler's";
     "email.server.timeout.connect.seconds", "10", "", Kind::Seconds { min: 1, max: 300 },
@@ -218,6 +223,26 @@ pub(in crate::config) static GROUPS: &[Group] = &[
             "CSV file with the columns serial,user,device, for single certificates, before all of the above"),
         Key::new("identity.certificate.mismatch", "refuse", Kind::Choice(UserMismatch::WORDS),
             "a certificate and credentials, or a DeviceId, that name different users or devices"),
+    ] },
+    Group { title: "Kerberos delegation (builds with the feature `kerberos`)", keys: &[
+        Key::new("kerberos.principals", "", Kind::Text("comma list such as svc-seg@CORP.EXAMPLE"),
+            "the gateway's own account in each realm; the first realm is the default"),
+        Key::new("kerberos.keytab.path", "", Kind::Path,
+            "the keytab with the keys of those accounts"),
+        Key::new("kerberos.kdc", "", Kind::Text("comma list such as CORP.EXAMPLE=dc1.corp.example"),
+            "the domain controllers; those that don't answer are passed over; empty: found by DNS"),
+        Key::new("kerberos.user.name", "principal", Kind::Choice(KerberosName::WORDS),
+            "principal: alice@CORP.EXAMPLE for alice@corp.example; enterprise: the domain controller looks every UPN up"),
+        Key::new("kerberos.accept", "false", Kind::Switch,
+            "true: Negotiate is taken from clients, and a proxy before us may delegate to us"),
+        Key::new("kerberos.channel.binding", "true", Kind::Switch,
+            "true: tickets are bound to the TLS connection to the mail server"),
+        Key::new("kerberos.cache.seconds", "300", Kind::Seconds { min: 1, max: 36_000 },
+            "how long a ticket is used; so long a disabled account gets mail"),
+        Key::new("kerberos.timeout.seconds", "10", Kind::Seconds { min: 1, max: 120 },
+            "how long a request waits for its ticket"),
+        Key::new("kerberos.threads", "8", Kind::Whole { min: 1, max: 256 },
+            "how many tickets are fetched at once"),
     ] },
     Group { title: "Compliance", keys: &[
         Key::new("data.dir", "data", Kind::Path,

@@ -1,0 +1,308 @@
+//! A certificate, or a ticket, comes in, Kerberos goes out: on a real domain controller and before
+//! a web server that lets nobody in without a ticket.
+
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::process::Stdio;
+
+use seg_core::sandbox::requests;
+use seg_tests::ad::Lab;
+use seg_tests::eas::{Request, soap};
+use seg_tests::message::Message;
+use seg_tests::{Gateway, GatewayBuilder};
+use serde_json::Value;
+
+use crate::block::GET_INBOX;
+
+/// A gateway before the lab's web server.
+fn before(lab: &Lab) -> GatewayBuilder {
+    let path = |name: &str| lab.path(name).display().to_string();
+    Gateway::alone()
+        .set("identity.default.domain", "corp.example")
+        .set(
+            "email.server.host.and.port",
+            format!("https://{}:443", lab.address()),
+        )
+        .set("email.server.ca.path", path("pki/ca.pem"))
+        .set("email.server.login", "kerberos")
+        .set("email.server.spn", "HTTP/mail.corp.example")
+        .set("server.client.auth", "optional")
+        .set("server.client.ca.path", path("pki/ca.pem"))
+        .set("kerberos.principals", "svc-seg@CORP.EXAMPLE")
+        .set("kerberos.keytab.path", path("keytabs/seg.keytab"))
+        .set("kerberos.kdc", format!("CORP.EXAMPLE={}", lab.address()))
+}
+
+fn bare(user: &str) -> Request {
+    Request::eas("FolderSync", user, "KRB", requests::FOLDER_SYNC).without("Authorization")
+}
+
+async fn ask_as(gateway: &Gateway, lab: &Lab, certificate: &str, request: &Request) -> Message {
+    let mut wire = gateway.connect_as(&lab.identity(certificate)).await;
+    wire.send(request.bytes()).await;
+    wire.answer().await
+}
+
+async fn reason(gateway: &Gateway, reason: &str) -> Value {
+    gateway
+        .event(reason, |event| {
+            event["target"] == "seg::request" && event["reason"] == reason
+        })
+        .await
+}
+
+#[tokio::test]
+async fn a_certificate_becomes_a_ticket() {
+    let lab = Lab::shared();
+    let gateway = before(&lab).start().await;
+    let ews = Request::ews("x", &soap(GET_INBOX)).without("Authorization");
+    for (certificate, user) in [("alice", "alice"), ("bob", "bob"), ("alice", "alice")] {
+        for request in [bare(user), ews.clone()] {
+            let answer = ask_as(&gateway, &lab, certificate, &request).await;
+            assert_eq!(answer.status(), 200, "{}", answer.text());
+            let expected = format!("REMOTE_USER={user}@CORP.EXAMPLE\n");
+            assert!(answer.text().starts_with(&expected), "{}", answer.text());
+            // The server has proven itself to us; the client is owed nothing of it.
+            assert_eq!(answer.all("WWW-Authenticate").count(), 0);
+        }
+    }
+    // Who has no certificate is not asked for Kerberos; there is nothing else that he could use.
+    let answer = gateway.ask(&bare("alice")).await;
+    assert_eq!(answer.status(), 403);
+    // Nor is one whose certificate names nobody.
+    let answer = ask_as(&gateway, &lab, "nameless", &bare("alice")).await;
+    assert_eq!(answer.status(), 403);
+}
+
+#[tokio::test]
+async fn a_suffix_of_its_own_is_looked_up_by_the_domain_controller() {
+    let lab = Lab::shared();
+    let gateway = before(&lab)
+        .set("kerberos.user.name", "enterprise")
+        .start()
+        .await;
+    let answer = ask_as(&gateway, &lab, "carol", &bare("carol.smith")).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+    assert!(answer.text().contains("carol.smith"), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn each_refusal_has_its_own_words() {
+    let lab = Lab::shared();
+    lab.tool(&["user", "create", "gone", lab.password()]);
+    lab.tool(&["user", "setexpiry", "gone", "--days=-2"]);
+    let builder = before(&lab);
+    let map = builder.file(
+        "map.csv",
+        format!("{},gone@corp.example,\n", serial(&lab, "bob")),
+    );
+    let gateway = builder
+        .set("identity.certificate.map.path", map.display().to_string())
+        .start()
+        .await;
+    // Somebody who may, so that the one who may not can be told from a delegation that is missing.
+    assert_eq!(
+        ask_as(&gateway, &lab, "alice", &bare("alice"))
+            .await
+            .status(),
+        200
+    );
+    for (certificate, user, word, said) in [
+        ("erin", "erin", "kerberos_account_disabled", "disabled"),
+        (
+            "frank",
+            "frank",
+            "kerberos_account_sensitive",
+            "cannot be delegated",
+        ),
+        (
+            "nobody",
+            "nobody",
+            "kerberos_user_unknown",
+            "no account has this name",
+        ),
+        ("bob", "gone", "kerberos_account_expired", "has expired"),
+    ] {
+        let answer = ask_as(&gateway, &lab, certificate, &bare(user)).await;
+        assert_eq!(answer.status(), 403, "{certificate}: {}", answer.text());
+        assert!(!answer.text().contains("Kerberos"), "{}", answer.text());
+        let event = gateway
+            .event(word, |event| {
+                event["reason"] == word && event["user"] == format!("{user}@corp.example")
+            })
+            .await;
+        let detail = event["detail"].as_str().unwrap_or_default().to_owned();
+        assert!(detail.contains(said), "{certificate}: {detail}");
+    }
+}
+
+#[tokio::test]
+async fn a_delegation_that_is_missing_is_no_fault_of_the_user() {
+    let lab = Lab::shared();
+    for (spn, word) in [
+        ("HTTP/other.corp.example", "kerberos_delegation_refused"),
+        ("HTTP/nowhere.corp.example", "kerberos_spn_missing"),
+    ] {
+        let gateway = before(&lab).set("email.server.spn", spn).start().await;
+        let answer = ask_as(&gateway, &lab, "alice", &bare("alice")).await;
+        assert_eq!(answer.status(), 503, "{spn}");
+        assert!(answer.header("Retry-After").is_some());
+        reason(&gateway, word).await;
+    }
+}
+
+#[tokio::test]
+async fn a_stale_keytab_is_named() {
+    let lab = Lab::shared();
+    let keytab = lab.path("keytabs/stale.keytab").display().to_string();
+    lab.tool(&["user", "create", "svc-stale", "--random-password"]);
+    lab.tool(&[
+        "domain",
+        "exportkeytab",
+        &keytab,
+        "--principal=svc-stale@CORP.EXAMPLE",
+    ]);
+    lab.tool(&[
+        "user",
+        "setpassword",
+        "svc-stale",
+        "--newpassword=An0ther-Lab-Pass",
+    ]);
+    let gateway = before(&lab)
+        .set("kerberos.principals", "svc-stale@CORP.EXAMPLE")
+        .set("kerberos.keytab.path", keytab)
+        .start()
+        .await;
+    let answer = ask_as(&gateway, &lab, "alice", &bare("alice")).await;
+    assert_eq!(answer.status(), 503);
+    reason(&gateway, "kerberos_keytab_stale").await;
+}
+
+#[tokio::test]
+async fn a_silent_domain_controller_is_passed_over() {
+    let lab = Lab::shared();
+    // It takes connections and never says a word: the library would wait ten seconds for it, at
+    // each exchange.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = silent.local_addr().expect("its address").port();
+    let kdcs = format!(
+        "CORP.EXAMPLE=127.0.0.1:{port}, CORP.EXAMPLE={}",
+        lab.address()
+    );
+    let gateway = before(&lab)
+        .set("kerberos.kdc", kdcs)
+        // Less than one wait of the library's.
+        .set("kerberos.timeout.seconds", "8")
+        .start()
+        .await;
+    let answer = ask_as(&gateway, &lab, "alice", &bare("alice")).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+    gateway
+        .event("the silent one", |event| {
+            event["message"] == "the domain controller does not answer: no answer"
+        })
+        .await;
+
+    let gateway = before(&lab)
+        .set("kerberos.kdc", format!("CORP.EXAMPLE=127.0.0.1:{port}"))
+        .set("kerberos.timeout.seconds", "2")
+        .start()
+        .await;
+    let answer = ask_as(&gateway, &lab, "alice", &bare("alice")).await;
+    assert_eq!(answer.status(), 503);
+    reason(&gateway, "kerberos_late").await;
+}
+
+#[tokio::test]
+async fn the_second_domain_controller_takes_over() {
+    let lab = Lab::own();
+    let second = lab.second_domain_controller();
+    let kdcs = format!("CORP.EXAMPLE={}, CORP.EXAMPLE={second}", lab.address());
+    let gateway = before(&lab).set("kerberos.kdc", kdcs).start().await;
+    assert_eq!(
+        ask_as(&gateway, &lab, "alice", &bare("alice"))
+            .await
+            .status(),
+        200
+    );
+    lab.domain_controller("stop");
+    // Bob's ticket has not been fetched yet; Alice's is at hand whoever is up.
+    for user in ["bob", "alice"] {
+        let answer = ask_as(&gateway, &lab, user, &bare(user)).await;
+        assert_eq!(answer.status(), 200, "{user}: {}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn a_ticket_to_us_is_passed_on() {
+    let lab = Lab::shared();
+    let builder = before(&lab);
+    let cache = builder.file("alice.cc", "");
+    let gateway = builder
+        .set("kerberos.accept", "true")
+        .set("server.client.auth", "none")
+        .set("server.client.ca.path", "")
+        .start()
+        .await;
+    let mut kinit = lab
+        .command("kinit", &cache)
+        .arg("alice@CORP.EXAMPLE")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("kinit runs");
+    let mut stdin = kinit.stdin.take().expect("a pipe");
+    writeln!(stdin, "{}", lab.password()).expect("kinit reads");
+    drop(stdin);
+    assert!(kinit.wait().expect("kinit ends").success());
+
+    let port = gateway.address.port();
+    let target = "Microsoft-Server-ActiveSync?Cmd=FolderSync&User=alice&DeviceId=HOP&DeviceType=t";
+    for _ in 0..2 {
+        let output = lab
+            .command("curl", &cache)
+            .args([
+                "-sS",
+                "--negotiate",
+                "-u",
+                ":",
+                "--max-time",
+                "60",
+                "-i",
+                "-k",
+            ])
+            .args(["--resolve", &format!("seg.corp.example:{port}:127.0.0.1")])
+            .args(["-H", "MS-ASProtocolVersion: 14.1"])
+            .args(["-H", "Content-Type: application/vnd.ms-sync.wbxml"])
+            .args(["--data-binary", "x"])
+            .arg(format!("https://seg.corp.example:{port}/{target}"))
+            .output()
+            .expect("curl runs");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            text.contains("REMOTE_USER=alice@CORP.EXAMPLE"),
+            "{text}\n{output:?}"
+        );
+    }
+    let event = gateway
+        .event("the request", |event| {
+            event["device"] == "HOP" && event["status"] == 200
+        })
+        .await;
+    assert_eq!(event["user"], "alice@corp.example");
+
+    // What is no ticket to us is nobody's.
+    let forged = bare("alice").header("Authorization", "Negotiate YIIBgQYJKoZIhvcSAQICAQBuggFw");
+    assert_eq!(gateway.ask(&forged).await.status(), 401);
+}
+
+/// The serial number of a certificate, as openssl prints it.
+fn serial(lab: &Lab, name: &str) -> String {
+    let output = std::process::Command::new("openssl")
+        .args(["x509", "-noout", "-serial", "-in"])
+        .arg(lab.path(&format!("pki/{name}.pem")))
+        .output()
+        .expect("openssl runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.trim().trim_start_matches("serial=").to_owned()
+}

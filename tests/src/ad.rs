@@ -1,0 +1,161 @@
+//! The Active Directory of the interop tests: Samba, and an Apache behind its tickets, started by
+//! `tests/interop/ad/lab.sh`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex, Weak};
+
+use serde_json::Value;
+
+use crate::authority::Identity;
+use crate::workspace_root;
+
+/// A running lab; the last handle that is dropped ends it.
+#[derive(Debug)]
+pub struct Lab {
+    folder: PathBuf,
+    address: String,
+    password: String,
+}
+
+/// Tests run beside each other and share one lab while any of them needs it.
+static SHARED: Mutex<Weak<Lab>> = Mutex::new(Weak::new());
+
+impl Lab {
+    /// The lab that is running, or a new one. What a test makes in its directory has names of its
+    /// own, and what others rely on stays.
+    ///
+    /// # Panics
+    /// When it does not start; the message says which package is missing.
+    #[must_use]
+    pub fn shared() -> Arc<Self> {
+        // A test that panicked in here leaves no lab behind it.
+        let mut shared = SHARED
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(lab) = shared.upgrade() {
+            return lab;
+        }
+        let lab = Arc::new(Self::own());
+        *shared = Arc::downgrade(&lab);
+        lab
+    }
+
+    /// A lab for one test alone, which may take it apart.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn own() -> Self {
+        let output = script(&["start"]);
+        let description: Value =
+            serde_json::from_slice(&output.stdout).expect("lab.sh prints JSON");
+        let text = |field: &str| {
+            let text = description[field].as_str();
+            text.expect("a text in the description").to_owned()
+        };
+        Self {
+            folder: text("folder").into(),
+            address: text("address"),
+            password: text("password"),
+        }
+    }
+
+    /// Where everything listens: the domain controller, and the web server on port 443.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The password of every user.
+    #[must_use]
+    pub fn password(&self) -> &str {
+        &self.password
+    }
+
+    /// A file of the lab.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// A certificate of `pki`, with its key.
+    ///
+    /// # Panics
+    /// When there is none of that name.
+    #[must_use]
+    pub fn identity(&self, name: &str) -> Identity {
+        let read = |suffix: &str| {
+            let path = self.folder.join("pki").join(format!("{name}.{suffix}"));
+            std::fs::read_to_string(path).expect("a file of the lab")
+        };
+        Identity {
+            certificate: read("pem"),
+            key: read("key"),
+        }
+    }
+
+    /// `samba-tool` on the directory.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn tool(&self, arguments: &[&str]) {
+        let folder = self.folder();
+        script(&[&["tool", &folder], arguments].concat());
+    }
+
+    /// Ends the domain controller, or starts it again.
+    ///
+    /// # Panics
+    /// When it does not come back.
+    pub fn domain_controller(&self, verb: &str) {
+        script(&["dc", &self.folder(), verb]);
+    }
+
+    /// Adds a second domain controller; its address.
+    ///
+    /// # Panics
+    /// When it can't join.
+    #[must_use]
+    pub fn second_domain_controller(&self) -> String {
+        let output = script(&["second", &self.folder()]);
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// A program that uses the lab's Kerberos, with a ticket cache of its own.
+    #[must_use]
+    pub fn command(&self, program: &str, cache: &Path) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env("KRB5_CONFIG", self.path("krb5.conf"))
+            .env("KRB5CCNAME", cache)
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn folder(&self) -> String {
+        self.folder.display().to_string()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        script(&["stop", &self.folder()]);
+    }
+}
+
+fn script(arguments: &[&str]) -> Output {
+    let path = workspace_root().join("tests/interop/ad/lab.sh");
+    let output = Command::new("bash")
+        .arg(path)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("bash runs");
+    assert!(
+        output.status.success(),
+        "lab.sh {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
