@@ -3,6 +3,8 @@
 //! This room comes before the answer leaves and after nothing else: whatever room made the server
 //! speak, its `WWW-Authenticate` passes here (RFC 9110 section 11.6.1).
 
+use std::collections::BTreeSet;
+
 use http::header::{HeaderValue, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
 use seg_ews::challenge::{self, RemovedKind};
@@ -20,6 +22,8 @@ pub struct ChallengeRule {
     pub when_empty: EmptyChallenge,
     /// Whether a verified certificate or a validated token gave a UPN: Negotiate stays then.
     pub upn_proven: bool,
+    /// `ews.ntlm.pinning`: NTLM stays.
+    pub ntlm_pinned: bool,
 }
 
 /// The realm of a challenge of our own.
@@ -36,7 +40,7 @@ pub fn challenges(headers: &mut HeaderMap, rule: ChallengeRule, metrics: &Metric
             .get_all(WWW_AUTHENTICATE)
             .iter()
             .map(HeaderValue::as_bytes);
-        let filtered = challenge::filter(lines, rule.upn_proven);
+        let filtered = challenge::filter_for(lines, rule.upn_proven, rule.ntlm_pinned);
         for removed in &filtered.removed {
             metrics.challenge_removed(match removed.kind {
                 RemovedKind::Ntlm => Scheme::Ntlm,
@@ -95,4 +99,14 @@ pub fn unauthorized<'c>(
     reply.body = ReplyBody::Empty;
     without_challenge(&mut reply, rule);
     reply
+}
+
+/// The ways to log in that a client is offered, in lower case and in order.
+pub fn schemes(headers: &HeaderMap) -> BTreeSet<String> {
+    headers
+        .get_all(WWW_AUTHENTICATE)
+        .iter()
+        .filter_map(|line| line.to_str().ok()?.split_ascii_whitespace().next())
+        .map(str::to_ascii_lowercase)
+        .collect()
 }

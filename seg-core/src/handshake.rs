@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
-use crate::identify::{CallerMemory, ClientCertificate};
+use crate::identify::{CallerMemory, ClientCertificate, NtlmPin};
 use crate::message::{self, ClientTimeouts, ConnectionEnd, PhaseCell};
 use crate::pipeline;
 use crate::protocol::LineMemory;
@@ -30,6 +30,8 @@ pub struct Connection {
     pub certificate: Option<Arc<ClientCertificate>>,
     /// What `[ews]` tells clients and devices by, where it does so by certificate.
     pub ews_certificate: Option<Box<EwsCertificate>>,
+    /// Its pinned connection to the server, where there is one.
+    pub ntlm: NtlmPin,
     /// The caller of its last request.
     pub callers: CallerMemory,
     /// The query of its last ActiveSync command.
@@ -122,6 +124,7 @@ fn serve(
         peer,
         certificate,
         ews_certificate: ews_certificate(&stream, &snapshot),
+        ntlm: NtlmPin::default(),
         callers: CallerMemory::default(),
         phase: Arc::clone(&phase),
         peer_parts: peer_parts(peer.ip()),

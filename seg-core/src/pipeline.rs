@@ -17,6 +17,7 @@ use crate::forward::{self, Errand, Held, LimitedBody};
 use crate::handshake::Connection;
 use crate::identify::{self, Caller, Scheme};
 use crate::message::{BodyGuard, PhaseCell, Reply, Request};
+use crate::pipeline::ntlm::Pinning;
 use crate::protocol::{Call, PlanContext};
 use crate::record::Record;
 use crate::respond;
@@ -32,6 +33,7 @@ mod login;
 mod ews;
 mod firewall;
 mod orders;
+mod ntlm;
 mod reading;
 mod refusing;
 
@@ -190,15 +192,26 @@ impl Walk<'_> {
         let asked = self.read_head(&route, &method, &uri, &headers)?;
         let known = match caller {
             Caller::Known(known) => known,
-            nameless => {
-                if let Caller::Unreadable(why) = nameless {
-                    shared.metrics.bad_request(why.reason());
-                    self.record.because(why.reason(), None);
+            nameless => match self.pinning(&route, &headers) {
+                Pinning::Known(known) => {
+                    self.record.user(&known.user);
+                    known
                 }
-                drop(asked);
-                // Boxed, as everything that is rare: the path of a poll stays small.
-                return Box::pin(self.challenge(&route, &method, &uri, headers, body)).await;
-            }
+                Pinning::Handshake => {
+                    drop(asked);
+                    let handshake = self.ntlm_handshake(&route, &method, &uri, headers, body);
+                    return Box::pin(handshake).await;
+                }
+                Pinning::No => {
+                    if let Caller::Unreadable(why) = nameless {
+                        shared.metrics.bad_request(why.reason());
+                        self.record.because(why.reason(), None);
+                    }
+                    drop(asked);
+                    // Boxed, as everything that is rare: the path of a poll stays small.
+                    return Box::pin(self.challenge(&route, &method, &uri, headers, body)).await;
+                }
+            },
         };
         self.check_certificate_user(&known.user)?;
         let (mut call, mut body) = match asked {
@@ -344,7 +357,7 @@ impl Walk<'_> {
         if let Call::Ews(call) = &call {
             call.prepare(&mut inward.headers);
         }
-        let choice = leg.choose(ask.device.map(|key| key.as_str()), known.user.as_str());
+        let choice = self.choose(leg, &ask, &known);
         let chosen = choice.and_then(|choice| Some((choice, leg.upstream(choice)?)));
         let Some((choice, upstream)) = chosen else {
             return Err(self.no_upstream());
@@ -411,6 +424,9 @@ impl Walk<'_> {
         if let Some(digest) = &known.digest {
             shared.proofs.learn(digest, exchange.status);
         }
+        if known.pinned {
+            self.connection.ntlm.answered(&known, exchange.status);
+        }
         if known.proven || exchange.status != StatusCode::UNAUTHORIZED {
             shared
                 .engine
@@ -453,6 +469,7 @@ impl Walk<'_> {
             when_empty: challenges.when_empty,
             upn_proven: self.connection.certificate_user().is_some()
                 || self.snapshot.config.kerberos.accept,
+            ntlm_pinned: self.snapshot.config.ntlm_pinning && matches!(route, Route::Ews(_)),
         }
     }
 

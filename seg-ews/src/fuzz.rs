@@ -58,6 +58,7 @@ pub fn challenge_lines(data: &[u8]) {
 
 /// The readers of `Authorization`.
 pub fn authorization(data: &[u8]) {
+    let _ = authorization::ntlm_message(data);
     match authorization::parse(data) {
         Some(authorization::Credentials::Basic(token)) => {
             let _ = authorization::basic_user(token);

@@ -20,6 +20,7 @@ mod headers;
 mod journal;
 mod kerberos;
 mod limits;
+mod ntlm;
 mod paths;
 mod power_cut;
 mod programs;

@@ -9,12 +9,15 @@ with the authority to trust. MODE is
     read    list, then read one mail with its body and its attachment
     send    send a mail
     stream  open a streaming subscription and wait for one event
+    pull    open a pull subscription, and ask for events when a line comes on standard input
+    push    open a push subscription to a listener of its own and wait for one event
 --auth guess (the default) takes what the server offers, basic does not ask.
 
 Prints one line of JSON: {"ok": true, ...} and exits with 0, or
 {"ok": false, "error": "<class of the exception>", "message": ...} and exits with 1.
 """
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -24,7 +27,7 @@ def arguments():
     parser = argparse.ArgumentParser()
     for name in ("url", "user", "password", "cafile"):
         parser.add_argument(name)
-    parser.add_argument("mode", choices=("list", "read", "send", "stream"))
+    parser.add_argument("mode", choices=("list", "read", "send", "stream", "pull", "push"))
     parser.add_argument("--auth", choices=("basic", "guess"), default="guess")
     return parser.parse_args()
 
@@ -80,18 +83,64 @@ def streamed(account, _args):
         # One line before the stream opens, for those who let something happen then.
         print(json.dumps({"subscribed": True}), flush=True)
         stream = account.inbox.get_streaming_events(subscription, connection_timeout=1)
-        for notification in stream:
-            for event in notification.events:
-                if not isinstance(event, StatusEvent):
-                    return {"event": type(event).__name__}
+        # Closed before the subscription is ended, which needs the one session there is.
+        with contextlib.closing(stream):
+            for notification in stream:
+                for event in notification.events:
+                    if not isinstance(event, StatusEvent):
+                        return {"event": type(event).__name__}
     return {"event": None}
+
+
+def pulled(account, _args):
+    with account.inbox.pull_subscription() as (subscription_id, watermark):
+        print(json.dumps({"subscribed": True}), flush=True)
+        sys.stdin.readline()
+        events = []
+        for notification in account.inbox.get_events(subscription_id, watermark):
+            events += [type(event).__name__ for event in notification.events]
+        return {"events": events}
+
+
+def pushed(account, _args):
+    """exchangelib reads the server's call, and writes its answer."""
+    import http.server
+
+    from exchangelib.services import SendNotification
+
+    got = []
+
+    class Listener(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            service = SendNotification(protocol=account.protocol)
+            for notification in service.parse(body):
+                got.extend(type(event).__name__ for event in notification.events)
+            answer = service.ok_payload()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/xml; charset=utf-8")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_):
+            """Says nothing."""
+
+    listener = http.server.HTTPServer(("127.0.0.1", 0), Listener)
+    url = f"http://127.0.0.1:{listener.server_address[1]}/called?secret=PUSHSECRET"
+    account.inbox.subscribe_to_push(url)
+    print(json.dumps({"subscribed": True}), flush=True)
+    while not got:
+        listener.handle_request()
+    return {"events": got}
 
 
 def main():
     args = arguments()
     # requests, on which exchangelib stands, believes this authority only.
     os.environ["REQUESTS_CA_BUNDLE"] = args.cafile
-    act = {"list": listed, "read": read, "send": sent, "stream": streamed}[args.mode]
+    act = {"list": listed, "read": read, "send": sent, "stream": streamed, "pull": pulled,
+           "push": pushed}[args.mode]
     try:
         result = {"ok": True, **act(account(args), args)}
     except Exception as error:  # Whatever it is, its class is the result.

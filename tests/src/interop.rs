@@ -2,9 +2,10 @@
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::workspace_root;
 
@@ -15,10 +16,84 @@ pub fn script(path: &str) -> Command {
     let mut command = Command::new(python());
     command
         .arg(folder().join(path))
-        .stdin(std::process::Stdio::null())
+        .stdin(Stdio::null())
         .kill_on_drop(true);
     command
 }
+
+/// A script for Node under `tests/interop`, with the packages that `tests/run` has installed.
+///
+/// # Panics
+/// When they are not installed.
+#[must_use]
+pub fn node(path: &str) -> Command {
+    let modules = crate::program::target_folder().join("interop-node/node_modules");
+    assert!(
+        modules.exists(),
+        "{} is missing: the interop clients are not installed; `tests/run install` mends that",
+        modules.display()
+    );
+    let mut command = Command::new("node");
+    command
+        .arg(folder().join(path))
+        .env("NODE_PATH", modules)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
+/// A program that is running, and that is spoken to line by line.
+#[derive(Debug)]
+pub struct Running {
+    _child: Child,
+    stdin: ChildStdin,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    /// Starts it.
+    ///
+    /// # Panics
+    /// When it can't be run.
+    #[must_use]
+    pub fn start(mut command: Command) -> Self {
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit());
+        let mut child = command.spawn().expect("the program starts");
+        Self {
+            stdin: child.stdin.take().expect("its input"),
+            lines: BufReader::new(child.stdout.take().expect("its output")).lines(),
+            _child: child,
+        }
+    }
+
+    /// The next line that it writes.
+    ///
+    /// # Panics
+    /// When it ends, or writes nothing for a minute.
+    pub async fn line(&mut self) -> String {
+        let line = tokio::time::timeout(LINE_LIMIT, self.lines.next_line()).await;
+        line.expect("a line in time")
+            .expect("a line")
+            .expect("a line before the program's end")
+    }
+
+    /// Writes a line to it.
+    ///
+    /// # Panics
+    /// When it does not listen.
+    pub async fn say(&mut self, line: &str) {
+        let line = format!("{line}\n");
+        self.stdin
+            .write_all(line.as_bytes())
+            .await
+            .expect("the program listens");
+    }
+}
+
+const LINE_LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Runs it to its end.
 ///

@@ -57,6 +57,7 @@ pub(super) fn build(
         },
         ews_refusal: reader.read("ews.refusal", EwsRefusal::parse),
         ews_refusal_server_version: reader.read("ews.refusal.server.version", server_version),
+        ntlm_pinning: reader.switch("ews.ntlm.pinning"),
         callback: callback(&mut reader, &data_dir),
         redirect: Redirect {
             mode: reader.read("redirect.mode", RedirectMode::parse),

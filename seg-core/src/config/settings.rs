@@ -39,6 +39,8 @@ pub struct Config {
     pub ews_refusal: EwsRefusal,
     /// `ews.refusal.server.version`, four numbers with dots.
     pub ews_refusal_server_version: String,
+    /// `ews.ntlm.pinning`.
+    pub ntlm_pinning: bool,
     /// Callback interposition; `None`: off.
     pub callback: Option<Callback>,
     /// Redirects of mail servers.

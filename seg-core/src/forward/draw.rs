@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 
 use super::{Failure, inward_of};
 use crate::decide::{Lesson, ProbeOutcome};
-use crate::identify::CredentialDigest;
+use crate::identify::{CredentialDigest, pin};
 use crate::route::Route;
 use crate::runtime::Core;
 use crate::servers::Leg;
@@ -30,7 +30,7 @@ pub async fn draw(
     if post {
         head.body = BodyKind::Full(bytes::Bytes::new());
     }
-    errand(core, leg, head).await
+    errand(core, leg, head, "").await
 }
 
 /// One `OPTIONS` with the caller's credentials: the leg's path, no query.
@@ -55,11 +55,17 @@ pub async fn probe(
     head.headers = headers;
     head.host = leg.host_header(from.get(header::HOST));
     head.private = private.map(IdentityHash::new);
-    errand(core, leg, head).await
+    let key = private.as_ref().map(pin::affinity).unwrap_or_default();
+    errand(core, leg, head, &key).await
 }
 
-async fn errand(core: &Arc<Core>, leg: &Arc<Leg>, mut head: RequestHead) -> ProbeOutcome {
-    let Some(choice) = leg.choose(None, "") else {
+async fn errand(
+    core: &Arc<Core>,
+    leg: &Arc<Leg>,
+    mut head: RequestHead,
+    key: &str,
+) -> ProbeOutcome {
+    let Some(choice) = leg.choose(None, key) else {
         return ProbeOutcome::Unavailable;
     };
     let Some(upstream) = leg.upstream(choice) else {

@@ -5,9 +5,11 @@
 //! the body is touched: what has no credentials is never interpreted.
 
 mod certificate;
+pub(crate) mod pin;
 mod user;
 
 pub use certificate::{CertificateMapping, ClientCertificate};
+pub use pin::NtlmPin;
 pub use user::IdentityRules;
 
 use aws_lc_rs::hmac;
@@ -86,6 +88,8 @@ pub struct Known {
     /// Whether the credentials belong to a connection (Negotiate): such an upstream connection is
     /// never shared between users.
     pub connection_bound: bool,
+    /// Whether it is the user of a pinned connection ([`pin`]).
+    pub pinned: bool,
 }
 
 /// What one client connection remembers of its last caller: phones send the same `Authorization`
@@ -161,6 +165,7 @@ pub fn caller(
                     digest: None,
                     proven: true,
                     connection_bound: false,
+                    pinned: false,
                 })
             });
         }
@@ -198,6 +203,7 @@ pub fn caller(
         digest,
         proven,
         connection_bound: scheme == Scheme::Negotiate,
+        pinned: false,
     };
     memory.keep(line, generation, &known);
     Caller::Known(known)

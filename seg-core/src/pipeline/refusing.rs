@@ -46,7 +46,17 @@ impl Walk<'_> {
         let mut reply = match drawn {
             ProbeOutcome::Unauthorized(challenges) => {
                 self.record.outcome(Outcome::Challenged);
-                filter::unauthorized(challenges.iter(), rule, metrics)
+                let reply = filter::unauthorized(challenges.iter(), rule, metrics);
+                let offered = filter::schemes(&reply.headers);
+                let legs = &self.connection.core.shared.ews;
+                if let Some((eas, ews)) = legs.offers(matches!(route, Route::Ews(_)), offered) {
+                    tracing::warn!(
+                        eas,
+                        ews,
+                        "ActiveSync and EWS offer different ways to log in; a client that uses both may be asked for a password again"
+                    );
+                }
+                reply
             }
             ProbeOutcome::Unavailable => {
                 self.record.outcome(Outcome::UpstreamFailed);
@@ -103,7 +113,12 @@ impl Walk<'_> {
             }
         };
         match outcome {
-            ProbeOutcome::Proven => None,
+            ProbeOutcome::Proven => {
+                if known.pinned {
+                    self.connection.ntlm.answered(known, StatusCode::OK);
+                }
+                None
+            }
             ProbeOutcome::Unauthorized(challenges) => {
                 self.record.outcome(Outcome::Challenged);
                 let rule = self.challenge_rule(route);

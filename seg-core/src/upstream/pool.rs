@@ -188,6 +188,23 @@ impl Pool {
         drop(stacks);
     }
 
+    /// Closes the idle connections of one identity, which will not come back.
+    pub fn close_private(&self, identity: IdentityHash) {
+        let gone: Vec<_> = {
+            let mut idle = self.0.idle.lock();
+            let idle = &mut *idle;
+            let gone: Vec<_> = idle
+                .stacks
+                .extract_if(|key, _| key.private == Some(identity))
+                .collect();
+            let count: usize = gone.iter().map(|(_, stack)| stack.len()).sum();
+            idle.total = idle.total.saturating_sub(count);
+            gone
+        };
+        // After the lock: closing is a system call.
+        drop(gone);
+    }
+
     /// The idle connection used last, if it still lives.
     pub(super) fn take(&self, key: &Key) -> Option<Box<Connection>> {
         let timeout = self.0.settings.idle_timeout;

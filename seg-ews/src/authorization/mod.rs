@@ -2,8 +2,10 @@
 
 mod basic;
 mod negotiate;
+mod ntlm;
 
 pub use basic::basic_user;
+pub use ntlm::{NtlmMessage, ntlm_message};
 
 use std::fmt;
 

@@ -6,10 +6,10 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use memchr::memmem;
 
 /// Each NTLM message begins with these bytes.
-const SIGNATURE: &[u8] = b"NTLMSSP\0";
+pub(super) const SIGNATURE: &[u8] = b"NTLMSSP\0";
 
 /// As lenient as anybody who might read the token behind us.
-const ENGINE: GeneralPurpose = GeneralPurpose::new(
+pub(super) const ENGINE: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new()
         .with_decode_padding_mode(DecodePaddingMode::Indifferent)

@@ -64,6 +64,16 @@ impl Filtered<'_> {
 /// `upn_proven` says that a verified client certificate or a validated token named the user, so
 /// that Negotiate may stay. A line that can't be parsed is dropped whole.
 pub fn filter<'h>(lines: impl Iterator<Item = &'h [u8]>, upn_proven: bool) -> Filtered<'h> {
+    filter_for(lines, upn_proven, false)
+}
+
+/// As [`filter`], but NTLM stays where `ntlm_pinned`: the client's connection has one of its own to
+/// the server, which nobody shares.
+pub fn filter_for<'h>(
+    lines: impl Iterator<Item = &'h [u8]>,
+    upn_proven: bool,
+    ntlm_pinned: bool,
+) -> Filtered<'h> {
     let mut filtered = Filtered::default();
     for line in lines {
         let Some(challenges) = grammar::challenges(line) else {
@@ -74,7 +84,9 @@ pub fn filter<'h>(lines: impl Iterator<Item = &'h [u8]>, upn_proven: bool) -> Fi
             continue;
         };
         for challenge in challenges {
-            match removal(challenge.scheme, upn_proven) {
+            let removal = removal(challenge.scheme, upn_proven)
+                .filter(|kind| !(ntlm_pinned && *kind == RemovedKind::Ntlm));
+            match removal {
                 Some(kind) => filtered.removed.push(Removed {
                     kind,
                     text: challenge.text,

@@ -183,6 +183,8 @@ pub(in crate::config) static GROUPS: &[Group] = &[
         // until the first answer was seen: Exchange 2016, which every client in use accepts.
         Key::new("ews.refusal.server.version", "15.1.2507.6", Kind::Text("major.minor.build.revision"),
             "the Exchange version a refusal names before the mail server has named its own"),
+        Key::new("ews.ntlm.pinning", "false", Kind::Switch,
+            "true: NTLM is offered on EWS, each client connection with a server connection of its own; fails where the server wants Extended Protection"),
         Key::new("ens.callback.interposition", "false", Kind::Switch,
             "true: Exchange calls the gateway instead of push subscribers, who are told while their device is compliant"),
         Key::new("ens.callback.key.path", "", Kind::Path,

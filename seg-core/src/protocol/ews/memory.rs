@@ -1,10 +1,12 @@
 //! What the gateway remembers for EWS, shared by all cores: with which device a user has lately
 //! been on ActiveSync, how much each device has taken, and how many subscriptions are being ended.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use seg_compliance::{DeviceKey, UserKey};
 use seg_ews::policy::{ClientClass, Meter};
 use smallvec::SmallVec;
@@ -33,6 +35,7 @@ pub struct EwsMemory {
     devices: Generations<UserKey, Arc<[(DeviceKey, Instant)]>>,
     meters: Generations<(ClientClass, Box<str>), Arc<Taken>>,
     unsubscribing: Semaphore,
+    offers: Mutex<Offers>,
     begun: Instant,
 }
 
@@ -42,6 +45,7 @@ impl Default for EwsMemory {
             devices: Generations::new(REMEMBERED),
             meters: Generations::new(REMEMBERED),
             unsubscribing: Semaphore::new(UNSUBSCRIBING),
+            offers: Mutex::default(),
             begun: Instant::now(),
         }
     }
@@ -95,10 +99,36 @@ impl EwsMemory {
         }
     }
 
+    /// Notes the ways to log in that a leg has offered. Where the legs differ, what each offers:
+    /// once for each difference.
+    pub fn offers(&self, ews: bool, schemes: BTreeSet<String>) -> Option<(String, String)> {
+        let mut offers = self.offers.lock();
+        let offers = &mut *offers;
+        let of = if ews {
+            &mut offers.ews
+        } else {
+            &mut offers.eas
+        };
+        if of.as_ref() == Some(&schemes) {
+            return None;
+        }
+        *of = Some(schemes);
+        let (eas, ews) = offers.eas.as_ref().zip(offers.ews.as_ref())?;
+        let joined = |of: &BTreeSet<String>| of.iter().cloned().collect::<Vec<_>>().join(", ");
+        (eas != ews).then(|| (joined(eas), joined(ews)))
+    }
+
     /// A place among those who end a subscription.
     pub(super) async fn unsubscribe(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
         self.unsubscribing.acquire().await.ok()
     }
+}
+
+/// The ways to log in that each leg has offered last.
+#[derive(Debug, Default)]
+struct Offers {
+    eas: Option<BTreeSet<String>>,
+    ews: Option<BTreeSet<String>>,
 }
 
 /// What one device has taken in one window.
@@ -140,6 +170,18 @@ mod tests {
             memory.learn(&user, &device(id));
             assert_eq!(memory.only_device(&user), None, "{id}");
         }
+    }
+
+    #[test]
+    fn a_difference_between_the_legs_is_told_once() {
+        let memory = EwsMemory::default();
+        let schemes = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(memory.offers(false, schemes(&["basic", "bearer"])), None);
+        assert_eq!(memory.offers(false, schemes(&["basic", "bearer"])), None);
+        let told = Some(("basic, bearer".to_owned(), "basic".to_owned()));
+        assert_eq!(memory.offers(true, schemes(&["basic"])), told);
+        assert_eq!(memory.offers(true, schemes(&["basic"])), None);
+        assert_eq!(memory.offers(false, schemes(&["basic"])), None);
     }
 
     #[test]
