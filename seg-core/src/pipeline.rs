@@ -30,6 +30,7 @@ use crate::transform::{self, Forwarded};
 mod certificate;
 mod callback;
 mod login;
+mod content;
 mod ews;
 mod firewall;
 mod orders;
@@ -37,6 +38,7 @@ mod ntlm;
 mod reading;
 mod refusing;
 
+pub(crate) use content::rules_for;
 use orders::Told;
 
 /// Serves one request. The record lives on with the answer's body.
@@ -160,7 +162,7 @@ impl Walk<'_> {
         let Request {
             method,
             uri,
-            headers,
+            mut headers,
             body,
             ..
         } = request;
@@ -330,6 +332,17 @@ impl Walk<'_> {
         {
             return Ok(reply);
         }
+        // content: which rules hold is known before the first byte is forwarded.
+        let rules = match &call {
+            Call::Eas(eas) if !self.snapshot.content.is_empty() => self.content_rules(eas, &ask),
+            _ => None,
+        };
+        let held = match (&rules, &call) {
+            (Some(rules), Call::Eas(eas)) => {
+                Box::pin(self.content_up(rules, eas, held, &mut headers)).await?
+            }
+            _ => held,
+        };
         let leg = leg_of(self.snapshot, &route);
         let heartbeat = &self.snapshot.config.heartbeat;
         let plan = call.plan(
@@ -450,6 +463,17 @@ impl Walk<'_> {
             } else {
                 Outcome::Forwarded
             });
+        let exchange = match rules {
+            Some(rules) => {
+                let (user, lease) = (known.user.as_str(), admitted.as_ref());
+                let down = self.content_down(&rules, &call, user, exchange, lease, rule);
+                match Box::pin(down).await {
+                    Ok(reply) => return Ok(reply),
+                    Err(exchange) => exchange,
+                }
+            }
+            None => exchange,
+        };
         let learn = matches!(route, Route::Ews(_)).then(|| Arc::clone(&self.snapshot.ews_version));
         let mut reply =
             respond::forwarded(exchange, admitted, rule, learn, answering, &shared.metrics);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http::header;
+use http::{HeaderMap, StatusCode, header};
 
 use crate::decide::Admitted;
 use crate::filter::{self, ChallengeRule};
@@ -50,6 +50,25 @@ pub fn forwarded(
         status,
         headers,
         body,
+    };
+    filter::without_challenge(&mut reply, rule);
+    reply
+}
+
+/// Makes the client's answer out of a server's whose body is at hand.
+pub fn held(
+    status: StatusCode,
+    mut headers: HeaderMap,
+    body: Bytes,
+    rule: ChallengeRule,
+    metrics: &Metrics,
+) -> Reply {
+    transform::outward(&mut headers);
+    filter::challenges(&mut headers, rule, metrics);
+    let mut reply = Reply {
+        status,
+        headers,
+        body: ReplyBody::Full(body),
     };
     filter::without_challenge(&mut reply, rule);
     reply

@@ -2,9 +2,11 @@
 //!
 //! They are called from property tests in this crate and from `tests/fuzz` by hand.
 
+use crate::content::{self, Rule};
+use crate::firewall::Firewall;
 use crate::multipart::Multipart;
-use crate::wbxml::{Event, Limits, Reader, UnknownTags, text};
-use crate::{Command, DeviceId, item_operations, poll, request_line};
+use crate::wbxml::{Edits, Event, Limits, Outline, Reader, UnknownTags, text};
+use crate::{Command, DeviceId, item_operations, poll, provision, request_line, sync_keys};
 
 /// The pull reader, over a message and over a body without header.
 pub fn wbxml_reader(data: &[u8]) {
@@ -35,6 +37,9 @@ pub fn bodies(data: &[u8]) {
         let _ = poll::read(command, data);
     }
     let _ = item_operations::fetch_only(data);
+    let _ = provision::read(data);
+    let _ = sync_keys::collections(data);
+    let _ = sync_keys::folder_key(data);
 }
 
 /// The readable text: what decodes must encode to the same bytes, and any text must return.
@@ -53,6 +58,94 @@ pub fn multipart(data: &[u8]) {
         assert_eq!(multipart.parts().count(), multipart.count());
         assert!(multipart.answer().len() <= data.len());
     }
+}
+
+/// The check of a body in pieces: what it lets through is a message, and what the outline makes of
+/// it without a change is the same message.
+pub fn firewall(data: &[u8]) {
+    let firewall = Firewall::default();
+    for size in [1, 7, data.len().max(1)] {
+        let mut check = firewall.check(Command::Sync, Some(data.len() as u64));
+        let fed = data.chunks(size).try_for_each(|piece| check.feed(piece));
+        if fed.and_then(|()| check.finish()).is_ok() {
+            let outline = Outline::read(data, Limits::TRAFFIC);
+            let same = outline.map(|outline| Edits::new(&outline).apply() == data);
+            assert_eq!(same, Ok(true));
+        }
+    }
+}
+
+/// Every rewriter of content, over an answer, a multipart answer, a mail that is sent, and a fetched
+/// attachment: what comes out of a message is a message.
+pub fn content(data: &[u8]) {
+    let rules = rules();
+    let rules: Vec<&Rule> = rules.iter().collect();
+    for multipart in [false, true] {
+        let answered = content::answered(&rules, data, multipart, &|_| None);
+        let body = answered.ok().and_then(|answered| answered.body);
+        if let (Some(body), false) = (&body, multipart) {
+            assert!(Outline::read(body, Limits::TRAFFIC).is_ok());
+        }
+        if let (Some(body), true) = (&body, multipart) {
+            assert!(Multipart::parse(body).is_ok());
+        }
+    }
+    let sent = content::sent(&rules, data);
+    if let Some(body) = sent.ok().and_then(|sent| sent.body) {
+        assert!(Outline::read(&body, Limits::TRAFFIC).is_ok());
+    }
+    let _ = content::mail(&rules, data);
+    let _ = content::attachment(&rules, None, data);
+}
+
+/// Rules of every kind, about as much as there can be.
+fn rules() -> Vec<Rule> {
+    use crate::content::{
+        Action, Attachments, Classified, Links, Scope, Sealed, Template, TooLarge,
+    };
+    let rule = |id: &str| Rule {
+        id: id.to_owned(),
+        scope: Scope::default(),
+        except: Scope::default(),
+        attachments: None,
+        links: None,
+        classified: None,
+        sealed: Sealed::Withhold,
+        too_large: TooLarge::Withhold,
+    };
+    let mut rules = vec![
+        Rule {
+            attachments: Some(Attachments {
+                action: Action::Remove,
+                extensions: vec!["exe".to_owned()],
+                types: Vec::new(),
+                larger_than: None,
+                sender_domains: Vec::new(),
+                recipient_domains: Vec::new(),
+                text: "{name} {size} {rule}".to_owned(),
+            }),
+            ..rule("attachments")
+        },
+        Rule {
+            classified: Some(Classified {
+                subject: vec!["secret".to_owned()],
+                body: vec!["secret".to_owned()],
+                headers: [("X-Class".to_owned(), "secret".to_owned())].into(),
+                text: "{rule}".to_owned(),
+            }),
+            ..rule("classified")
+        },
+    ];
+    let template = Template::try_from("https://safe/?{url_encoded}".to_owned());
+    rules.extend(template.ok().map(|template| Rule {
+        links: Some(Links {
+            template,
+            domains: None,
+            except_domains: Vec::new(),
+        }),
+        ..rule("links")
+    }));
+    rules
 }
 
 /// Every event takes at least a byte, and events never overlap.
@@ -74,4 +167,63 @@ fn read_through(mut reader: Reader<'_>, total: usize) {
         assert_eq!(reader.depth(), depth);
     }
     assert!(reader.offset() <= total);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wbxml::{Tag, Writer};
+    use proptest::prelude::*;
+
+    /// A Sync answer with one mail.
+    fn mail(subject: &str, kind: u8, data: &[u8], name: &str) -> Vec<u8> {
+        let mut writer = Writer::message();
+        let plain = |text: &str| text.replace('\0', "");
+        for token in [0x05, 0x1C, 0x0F, 0x16, 0x07, 0x1D] {
+            writer.start(Tag::new(0, token));
+        }
+        writer.element(Tag::new(2, 0x14), &plain(subject)).unwrap();
+        writer.start(Tag::new(17, 0x0E));
+        writer.start(Tag::new(17, 0x0F));
+        writer.element(Tag::new(17, 0x10), &plain(name)).unwrap();
+        writer.element(Tag::new(17, 0x11), "reference").unwrap();
+        writer.end().unwrap();
+        writer.end().unwrap();
+        writer.start(Tag::new(17, 0x0A));
+        let kind = kind.to_string();
+        writer.element(Tag::new(17, 0x06), &kind).unwrap();
+        writer.element(Tag::new(17, 0x0C), "10").unwrap();
+        writer.start(Tag::new(17, 0x0B));
+        writer.opaque(data).unwrap();
+        for _ in 0..8 {
+            writer.end().unwrap();
+        }
+        writer.finish().unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn any_mail_is_rewritten_into_a_message(
+            subject in "(secret)?[a-z ]{0,8}",
+            kind in 1_u8..6,
+            data in "[a-z <>\"=/:?&\r\n-]{0,60}(https?://[a-z.]{1,9}/?)?[a-z<>\"]{0,9}",
+            name in "[a-z]{1,3}\\.(exe|txt)",
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let whole = mail(&subject, kind, data.as_bytes(), &name);
+            content(&whole);
+            firewall(&whole);
+            content(data.as_bytes());
+            let beginning = &whole[..cut.index(whole.len())];
+            content(beginning);
+            firewall(beginning);
+        }
+
+        #[test]
+        fn any_bytes_return(data in proptest::collection::vec(any::<u8>(), 0..120)) {
+            content(&data);
+            firewall(&data);
+            bodies(&data);
+        }
+    }
 }

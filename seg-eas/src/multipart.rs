@@ -8,6 +8,8 @@
 //! Offsets count from the start of the body. Part 0 is the WBXML answer; the others are the content
 //! that its Part elements name.
 
+use std::borrow::Cow;
+
 use thiserror::Error;
 
 /// The bytes of a number.
@@ -108,6 +110,26 @@ impl<'a> Multipart<'a> {
             .filter_map(move |(offset, length)| slice(body, offset, length))
     }
 
+    /// The body that holds these parts, one behind the other, with its table.
+    #[must_use]
+    pub fn written(parts: &[Cow<'_, [u8]>]) -> Vec<u8> {
+        // What is held in memory is far below 4 GiB, and so are its parts.
+        let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes();
+        let mut offset = NUMBER + parts.len() * ENTRY;
+        let mut body =
+            Vec::with_capacity(offset + parts.iter().map(|part| part.len()).sum::<usize>());
+        body.extend(number(parts.len()));
+        for part in parts {
+            body.extend(number(offset));
+            body.extend(number(part.len()));
+            offset += part.len();
+        }
+        for part in parts {
+            body.extend_from_slice(part);
+        }
+        body
+    }
+
     fn check(&self) -> Result<(), MultipartError> {
         let mut free = NUMBER + self.table.len();
         for (part, (offset, part_length)) in self.entries().enumerate() {
@@ -168,6 +190,17 @@ mod tests {
         assert_eq!(
             multipart.parts().collect::<Vec<_>>(),
             [b"abc".as_slice(), b"de"]
+        );
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let parts = [b"abc".as_slice(), b"", b"de"].map(Cow::Borrowed);
+        let body = Multipart::written(&parts);
+        let read = Multipart::parse(&body).unwrap();
+        assert_eq!(
+            read.parts().collect::<Vec<_>>(),
+            [b"abc".as_slice(), b"", b"de"]
         );
     }
 

@@ -9,6 +9,7 @@ mod credentials;
 mod dependencies;
 mod dev;
 mod drain;
+mod eas_content;
 mod eas_firewall;
 mod eas_orders;
 mod ens;

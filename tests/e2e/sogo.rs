@@ -81,6 +81,48 @@ async fn a_block_in_the_middle_of_a_ping_at_12_1() {
     rig.scenario("block", "frank", "12.1").await;
 }
 
+/// Rules for one user; nobody else's mail is looked at.
+const CONTENT: &str = r#"
+[[content]]
+id = "no-csv"
+scope = { users = ["carol@lab.test"] }
+attachments = { action = "remove", extensions = ["csv"] }
+
+[[content]]
+id = "no-pdf"
+scope = { users = ["carol@lab.test"] }
+attachments = { action = "block-fetch", types = ["application/pdf"] }
+
+[[content]]
+id = "clicks"
+scope = { users = ["carol@lab.test"] }
+links = { template = "https://safe.test/?u={url_encoded}" }
+
+[[content]]
+id = "marked"
+scope = { users = ["carol@lab.test"] }
+classified = { subject = ["long html"], text = "Withheld." }
+"#;
+
+#[tokio::test]
+async fn content_is_changed_for_whom_the_rules_are_about() {
+    let rig = Rig::with(CONTENT).await;
+    rig.scenario("content", "carol", "14.1").await;
+}
+
+#[tokio::test]
+async fn the_mail_of_everybody_else_passes_byte_for_byte() {
+    let rig = Rig::with(CONTENT).await;
+    rig.scenario("walk", "alice", "14.1").await;
+    rig.compare_legs();
+}
+
+#[tokio::test]
+async fn orders_and_a_quarantine_reach_a_phone() {
+    let rig = Rig::start().await;
+    rig.scenario("orders", "dave", "14.1").await;
+}
+
 #[tokio::test]
 async fn pyactivesync_works_through_the_gateway() {
     let rig = Rig::start().await;
@@ -126,10 +168,17 @@ struct Rig {
 
 impl Rig {
     async fn start() -> Self {
+        Self::with("").await
+    }
+
+    /// With these policies.
+    async fn with(policies: &str) -> Self {
         let lab = Lab::shared();
         let server = SocketAddr::from((Ipv4Addr::LOCALHOST, lab.port()));
         let inner = Tap::before(server, &lab.ca_pem()).await;
-        let gateway = Gateway::alone()
+        let builder = Gateway::alone();
+        builder.file("policies.toml", policies);
+        let gateway = builder
             .upstream(&format!("https://{}", inner.address), &inner.ca_pem)
             .set("identity.default.domain", "lab.test")
             .set("email.server.health.interval.seconds", "1")

@@ -294,6 +294,100 @@ class Phone:
         check("broken WBXML gets the server's own answer", answer.status == 500, answer)
 
 
+# --- content, through a gateway with rules for this user -----------------------------------------
+
+
+SAFE = "https://safe.test/?u="
+
+
+def content(lab):
+    """Attachments removed and blocked, links rewritten and restored, a marked mail withheld."""
+    phone = Phone(lab)
+    phone.list_folders()
+    mailboxes.enable_condstore(lab.user, lab.imap_port)
+    phone.sync_key, phone.items = phone.pages(phone.folders[INBOX], 100)
+    html = phone.item("HTML with links").findtext(".//Body/Data") or ""
+    rewritten = SAFE + "https%3A%2F%2Flinks.example.com%2Flogin%3Fx%3D1%26y%3D2"
+    check("a link is rewritten", rewritten in html and "https://links.example.com" not in html, html)
+    names = [a.findtext("DisplayName") for a in phone.item("Three attachments, ümläut 日本").iter("Attachment")]
+    check("one attachment is gone, two are there", "list.csv" not in names and len(names) == 2, names)
+    marked = phone.item("Long HTML body").findtext(".//Body/Data") or ""
+    check("the marked mail is withheld", "Withheld." in marked and "row" not in marked, marked[:200])
+
+    attachments = {a.findtext("DisplayName"): a for a in phone.item("One PDF attachment").iter("Attachment")}
+    reference = attachments["invoice.pdf"].findtext("FileReference")
+    for headers in (None, {"MS-ASAcceptMultiPart": "T"}):
+        answer = phone.client.command(
+            "ItemOperations",
+            '<ItemOperations xmlns="ItemOperations:"><Fetch><Store>Mailbox</Store>'
+            f'<FileReference xmlns="AirSyncBase:">{escape(reference)}</FileReference></Fetch></ItemOperations>',
+            headers=headers,
+        )
+        tree = eas_client.decode(split_parts(answer.body)[0] if headers else answer.body)
+        check("a blocked attachment can't be fetched", tree.findtext(".//Fetch/Status") == "16", answer)
+        check("and nothing of it comes", b"%PDF" not in answer.body and b"JVBER" not in answer.body, answer)
+
+    subject = f"Reply through a gateway {uuid.uuid4()}"
+    letter = mailboxes.message(lab.address, f"{PEER}@{mailboxes.DOMAIN}", subject)
+    letter.set_content(f"> {rewritten}\n")
+    mime = letter.as_bytes(policy=email.policy.SMTP)
+    answer = phone.client.command(
+        "SendMail",
+        f'<SendMail xmlns="ComposeMail:"><ClientId>{uuid.uuid4()}</ClientId>'
+        f"<MIME>{base64.b64encode(mime).decode()}</MIME></SendMail>",
+    )
+    check("SendMail is accepted", (answer.status, answer.body) == (200, b""), answer)
+    sent = wait("the message arrives", lambda: lab.sent_message(subject))
+    check("its link is restored", b"https://links.example.com/login?x=1&y=2" in sent and b"safe.test" not in sent, sent)
+
+
+# --- orders and quarantine -----------------------------------------------------------------------
+
+
+def orders(lab):
+    """Resync, reprovision, quarantine and release, wipe: what a phone sees of each."""
+    phone = Phone(lab)
+    phone.list_folders()
+    device = phone.client.device
+    anew = FOLDER_SYNC.replace("<SyncKey>0<", f"<SyncKey>{escape(phone.folder_key)}<")
+
+    def folder_status(body=anew):
+        return phone.client.command("FolderSync", body).text("Status")
+
+    check("FolderSync goes on", folder_status() == "1")
+    lab.compliance("resync", device)
+    check("a resync takes the folders' key back", folder_status() == "9")
+    phone.list_folders()
+
+    lab.compliance("reprovision", device)
+    check("a reprovision asks for Provision", folder_status() == "142")
+    phone.provision()
+    lab.compliance("reprovision", device, "--cancel")
+    check("and ends when it is taken back", folder_status() == "1")
+
+    lab.compliance("quarantine", device, "--reason", "unknown phone")
+    check("a quarantine takes the folders' key back", folder_status() == "9")
+    phone.list_folders()
+    check("it shows folders of its own", phone.folders[INBOX].startswith("seg-quarantine"), phone.folders)
+    ours = FOLDER_SYNC.replace("<SyncKey>0<", f"<SyncKey>{escape(phone.folder_key)}<")
+    _, notice = phone.pages(phone.folders[INBOX], 10)
+    check("one message says why", len(notice) == 1 and "unknown phone" in notice[0].findtext(".//Data"), notice)
+    lab.compliance("unblock", device)
+    check("at release its keys are taken back", folder_status(ours) == "9")
+    phone.list_folders()
+    check("and the server's folders are there", not phone.folders[INBOX].startswith("seg-"), phone.folders)
+
+    lab.compliance("wipe", device)
+    check("a wipe is asked for by Status 140", folder_status() == "140")
+    answer = phone.client.command("Provision", '<Provision xmlns="Provision:"/>')
+    check("Provision brings the order", answer.tree.find("RemoteWipe") is not None, answer)
+    answer = phone.client.command(
+        "Provision", '<Provision xmlns="Provision:"><RemoteWipe><Status>1</Status></RemoteWipe></Provision>'
+    )
+    check("the acknowledgement is noted", answer.text("Status") == "1", answer)
+    check("a wiped device is blocked", folder_status() == "129")
+
+
 # --- blocked in the middle of a Ping -------------------------------------------------------------
 
 
@@ -401,7 +495,7 @@ def split_parts(body):
     return [body[offset:offset + length] for offset, length in zip(fields[::2], fields[1::2])]
 
 
-SCENARIOS = {function.__name__: function for function in (walk, heartbeat, block)}
+SCENARIOS = {function.__name__: function for function in (walk, heartbeat, block, content, orders)}
 
 
 def main():

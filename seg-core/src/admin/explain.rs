@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use seg_compliance::api::Explanation;
+use seg_compliance::api::{ExplainStep, Explanation};
 use seg_compliance::{Ask, Protocol, Step, Verdict};
 
 use super::endpoints::Api;
@@ -53,6 +53,19 @@ pub(super) async fn explain(
             explanation.reason.clone_from(&says.step.reason);
         }
         explanation.steps.push(says.step);
+    }
+    if let (Some(device), Protocol::Eas) = (&device_key, ask.protocol) {
+        // What the verdict lets through; it changes none.
+        let rules = api.gateway().content(device, ask.user);
+        explanation
+            .steps
+            .extend(rules.into_iter().map(|(rule, does)| ExplainStep {
+                step: "content".to_owned(),
+                outcome: does,
+                rule: Some(rule),
+                reason: None,
+                saw: serde_json::Map::new(),
+            }));
     }
     Ok(Json(Explanation {
         identity,

@@ -74,6 +74,9 @@ pub trait Gateway: Send + Sync + 'static {
     /// How every server behind the gateway stands.
     fn upstreams(&self) -> Vec<UpstreamState>;
 
+    /// The `[[content]]` rules that hold for a device and its user: name, and what each does.
+    fn content(&self, device: &DeviceKey, user: Option<&UserKey>) -> Vec<(String, String)>;
+
     /// How `explain` tells who was asked for: the names as given and what became of them.
     fn identity(&self, asked: &Asked<'_>) -> Map<String, Value>;
 

@@ -67,6 +67,10 @@ impl Gateway for Fake {
         Vec::new()
     }
 
+    fn content(&self, _: &DeviceKey, _: Option<&UserKey>) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
     fn identity(&self, asked: &Asked<'_>) -> Map<String, Value> {
         let told = asked
             .user

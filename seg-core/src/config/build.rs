@@ -55,6 +55,8 @@ pub(super) fn build(
             margin: reader.seconds("eas.heartbeat.margin.seconds"),
             max: reader.seconds("eas.heartbeat.max.seconds"),
         },
+        content_buffer: usize::try_from(reader.whole("content.buffer.limit.bytes"))
+            .unwrap_or(usize::MAX),
         ews_refusal: reader.read("ews.refusal", EwsRefusal::parse),
         ews_refusal_server_version: reader.read("ews.refusal.server.version", server_version),
         ntlm_pinning: reader.switch("ews.ntlm.pinning"),

@@ -6,6 +6,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use seg_eas::content::Rule;
 use seg_eas::firewall::Firewall;
 use serde::Deserialize;
 use toml::{Spanned, Table};
@@ -21,21 +22,9 @@ pub struct Policies {
     /// `[eas]`: the firewall of ActiveSync, where the table is there. Owned by seg-eas.
     pub eas: Option<Firewall>,
     /// `[[content]]`: what is done with the content of mail. Owned by seg-eas.
-    pub content: Vec<Placed>,
+    pub content: Vec<Rule>,
     /// `[ews]`: settings of EWS. Owned by seg-ews.
     pub ews: Table,
-}
-
-impl Policies {
-    /// The tables that are there, but that nothing reads yet.
-    pub fn without_effect(&self) -> Vec<&'static str> {
-        let tables = [("[[content]]", self.content.is_empty())];
-        tables
-            .into_iter()
-            .filter(|(_, empty)| !empty)
-            .map(|(name, _)| name)
-            .collect()
-    }
 }
 
 /// A table with the line on which it starts, so that its owner's errors can be placed.
@@ -74,7 +63,7 @@ impl fmt::Display for PoliciesError {
 struct File {
     policy: Vec<Spanned<Table>>,
     eas: Option<Firewall>,
-    content: Vec<Spanned<Table>>,
+    content: Vec<Spanned<Rule>>,
     ews: Table,
 }
 
@@ -123,10 +112,15 @@ fn parse(text: &str) -> Result<Policies, (Option<Range<usize>>, String)> {
         };
         tables.into_iter().map(one).collect()
     };
+    for rule in &file.content {
+        let wrong = |message| (Some(rule.span()), message);
+        rule.get_ref().check().map_err(wrong)?;
+    }
+    let content = file.content.into_iter().map(Spanned::into_inner);
     Ok(Policies {
         policy: placed(file.policy),
         eas: file.eas,
-        content: placed(file.content),
+        content: content.collect(),
         ews: file.ews,
     })
 }
@@ -166,7 +160,7 @@ mod tests {
     #[test]
     fn tables_go_to_their_owners_in_order() {
         let policies = from(
-            "[eas]\nmax_pings = 5\n\n[[policy]]\nid = \"a\"\n[[content]]\nid = \"c\"\n[[policy]]\nid = \"b\"\nwhen = { platform = \"ios\" }\n[ews]\nx = 1\n",
+            "[eas]\nmax_pings = 5\n\n[[policy]]\nid = \"a\"\n[[content]]\nid = \"c\"\nsealed = \"withhold\"\n[[policy]]\nid = \"b\"\nwhen = { platform = \"ios\" }\n[ews]\nx = 1\n",
         )
         .expect("policies");
         let lines: Vec<_> = policies
@@ -174,9 +168,8 @@ mod tests {
             .iter()
             .map(|one| (one.line, one.table["id"].as_str()))
             .collect();
-        assert_eq!(lines, [(4, Some("a")), (8, Some("b"))]);
+        assert_eq!(lines, [(4, Some("a")), (9, Some("b"))]);
         assert_eq!(policies.content.len(), 1);
-        assert_eq!(policies.without_effect(), ["[[content]]"]);
         assert_eq!(policies.eas.map(|eas| eas.max_pings), Some(5));
         assert_eq!(policies.ews["x"].as_integer(), Some(1));
     }
@@ -201,6 +194,12 @@ mod tests {
                 "[eas]\nversions = [\"14\"]\n",
                 (2, 12),
                 "`14` is no protocol version",
+            ),
+            ("# one\n[[content]]\nid = \"c\"\n", (2, 1), "does nothing"),
+            (
+                "[[content]]\nid = \"c\"\nlinks = { template = \"x\" }\n",
+                (3, 22),
+                "must hold {url}",
             ),
             ("[eas]\nmax_ping = 1\n", (2, 1), "unknown field `max_ping`"),
             (

@@ -35,6 +35,8 @@ pub struct Config {
     pub challenges: Challenges,
     /// Long polls of ActiveSync.
     pub heartbeat: Heartbeat,
+    /// `content.buffer.limit.bytes`.
+    pub content_buffer: usize,
     /// How a refusal on EWS looks.
     pub ews_refusal: EwsRefusal,
     /// `ews.refusal.server.version`, four numbers with dots.

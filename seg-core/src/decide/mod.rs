@@ -8,11 +8,13 @@ mod generations;
 mod proof;
 mod rates;
 mod restarts;
+mod withheld;
 
 pub use generations::Generations;
 pub use proof::{Lesson, ProbeOutcome, Proofs};
 pub use rates::{OpenPing, Rates, TooBusy};
 pub use restarts::Restarts;
+pub use withheld::Withheld;
 
 use std::sync::Arc;
 

@@ -58,6 +58,33 @@ impl Held {
         Ok(held)
     }
 
+    /// Reads until the body ends, or `limit` bytes are at hand.
+    ///
+    /// # Errors
+    /// As [`Held::read`].
+    pub async fn whole_within(mut self, limit: usize) -> Result<Self, RequestBodyError> {
+        let Some(rest) = &mut self.rest else {
+            return Ok(self);
+        };
+        let mut whole = BytesMut::from(&*self.bytes);
+        let mut ended = false;
+        while whole.len() <= limit && !ended {
+            match poll_fn(|cx| rest.poll_next(cx)).await {
+                None => ended = true,
+                Some(Err(error)) => return Err(error),
+                Some(Ok(piece)) => {
+                    whole.extend_from_slice(&piece);
+                    ended = rest.is_end();
+                }
+            }
+        }
+        if ended {
+            self.rest = None;
+        }
+        self.bytes = whole.freeze();
+        Ok(self)
+    }
+
     /// Reads one more piece.
     ///
     /// # Errors

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use seg_compliance::api::ReloadResult;
 use seg_compliance::{DeviceKey, Engine, UserKey};
+use seg_eas::content::Sealed;
 use serde_json::{Map, Value, json};
 
 use super::Shared;
 use super::reload::Reloader;
 use crate::admin::{Asked, AskedEws, EwsSays, Gateway, ReloadError};
+use crate::pipeline::rules_for;
 use crate::servers::UpstreamState;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::pseudonym::Pseudonym;
@@ -90,6 +92,27 @@ impl Gateway for Administered {
 
     fn upstreams(&self) -> Vec<UpstreamState> {
         UpstreamState::of(&self.shared.snapshot())
+    }
+
+    fn content(&self, device: &DeviceKey, user: Option<&UserKey>) -> Vec<(String, String)> {
+        let snapshot = self.shared.snapshot();
+        let holding = rules_for(&snapshot, &self.shared.engine, device, user);
+        let rules = holding
+            .into_iter()
+            .filter_map(|at| snapshot.content.get(at));
+        rules
+            .map(|rule| {
+                let parts = [
+                    ("attachments", rule.attachments.is_some()),
+                    ("links", rule.links.is_some()),
+                    ("classified", rule.classified.is_some()),
+                    ("sealed", rule.sealed == Sealed::Withhold),
+                ];
+                let does = parts.into_iter().filter(|(_, there)| *there);
+                let does: Vec<_> = does.map(|(name, _)| name).collect();
+                (rule.id.clone(), does.join(","))
+            })
+            .collect()
     }
 
     fn identity(&self, asked: &Asked<'_>) -> Map<String, Value> {

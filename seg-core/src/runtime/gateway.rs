@@ -22,7 +22,7 @@ use super::{Shared, Snapshot, SnapshotError, background};
 use crate::accept;
 use crate::admin;
 use crate::config::{self, Warning};
-use crate::decide::{Proofs, Rates, Restarts};
+use crate::decide::{Proofs, Rates, Restarts, Withheld};
 use crate::delegate;
 use crate::identify::DigestKey;
 use crate::outbound::Outbound;
@@ -186,6 +186,7 @@ impl Gateway {
             engine: Arc::clone(&engine),
             metrics,
             proofs: Proofs::default(),
+            withheld: Withheld::default(),
             restarts: Restarts::default(),
             rates: Rates::default(),
             polls: PollMemory::default(),

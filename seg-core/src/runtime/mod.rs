@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use seg_compliance::Engine;
 
-use crate::decide::{Proofs, Rates, Restarts};
+use crate::decide::{Proofs, Rates, Restarts, Withheld};
 use crate::identify::DigestKey;
 use crate::outbound::Outbound;
 use crate::protocol::PollMemory;
@@ -48,6 +48,8 @@ pub struct Shared {
     pub outbound: Outbound,
     /// Which credentials the servers have accepted.
     pub proofs: Proofs,
+    /// Attachments that a device must not fetch, and the rule that says so.
+    pub withheld: Withheld,
     /// What has begun anew since it was ordered to.
     pub restarts: Restarts,
     /// How often devices ask.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use seg_eas::content::Rule;
 use seg_eas::firewall::Firewall;
 use seg_ews::ServerVersion;
 use thiserror::Error;
@@ -50,6 +51,8 @@ pub struct Snapshot {
     pub delegation: Option<Arc<Delegation>>,
     /// How devices and users appear in the log.
     pub pseudonym: Arc<Pseudonym>,
+    /// `[[content]]`: what is done with the content of mail.
+    pub content: Vec<Rule>,
     /// `[eas]`: what is let through of ActiveSync.
     pub firewall: Option<Box<Firewall>>,
     /// `[[policy]]`, as the engine takes them.
@@ -191,10 +194,6 @@ impl Snapshot {
             }
         });
         let tables = policies::load(&config.compliance.policies_path)?;
-        for table in tables.without_effect() {
-            let path = config.compliance.policies_path.display();
-            warn(format!("{path}: {table} has no effect yet"));
-        }
         let ews_settings = seg_ews::policy::Policy::compile(tables.ews)
             .map(EwsSettings::new)
             .map_err(|source| SnapshotError::Ews {
@@ -231,6 +230,7 @@ impl Snapshot {
             ews_settings,
             callbacks,
             pseudonym,
+            content: tables.content,
             firewall: tables.eas.map(Box::new),
             policies,
             config,

@@ -8,6 +8,7 @@
 
 mod error;
 mod limits;
+mod outline;
 pub mod pages;
 mod pieces;
 mod reader;
@@ -16,6 +17,7 @@ mod writer;
 
 pub use error::{Error, ErrorKind};
 pub use limits::{Limits, UnknownTags};
+pub use outline::{Content, Edits, MAX_ELEMENTS, Outline, OutlineError, Place};
 pub use pages::Tag;
 pub use pieces::{Piece, PieceReader};
 pub use reader::{Event, Header, Reader};

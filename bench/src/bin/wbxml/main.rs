@@ -1,6 +1,6 @@
 #![forbid(unsafe_code)]
 //! `bench/wbxml`: how fast a large Sync answer is decoded, to XML text and as events, beside
-//! Debian's libwbxml on the same bytes.
+//! Debian's libwbxml on the same bytes; how fast content rules change it, and links in HTML.
 
 use std::fs;
 use std::path::Path;
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use seg_bench::{Failure, median, megabytes_a_second, time};
+use seg_eas::content::{self, Action, Attachments, Links, Rule, Scope, Sealed, Template, TooLarge};
 use seg_eas::wbxml::text::decode_to_xml;
 use seg_eas::wbxml::{Error, Event, Limits, Reader};
 
@@ -30,6 +31,9 @@ const ADD_DEPTH: usize = 5;
 const FIRST: f64 = 5.0;
 const GOAL: f64 = 20.0;
 const GOAL_EVENTS: f64 = 1000.0;
+/// MB/s of content rules that change elements only, and of links in HTML.
+const GOAL_EDITS: f64 = 200.0;
+const GOAL_HTML: f64 = 120.0;
 
 /// Measures the decoding of a large Sync answer beside libwbxml
 #[derive(Parser)]
@@ -68,8 +72,12 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         let peer = Peer::build(folder.path(), message)?;
         found.push(measure(name, message, &peer, arguments.rounds)?);
     }
+    let html = html_speed(bytes, arguments.rounds)?;
     if arguments.json {
-        let found: Vec<_> = found.iter().map(Found::json).collect();
+        let mut found: Vec<_> = found.iter().map(Found::json).collect();
+        found.push(serde_json::json!({
+            "html_links_mb_s": html, "html_goal_reached": html >= GOAL_HTML,
+        }));
         println!("{:#}", serde_json::Value::Array(found));
         return Ok(());
     }
@@ -78,6 +86,10 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     for found in &found {
         found.print();
     }
+    println!(
+        "| HTML of a newsletter | links rewritten | {html:.0} | | goal ({GOAL_HTML} MB/s) {} |",
+        word(html >= GOAL_HTML)
+    );
     Ok(())
 }
 
@@ -88,11 +100,19 @@ struct Found {
     library: f64,
     text: f64,
     events: f64,
+    edits: f64,
 }
 
 /// In turns, because the machine is not the same from one second to the next.
 fn measure(name: &str, message: &[u8], peer: &Peer, rounds: u16) -> Result<Found, Failure> {
     let (mut events, mut text, mut library) = (Vec::new(), Vec::new(), Vec::new());
+    let (rule, mut edits) = (no_attachments(), Vec::new());
+    if content::answered(&[&rule], message, false, &|_| None)?
+        .body
+        .is_none()
+    {
+        return Err("the rule finds no attachment in the answer".into());
+    }
     let name = format!(
         "{} bytes, {} events, {name}",
         message.len(),
@@ -106,6 +126,9 @@ fn measure(name: &str, message: &[u8], peer: &Peer, rounds: u16) -> Result<Found
         text.push(speed(time(3, stretch, || {
             decode_to_xml(message, &Limits::TRAFFIC)
         })));
+        edits.push(speed(time(3, stretch, || {
+            content::answered(&[&rule], message, false, &|_| None)
+        })));
         library.push(speed(peer.time(Duration::from_millis(400))?));
     }
     Ok(Found {
@@ -114,6 +137,7 @@ fn measure(name: &str, message: &[u8], peer: &Peer, rounds: u16) -> Result<Found
         library: median(&library),
         text: median(&text),
         events: median(&events),
+        edits: median(&edits),
     })
 }
 
@@ -125,11 +149,11 @@ impl Found {
             "text_mb_s": self.text, "events_mb_s": self.events, "text_ratio": ratio,
             "first_reached": ratio >= FIRST, "goal_reached": ratio >= GOAL,
             "events_goal_reached": self.events >= GOAL_EVENTS,
+            "edits_mb_s": self.edits, "edits_goal_reached": self.edits >= GOAL_EDITS,
         })
     }
 
     fn print(&self) {
-        let word = |reached| if reached { "reached" } else { "NOT reached" };
         let (name, ratio) = (&self.name, self.text / self.library);
         println!(
             "| {name} | libwbxml {}, to XML text | {:.0} | 1.0 | |",
@@ -147,7 +171,73 @@ impl Found {
             self.events / self.library,
             word(self.events >= GOAL_EVENTS)
         );
+        println!(
+            "| | seg-eas, attachments taken out | {:.0} | {:.1} | goal ({GOAL_EDITS} MB/s) {} |",
+            self.edits,
+            self.edits / self.library,
+            word(self.edits >= GOAL_EDITS)
+        );
     }
+}
+
+const fn word(reached: bool) -> &'static str {
+    if reached { "reached" } else { "NOT reached" }
+}
+
+/// A rule that takes every attachment out.
+fn no_attachments() -> Rule {
+    Rule {
+        attachments: Some(Attachments {
+            action: Action::Remove,
+            extensions: Vec::new(),
+            types: Vec::new(),
+            larger_than: None,
+            sender_domains: Vec::new(),
+            recipient_domains: Vec::new(),
+            text: "[{name} was removed]".to_owned(),
+        }),
+        ..rule("no-attachments")
+    }
+}
+
+fn rule(id: &str) -> Rule {
+    Rule {
+        id: id.to_owned(),
+        scope: Scope::default(),
+        except: Scope::default(),
+        attachments: None,
+        links: None,
+        classified: None,
+        sealed: Sealed::Leave,
+        too_large: TooLarge::Withhold,
+    }
+}
+
+/// Links rewritten in HTML as newsletters have it: a link in every second row of a table.
+fn html_speed(bytes: usize, rounds: u16) -> Result<f64, Failure> {
+    let row = "<tr class=\"row\"><td style=\"padding:4px;font-family:Arial\">Offer of the week, \
+               only here and only now.</td></tr>\n<tr><td><a href=\"https://shop.example/offers?\
+               id=17&amp;from=mail\" style=\"color:#336699\">Have a look</a></td></tr>\n";
+    let html = format!(
+        "<html><body><table>{}</table></body></html>",
+        row.repeat(bytes.div_ceil(row.len()))
+    );
+    let links = Links {
+        template: Template::try_from("https://safe.example/?u={url_encoded}".to_owned())?,
+        domains: None,
+        except_domains: Vec::new(),
+    };
+    if links.in_html(&html, false).is_none() {
+        return Err("no link was rewritten".into());
+    }
+    let mut speeds = Vec::new();
+    for _ in 0..rounds {
+        let each = time(3, Duration::from_millis(100), || {
+            links.in_html(&html, false)
+        });
+        speeds.push(megabytes_a_second(html.len(), each));
+    }
+    Ok(median(&speeds))
 }
 
 /// The three mails, the last two of them repeated until the answer is so long, their texts so many

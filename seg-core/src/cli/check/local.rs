@@ -282,12 +282,6 @@ pub(super) fn policies(report: &mut Report, config: &Config) {
         Ok(policies) => policies,
         Err(error) => return report.fail(&part, error.to_string(), MEND),
     };
-    for table in policies.without_effect() {
-        report.warning(
-            &part,
-            format!("{table} is accepted, but has no effect in this version"),
-        );
-    }
     if let Err(error) = seg_ews::policy::Policy::compile(policies.ews.clone()) {
         report.fail(&part, error.to_string(), MEND);
     }

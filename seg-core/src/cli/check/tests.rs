@@ -315,7 +315,7 @@ fn policies_are_read_as_the_gateway_reads_them() {
         "policies: 1",
     );
     let report = check(&format!(
-        "[[content]]\nx = 1\n[ews]\nx = 1\n{good}[[policy]]\nid = \"b\"\naction = \"explode\"\n"
+        "[eas]\nmax_pings = 1\n[ews]\nx = 1\n{good}[[policy]]\nid = \"b\"\naction = \"explode\"\n"
     ));
     assert_found(
         &report,
@@ -329,12 +329,14 @@ fn policies_are_read_as_the_gateway_reads_them() {
         "compliance.policies.path",
         "[ews]: unknown field `x`",
     );
-    assert_found(
-        &report,
-        State::Warning,
-        "compliance.policies.path",
-        "[[content]] is accepted",
-    );
+    for table in ["[eas]", "[[content]]"] {
+        assert_found(
+            &check(&format!("{table}\nx = 1\n")),
+            State::Failed,
+            "compliance.policies.path",
+            "line 2, column 1: unknown field `x`",
+        );
+    }
 }
 
 #[tokio::test]

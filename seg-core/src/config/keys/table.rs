@@ -175,6 +175,8 @@ pub(in crate::config) static GROUPS: &[Group] = &[
             "how long a mail server may be late with the end of a long poll"),
         Key::new("eas.heartbeat.max.seconds", "3540", Kind::Seconds { min: 1, max: 86_400 },
             "the longest long poll that is waited for"),
+        Key::new("content.buffer.limit.bytes", "33554432", Kind::Whole { min: 65_536, max: 1_073_741_824 },
+            "how much of a mail or an answer is held for [[content]] of policies.toml"),
     ] },
     Group { title: "EWS", keys: &[
         Key::new("ews.refusal", "response", Kind::Choice(EwsRefusal::WORDS),

@@ -212,6 +212,12 @@ pub(super) struct Challenge {
     pub(super) scheme: Scheme,
 }
 
+/// Labels of `seg_content_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Content {
+    pub(super) action: &'static str,
+}
+
 /// Labels of `seg_devices`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Devices {

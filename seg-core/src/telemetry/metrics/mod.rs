@@ -46,6 +46,7 @@ pub struct Metrics {
     bad_requests: Family<labels::BadRequest, Counter>,
     challenges_removed: Family<labels::Challenge, Counter>,
     unknown_tags: Counter,
+    content: Family<labels::Content, Counter>,
     upstream_up: Family<labels::Upstream, Gauge>,
     upstream_ejected: Family<labels::Upstream, Gauge>,
     upstream_in_flight: Family<labels::Upstream, Gauge>,
@@ -80,6 +81,7 @@ impl Metrics {
             bad_requests: Family::default(),
             challenges_removed: Family::default(),
             unknown_tags: Counter::default(),
+            content: Family::default(),
             upstream_up: Family::default(),
             upstream_ejected: Family::default(),
             upstream_in_flight: Family::default(),
@@ -146,6 +148,11 @@ impl Metrics {
             "seg_eas_unknown_tags",
             "WBXML tags of requests that no edition of the specification knows, let through",
             Box::new(self.unknown_tags.clone()),
+        );
+        family(
+            "seg_content",
+            "What content rules did: attachments, links, mails",
+            Box::new(self.content.clone()),
         );
         family(
             "seg_upstream_up",
@@ -262,6 +269,15 @@ impl Metrics {
         self.challenges_removed
             .get_or_create(&labels::Challenge { scheme })
             .inc();
+    }
+
+    /// Counts what content rules did. `action` is a name of the program's own tables.
+    pub fn content(&self, action: &'static str, count: usize) {
+        if count > 0 {
+            self.content
+                .get_or_create(&labels::Content { action })
+                .inc_by(count as u64);
+        }
     }
 
     /// Counts tags of a request that nobody knows.

@@ -1,0 +1,353 @@
+//! Content policies (`[[content]]` of policies.toml) on the way of a request and of its answer.
+//!
+//! Which rules hold is known before the first byte is forwarded. Where none does, nothing of this
+//! is in the way: requests and answers pass byte for byte. Where one does, mail that is sent and
+//! answers that hold mail are held whole, up to `content.buffer.limit.bytes`.
+
+use std::future::poll_fn;
+use std::io::Read as _;
+use std::task::Poll;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use seg_compliance::{Ask, DeviceKey, Engine, UserKey};
+use seg_eas::Command;
+use seg_eas::answer::Status;
+use seg_eas::content::{self, Done, Rule, Subject, TooLarge};
+
+use super::{Stop, Walk};
+use crate::decide::Admitted;
+use crate::filter::ChallengeRule;
+use crate::forward::Held;
+use crate::message::Reply;
+use crate::protocol::{Call, EasCall};
+use crate::respond;
+use crate::runtime::{Signal, Snapshot};
+use crate::telemetry::metrics::Outcome;
+use crate::upstream::{Exchange, UpstreamBody};
+
+const WBXML: &[u8] = b"application/vnd.ms-sync";
+const MULTIPART: &[u8] = b"application/vnd.ms-sync.multipart";
+
+/// The rules that hold for a request, by their places in the snapshot.
+#[derive(Debug)]
+pub(super) struct Rules(Vec<usize>);
+
+impl Rules {
+    fn of<'s>(&self, snapshot: &'s Snapshot) -> Vec<&'s Rule> {
+        let rules = self.0.iter();
+        rules.filter_map(|at| snapshot.content.get(*at)).collect()
+    }
+}
+
+/// Why a body that was to be held is not there.
+enum Missing {
+    /// A block or a drain came first.
+    Signalled(Signal),
+    /// It is larger than is held.
+    TooLarge,
+    /// The server broke it off.
+    Broken(String),
+}
+
+impl Walk<'_> {
+    /// The rules that hold for who asks; `None`: none, or the request has nothing to do with
+    /// content.
+    pub(super) fn content_rules(&self, call: &EasCall, ask: &Ask<'_>) -> Option<Box<Rules>> {
+        if !holds_content(call.eas_command()?) {
+            return None;
+        }
+        let engine = &self.connection.core.shared.engine;
+        let held = rules_for(self.snapshot, engine, ask.device?, ask.user);
+        (!held.is_empty()).then(|| Box::new(Rules(held)))
+    }
+
+    /// What the rules do with a request: an answer instead of it, or the request as it goes on.
+    pub(super) async fn content_up(
+        &mut self,
+        rules: &Rules,
+        call: &EasCall,
+        held: Held,
+        headers: &mut HeaderMap,
+    ) -> Result<Held, Stop> {
+        // What is compressed would have to be undone: the server is asked for it as it is.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let rules = rules.of(self.snapshot);
+        match call.eas_command() {
+            Some(Command::GetAttachment) => {
+                let name = call.attachment().unwrap_or_default();
+                match self.withheld(call, name) {
+                    Some(rule) => Err(self.attachment_refused(&rule).into()),
+                    None => Ok(held),
+                }
+            }
+            Some(Command::SendMail | Command::SmartReply | Command::SmartForward) => {
+                self.mail_up(&rules, call, held).await
+            }
+            _ => Ok(held),
+        }
+    }
+
+    async fn mail_up(&mut self, rules: &[&Rule], call: &EasCall, held: Held) -> Result<Held, Stop> {
+        let limit = self.snapshot.config.content_buffer;
+        let mut held = match held.whole_within(limit).await {
+            Ok(held) => held,
+            Err(error) => return Err(self.bad_body(&error)),
+        };
+        if held.rest.is_some() {
+            if passes(rules) {
+                return Ok(held);
+            }
+            self.record.bad_request("content_too_large", None);
+            return Err(call.common(Status::AttachmentRefused).into());
+        }
+        let sent = if call.has_wbxml() {
+            match content::sent(rules, &held.bytes) {
+                Ok(sent) => sent,
+                // The server says what is wrong with it.
+                Err(_) => return Ok(held),
+            }
+        } else {
+            content::mail(rules, &held.bytes)
+        };
+        self.note(&sent.done);
+        if sent.refused.is_some() {
+            self.record.outcome(Outcome::Refused);
+            return Err(call.common(Status::AttachmentRefused).into());
+        }
+        if let Some(body) = sent.body {
+            held.bytes = body.into();
+        }
+        Ok(held)
+    }
+
+    /// What the rules make of an answer. `Err`: it is none of theirs, and as it was.
+    pub(super) async fn content_down(
+        &mut self,
+        rules: &Rules,
+        call: &Call,
+        user: &str,
+        exchange: Box<Exchange>,
+        admitted: Option<&Admitted>,
+        challenge: ChallengeRule,
+    ) -> Result<Reply, Box<Exchange>> {
+        let Call::Eas(eas) = call else {
+            return Err(exchange);
+        };
+        let kind = exchange
+            .headers
+            .get(CONTENT_TYPE)
+            .map_or([].as_slice(), HeaderValue::as_bytes);
+        let attachment = eas.eas_command() == Some(Command::GetAttachment);
+        let (wbxml, multipart) = (kind.starts_with(WBXML), kind.starts_with(MULTIPART));
+        if exchange.status != StatusCode::OK || !(wbxml || attachment) || exchange.body.is_end() {
+            return Err(exchange);
+        }
+        let snapshot = self.snapshot;
+        let limit = snapshot.config.content_buffer;
+        let found = rules.of(snapshot);
+        let announced = exchange.body.remaining();
+        if announced.is_some_and(|length| length > limit as u64) && passes(&found) {
+            return Err(exchange);
+        }
+        let Exchange {
+            status,
+            mut headers,
+            body,
+            ..
+        } = *exchange;
+        let body = match gathered(body, limit, admitted).await {
+            Ok(body) => body,
+            Err(Missing::Signalled(signal)) => return Ok(self.interrupted(&signal, call, user)),
+            Err(Missing::TooLarge) => return Ok(self.unreadable(eas, "content_too_large", None)),
+            Err(Missing::Broken(why)) => {
+                self.record.outcome(Outcome::UpstreamFailed);
+                self.record.because("content_broken_off", Some(why));
+                return Ok(Reply::unavailable());
+            }
+        };
+        let Some(body) = decoded(&headers, body, limit) else {
+            return Ok(self.unreadable(eas, "content_encoding", None));
+        };
+        self.record.outcome(Outcome::Forwarded);
+        let new = if attachment {
+            let declared = headers.get(CONTENT_TYPE);
+            let declared = declared.and_then(|declared| declared.to_str().ok());
+            if let Some(rule) = content::attachment(&found, declared, &body) {
+                return Ok(self.attachment_refused(rule));
+            }
+            None
+        } else {
+            let known = |reference: &str| self.withheld(eas, reference);
+            match content::answered(&found, &body, multipart, &known) {
+                Ok(answered) => {
+                    for (reference, rule) in &answered.withheld {
+                        self.withhold(eas, reference, rule);
+                    }
+                    self.note(&answered.done);
+                    answered.body
+                }
+                Err(_) if passes(&found) => None,
+                Err(error) => {
+                    let why = Some(error.to_string());
+                    return Ok(self.unreadable(eas, "content_unreadable", why));
+                }
+            }
+        };
+        headers.remove(CONTENT_LENGTH);
+        headers.remove(CONTENT_ENCODING);
+        let body = new.map_or(body, Bytes::from);
+        let metrics = &self.connection.core.shared.metrics;
+        Ok(respond::held(status, headers, body, challenge, metrics))
+    }
+
+    /// An answer that can't be looked into, where the rules don't let it pass.
+    fn unreadable(&mut self, call: &EasCall, reason: &'static str, why: Option<String>) -> Reply {
+        self.record.outcome(Outcome::Refused);
+        self.record.because(reason, why);
+        let metrics = &self.connection.core.shared.metrics;
+        metrics.content("answer_withheld", 1);
+        call.common(Status::ServerError)
+    }
+
+    fn attachment_refused(&mut self, rule: &str) -> Reply {
+        self.note(&Done {
+            blocked: 1,
+            rules: vec![rule.to_owned()],
+            ..Done::default()
+        });
+        self.record.outcome(Outcome::Refused);
+        Reply::empty(StatusCode::FORBIDDEN)
+    }
+
+    /// What was done stands in the request's event and in the metrics.
+    fn note(&mut self, done: &Done) {
+        if done.is_nothing() {
+            return;
+        }
+        self.record.because("content", Some(done.to_string()));
+        let metrics = &self.connection.core.shared.metrics;
+        for (action, count) in [
+            ("attachment_removed", done.removed),
+            ("attachment_blocked", done.blocked),
+            ("link", done.links),
+            ("mail_withheld", done.withheld),
+        ] {
+            metrics.content(action, count);
+        }
+    }
+
+    fn withhold(&self, call: &EasCall, reference: &str, rule: &str) {
+        if let Some(device) = call.device_key() {
+            let key = (device.clone(), reference.into());
+            let withheld = &self.connection.core.shared.withheld;
+            withheld.insert(key, rule.into());
+        }
+    }
+
+    /// The rule that has withheld a reference, if there still is such a rule.
+    fn withheld(&self, call: &EasCall, reference: &str) -> Option<String> {
+        let key = (call.device_key()?.clone(), reference.into());
+        let rule = self.connection.core.shared.withheld.recall(&key)?;
+        let mut rules = self.snapshot.content.iter();
+        let stands = rules.any(|known| *known.id == *rule);
+        stands.then(|| rule.into_string())
+    }
+}
+
+/// The rules that hold for a device and its user, by their places in the snapshot.
+pub(crate) fn rules_for(
+    snapshot: &Snapshot,
+    engine: &Engine,
+    device: &DeviceKey,
+    user: Option<&UserKey>,
+) -> Vec<usize> {
+    // A record speaks of its own user only.
+    let record = engine
+        .device(device, user)
+        .map(|found| found.record)
+        .filter(|record| record.user.is_none() || record.user.as_ref() == user);
+    let groups = record.as_ref().and_then(|record| record.groups.as_deref());
+    let subject = Subject {
+        user: user.map_or("", UserKey::as_str),
+        device: device.as_str(),
+        groups: groups.unwrap_or_default(),
+        managed: record.as_ref().and_then(|record| record.managed),
+    };
+    let rules = snapshot.content.iter().enumerate();
+    rules
+        .filter(|(_, rule)| rule.holds_for(&subject))
+        .map(|(at, _)| at)
+        .collect()
+}
+
+/// Whether a command's request or answer holds mail.
+const fn holds_content(command: Command) -> bool {
+    matches!(
+        command,
+        Command::Sync
+            | Command::ItemOperations
+            | Command::Search
+            | Command::Find
+            | Command::GetAttachment
+            | Command::SendMail
+            | Command::SmartReply
+            | Command::SmartForward
+    )
+}
+
+/// Whether what can't be looked into passes: only where every rule says so.
+fn passes(rules: &[&Rule]) -> bool {
+    rules.iter().all(|rule| rule.too_large == TooLarge::Pass)
+}
+
+/// The whole body of an answer, with the lease watched meanwhile.
+async fn gathered(
+    mut body: UpstreamBody,
+    limit: usize,
+    admitted: Option<&Admitted>,
+) -> Result<Bytes, Missing> {
+    if body.remaining().is_some_and(|length| length > limit as u64) {
+        return Err(Missing::TooLarge);
+    }
+    let mut whole = BytesMut::new();
+    loop {
+        let next = poll_fn(|cx| {
+            if let Some(admitted) = admitted
+                && let Poll::Ready(signal) = admitted.ticket.poll_signal(cx)
+            {
+                return Poll::Ready(Err(Missing::Signalled(signal)));
+            }
+            body.poll_next(cx).map(Ok)
+        })
+        .await?;
+        match next {
+            None => return Ok(whole.freeze()),
+            Some(Ok(piece)) if whole.len() + piece.len() > limit => return Err(Missing::TooLarge),
+            Some(Ok(piece)) if whole.is_empty() && body.is_end() => return Ok(piece),
+            Some(Ok(piece)) => whole.extend_from_slice(&piece),
+            Some(Err(error)) => return Err(Missing::Broken(error.to_string())),
+        }
+    }
+}
+
+/// The body without its content coding, within `limit`. Servers were asked for none; some give
+/// gzip all the same. `None`: it can't be undone.
+fn decoded(headers: &HeaderMap, body: Bytes, limit: usize) -> Option<Bytes> {
+    let Some(coding) = headers.get(CONTENT_ENCODING) else {
+        return Some(body);
+    };
+    let coding = coding.as_bytes().trim_ascii();
+    if coding.eq_ignore_ascii_case(b"identity") {
+        return Some(body);
+    }
+    if !coding.eq_ignore_ascii_case(b"gzip") && !coding.eq_ignore_ascii_case(b"x-gzip") {
+        return None;
+    }
+    let mut plain = Vec::new();
+    let within = limit as u64 + 1;
+    let mut decoder = flate2::read::GzDecoder::new(&*body).take(within);
+    decoder.read_to_end(&mut plain).ok()?;
+    (plain.len() <= limit).then(|| plain.into())
+}

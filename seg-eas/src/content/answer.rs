@@ -1,0 +1,573 @@
+//! Answers to a device: Sync, ItemOperations, Search and Find, as WBXML or multipart, and the
+//! attachment of GetAttachment.
+
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::attachments::{Action, Met};
+use super::mime::{Mail, Visit};
+use super::{Done, Rule, Sealed, judged};
+use crate::multipart::Multipart;
+use crate::wbxml::{Edits, Limits, Outline, OutlineError, Place, Tag};
+
+const APPLICATION_DATA: Tag = Tag::new(0, 0x1D);
+const FETCH_PROPERTIES: Tag = Tag::new(20, 0x0B);
+const SEARCH_PROPERTIES: Tag = Tag::new(15, 0x0F);
+const FIND_PROPERTIES: Tag = Tag::new(25, 0x13);
+const FIND_PREVIEW: Tag = Tag::new(25, 0x14);
+const FIND_HAS_ATTACHMENTS: Tag = Tag::new(25, 0x15);
+const FETCH: Tag = Tag::new(20, 0x06);
+const FETCH_DATA: Tag = Tag::new(20, 0x0C);
+const FETCH_STATUS: Tag = Tag::new(20, 0x0D);
+const PART: Tag = Tag::new(20, 0x11);
+
+const EMAIL_SUBJECT: Tag = Tag::new(2, 0x14);
+const EMAIL_FROM: Tag = Tag::new(2, 0x18);
+const EMAIL_TO: Tag = Tag::new(2, 0x16);
+const CALENDAR_SUBJECT: Tag = Tag::new(4, 0x26);
+/// Up to 2.5: the attachments and the text of a mail.
+const OLD_ATTACHMENTS: Tag = Tag::new(2, 0x06);
+const OLD_ATTACHMENT: Tag = Tag::new(2, 0x05);
+const OLD_NAME: Tag = Tag::new(2, 0x10);
+const OLD_REFERENCE: Tag = Tag::new(2, 0x07);
+const OLD_SIZE: Tag = Tag::new(2, 0x08);
+const OLD_BODY: Tag = Tag::new(2, 0x0C);
+const OLD_MIME: Tag = Tag::new(2, 0x36);
+
+const ATTACHMENTS: Tag = Tag::new(17, 0x0E);
+const ATTACHMENT: Tag = Tag::new(17, 0x0F);
+const DISPLAY_NAME: Tag = Tag::new(17, 0x10);
+const FILE_REFERENCE: Tag = Tag::new(17, 0x11);
+const CONTENT_TYPE: Tag = Tag::new(17, 0x17);
+const ESTIMATED_SIZE: Tag = Tag::new(17, 0x0C);
+const BODY: Tag = Tag::new(17, 0x0A);
+const BODY_PART: Tag = Tag::new(17, 0x1A);
+const BODY_TYPE: Tag = Tag::new(17, 0x06);
+const DATA: Tag = Tag::new(17, 0x0B);
+const TRUNCATED: Tag = Tag::new(17, 0x0D);
+const PREVIEW: Tag = Tag::new(17, 0x18);
+
+/// ItemOperations Status 16: access to the attachment is denied.
+const ACCESS_DENIED: &[u8] = b"16";
+
+/// How much of an attachment's base64 is decoded to find its type, in characters.
+const BEGIN: usize = 1024;
+
+/// An answer that was looked at.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Answered {
+    /// The new body; `None`: it stays as it is, byte for byte.
+    pub body: Option<Vec<u8>>,
+    /// References of attachments that must not be fetched, and the rule that says so.
+    pub withheld: Vec<(String, String)>,
+    /// What was done.
+    pub done: Done,
+}
+
+/// Looks at an answer. `withheld` knows the references that an earlier call has told of, with the
+/// rule.
+///
+/// # Errors
+/// When it can't be read: nothing is said about it then.
+pub fn answered(
+    rules: &[&Rule],
+    body: &[u8],
+    multipart: bool,
+    withheld: &dyn Fn(&str) -> Option<String>,
+) -> Result<Answered, OutlineError> {
+    if body.is_empty() {
+        return Ok(Answered::default());
+    }
+    let parts: Vec<Cow<'_, [u8]>> = if multipart {
+        match Multipart::parse(body) {
+            Ok(multipart) => multipart.parts().map(Cow::Borrowed).collect(),
+            Err(_) => {
+                return Err(OutlineError::Malformed(crate::wbxml::Error {
+                    kind: crate::wbxml::ErrorKind::Truncated("a multipart answer"),
+                    offset: 0,
+                }));
+            }
+        }
+    } else {
+        vec![Cow::Borrowed(body)]
+    };
+    let message = parts
+        .first()
+        .map_or(Cow::Borrowed([].as_slice()), Cow::clone);
+    let outline = Outline::read(&message, Limits::TRAFFIC)?;
+    let mut walk = Walk {
+        rules,
+        outline: &outline,
+        edits: Edits::new(&outline),
+        parts,
+        parts_changed: false,
+        answered: Answered::default(),
+    };
+    let Some((root, _)) = outline.root() else {
+        return Ok(walk.answered);
+    };
+    for (at, tag) in outline.inside(root) {
+        match tag {
+            APPLICATION_DATA | FETCH_PROPERTIES | SEARCH_PROPERTIES | FIND_PROPERTIES => {
+                walk.item(at);
+            }
+            FETCH => walk.fetched(at, withheld),
+            _ => {}
+        }
+    }
+    Ok(walk.finish(multipart))
+}
+
+/// Looks at the attachment that GetAttachment brings: the rule that withholds it.
+#[must_use]
+pub fn attachment<'r>(rules: &[&'r Rule], declared: Option<&str>, body: &[u8]) -> Option<&'r str> {
+    let met = Met {
+        declared,
+        begin: body.get(..body.len().min(BEGIN)).unwrap_or_default(),
+        size: Some(body.len() as u64),
+        ..Met::default()
+    };
+    judged(rules, &met).map(|(rule, _)| rule.id.as_str())
+}
+
+struct Walk<'w, 'a> {
+    rules: &'w [&'w Rule],
+    outline: &'w Outline<'a>,
+    edits: Edits<'w, 'a>,
+    parts: Vec<Cow<'w, [u8]>>,
+    parts_changed: bool,
+    answered: Answered,
+}
+
+/// What stands in a body, and where.
+struct Text<'t> {
+    at: TextAt,
+    bytes: Cow<'t, [u8]>,
+}
+
+#[derive(Clone, Copy)]
+enum TextAt {
+    Element(Place),
+    Part(usize),
+}
+
+impl<'w> Walk<'w, '_> {
+    /// A mail, an appointment, or another thing that has a body and attachments.
+    fn item(&mut self, item: Place) {
+        let outline = self.outline;
+        let inside: Vec<_> = outline.inside(item).collect();
+        // An item inside of an item has its own turn: a Fetch has Properties, never ApplicationData.
+        let subject = outline
+            .text_of(item, EMAIL_SUBJECT)
+            .or_else(|| outline.text_of(item, CALENDAR_SUBJECT))
+            .unwrap_or_default();
+        if let Some((rule, text)) = self.classified(item, subject, &inside) {
+            return self.withhold(&inside, rule, &text);
+        }
+        let from = outline.text_of(item, EMAIL_FROM);
+        let to = outline.text_of(item, EMAIL_TO);
+        let mut notes = Vec::new();
+        for (at, tag) in &inside {
+            match *tag {
+                ATTACHMENTS => self.attachments(*at, ATTACHMENT, from, to, &mut notes),
+                OLD_ATTACHMENTS => self.attachments(*at, OLD_ATTACHMENT, from, to, &mut notes),
+                _ => {}
+            }
+        }
+        for (at, tag) in &inside {
+            match *tag {
+                BODY | BODY_PART => self.body(*at, &mut notes),
+                OLD_BODY => self.plain(*at),
+                FIND_PREVIEW => self.plain(*at),
+                _ => {}
+            }
+        }
+    }
+
+    /// The first rule by which the item is marked, and the text that stands for it.
+    fn classified(
+        &self,
+        item: Place,
+        subject: &str,
+        inside: &[(Place, Tag)],
+    ) -> Option<(&'w str, String)> {
+        self.rules.iter().find_map(|rule| {
+            let classified = rule.classified.as_ref()?;
+            let marked = classified.marks_subject(subject)
+                || inside.iter().any(|(at, tag)| match *tag {
+                    BODY | BODY_PART => {
+                        let text = self.text_in(*at);
+                        text.is_some_and(|text| self.marks(rule, *at, &text.bytes))
+                    }
+                    OLD_BODY | FIND_PREVIEW => classified.marks_body(self.outline.text(*at)),
+                    _ => false,
+                });
+            let _ = item;
+            marked.then(|| {
+                let text = classified.text.replace("{rule}", &rule.id);
+                (rule.id.as_str(), text)
+            })
+        })
+    }
+
+    fn marks(&self, rule: &Rule, body: Place, bytes: &[u8]) -> bool {
+        let Some(classified) = &rule.classified else {
+            return false;
+        };
+        if self.outline.text_of(body, BODY_TYPE) == Some("4") {
+            return Mail::read(bytes).is_some_and(|mail| {
+                classified.marks_subject(mail.subject())
+                    || classified.marks_header(|name| mail.header(name))
+                    || mail.texts().any(|text| classified.marks_body(text))
+            });
+        }
+        classified.marks_body(&String::from_utf8_lossy(bytes))
+    }
+
+    /// A text stands in place of everything that an item holds besides its head.
+    fn withhold(&mut self, inside: &[(Place, Tag)], rule: &str, text: &str) {
+        self.answered.done.withheld += 1;
+        self.answered.done.by(rule);
+        for (at, tag) in inside {
+            match *tag {
+                BODY | BODY_PART => self.withhold_body(*at, text),
+                OLD_BODY | FIND_PREVIEW => self.edits.set(*at, text.as_bytes()),
+                OLD_MIME => self.edits.remove(*at),
+                FIND_HAS_ATTACHMENTS => self.edits.set(*at, b"0"),
+                ATTACHMENTS | OLD_ATTACHMENTS => {
+                    for (one, tag) in self.outline.inside(*at) {
+                        if tag == FILE_REFERENCE || tag == OLD_REFERENCE {
+                            let reference = self.outline.text(one).to_owned();
+                            self.answered.withheld.push((reference, rule.to_owned()));
+                        }
+                    }
+                    self.edits.remove(*at);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn withhold_body(&mut self, body: Place, text: &str) {
+        let outline = self.outline;
+        if let Some(preview) = outline.child(body, PREVIEW) {
+            self.edits.set(preview, text.as_bytes());
+        }
+        let Some(found) = self.text_in(body) else {
+            return;
+        };
+        let new = match outline.text_of(body, BODY_TYPE) {
+            Some("2") => format!("<html><body><p>{}</p></body></html>", escaped(text)).into_bytes(),
+            Some("4") => match Mail::read(&found.bytes) {
+                Some(mail) => mail.replaced(text),
+                None => text.as_bytes().to_vec(),
+            },
+            // Compressed RTF is text that nobody can read as such: an empty one.
+            Some("3") => Vec::new(),
+            _ => text.as_bytes().to_vec(),
+        };
+        let (at, length) = (found.at, new.len());
+        self.put(at, new);
+        if let Some(truncated) = outline.child(body, TRUNCATED) {
+            self.edits.set(truncated, b"0");
+        }
+        if let Some(size) = outline.child(body, ESTIMATED_SIZE) {
+            self.edits.set(size, length.to_string().as_bytes());
+        }
+    }
+
+    fn attachments(
+        &mut self,
+        list: Place,
+        each: Tag,
+        from: Option<&str>,
+        to: Option<&str>,
+        notes: &mut Vec<String>,
+    ) {
+        let outline = self.outline;
+        let (mut left, mut gone) = (0, Vec::new());
+        for (at, tag) in outline.children(list) {
+            if tag != each {
+                left += 1;
+                continue;
+            }
+            let text = |new, old| {
+                outline
+                    .text_of(at, new)
+                    .or_else(|| outline.text_of(at, old))
+            };
+            let size = text(ESTIMATED_SIZE, OLD_SIZE).and_then(|size| size.trim().parse().ok());
+            let met = Met {
+                name: text(DISPLAY_NAME, OLD_NAME),
+                declared: outline.text_of(at, CONTENT_TYPE),
+                begin: &[],
+                size,
+                from,
+                to,
+            };
+            let Some((rule, attachments)) = judged(self.rules, &met) else {
+                left += 1;
+                continue;
+            };
+            self.answered.done.by(&rule.id);
+            if let Some(reference) = text(FILE_REFERENCE, OLD_REFERENCE) {
+                let withheld = (reference.to_owned(), rule.id.clone());
+                self.answered.withheld.push(withheld);
+            }
+            if attachments.action == Action::Remove {
+                self.answered.done.removed += 1;
+                notes.push(attachments.text_for(&met, &rule.id));
+                gone.push(at);
+            } else {
+                self.answered.done.blocked += 1;
+                left += 1;
+            }
+        }
+        if left == 0 {
+            self.edits.remove(list);
+        } else {
+            gone.into_iter().for_each(|at| self.edits.remove(at));
+        }
+    }
+
+    /// A body: its text, its links, its attachments where it is MIME. `notes` say what was taken
+    /// out of the item; the first body takes them.
+    fn body(&mut self, body: Place, notes: &mut Vec<String>) {
+        let outline = self.outline;
+        let cut = outline
+            .text_of(body, TRUNCATED)
+            .is_some_and(|truncated| matches!(truncated.trim(), "1" | "true"))
+            || outline
+                .child(body, TRUNCATED)
+                .is_some_and(|at| outline.text(at).is_empty());
+        if let Some(preview) = outline.child(body, PREVIEW) {
+            self.plain_cut(preview, true);
+        }
+        let Some(found) = self.text_in(body) else {
+            return;
+        };
+        let kind = outline.text_of(body, BODY_TYPE).unwrap_or("1");
+        let new = match kind {
+            "4" => self.mail(&found.bytes, cut),
+            "3" => None,
+            _ => {
+                let text = String::from_utf8_lossy(&found.bytes);
+                let mut new = self.text(&text, kind == "2", cut);
+                for note in notes.drain(..) {
+                    let text = new.get_or_insert_with(|| text.clone().into_owned());
+                    if kind == "2" {
+                        text.push_str(&format!("<p>{}</p>", escaped(&note)));
+                    } else {
+                        text.push_str(&format!("\r\n\r\n{note}"));
+                    }
+                }
+                new.map(String::into_bytes)
+            }
+        };
+        let Some(new) = new else { return };
+        let (at, before, after) = (found.at, found.bytes.len(), new.len());
+        self.put(at, new);
+        if let Some(size) = outline.child(body, ESTIMATED_SIZE)
+            && let Ok(told) = outline.text(size).trim().parse::<usize>()
+        {
+            let told = (told + after).saturating_sub(before);
+            self.edits.set(size, told.to_string().as_bytes());
+        }
+    }
+
+    fn mail(&mut self, raw: &[u8], cut: bool) -> Option<Vec<u8>> {
+        let mail = Mail::read(raw)?;
+        if mail.is_sealed() {
+            let rule = self
+                .rules
+                .iter()
+                .find(|rule| rule.sealed == Sealed::Withhold)?;
+            self.answered.done.withheld += 1;
+            self.answered.done.by(&rule.id);
+            return Some(mail.replaced(SEALED));
+        }
+        let mut parts = Parts {
+            rules: self.rules,
+            cut,
+            done: &mut self.answered.done,
+        };
+        mail.edited(&mut parts)
+    }
+
+    fn text(&mut self, text: &str, html: bool, cut: bool) -> Option<String> {
+        links_in(self.rules, text, html, cut, &mut self.answered.done)
+    }
+
+    /// An element that holds a plain text, and maybe only the beginning of one.
+    fn plain(&mut self, at: Place) {
+        self.plain_cut(at, true);
+    }
+
+    fn plain_cut(&mut self, at: Place, cut: bool) {
+        if let Some(new) = self.text(self.outline.text(at), false, cut) {
+            self.edits.set(at, new.as_bytes());
+        }
+    }
+
+    /// An attachment that was fetched, or another thing.
+    fn fetched(&mut self, fetch: Place, withheld: &dyn Fn(&str) -> Option<String>) {
+        let outline = self.outline;
+        let Some(reference) = outline.text_of(fetch, FILE_REFERENCE) else {
+            return;
+        };
+        let Some(properties) = outline.child(fetch, FETCH_PROPERTIES) else {
+            return;
+        };
+        let declared = outline.text_of(properties, CONTENT_TYPE);
+        let (begin, size) = match outline.child(properties, FETCH_DATA) {
+            Some(data) => {
+                let text = outline.text(data);
+                let begin = text
+                    .get(..text.len().min(BEGIN) / 4 * 4)
+                    .unwrap_or_default();
+                let begin = STANDARD.decode(begin.trim_end()).unwrap_or_default();
+                (begin, text.len() as u64 / 4 * 3)
+            }
+            None => {
+                let part = outline
+                    .text_of(properties, PART)
+                    .and_then(|part| part.trim().parse::<usize>().ok());
+                let bytes = part.and_then(|part| self.parts.get(part));
+                let bytes = bytes.map_or([].as_slice(), |bytes| bytes);
+                let begin = bytes.get(..bytes.len().min(BEGIN)).unwrap_or_default();
+                (begin.to_vec(), bytes.len() as u64)
+            }
+        };
+        let met = Met {
+            declared,
+            begin: &begin,
+            size: Some(size),
+            ..Met::default()
+        };
+        let rule = withheld(reference)
+            .or_else(|| judged(self.rules, &met).map(|(rule, _)| rule.id.clone()));
+        let Some(rule) = rule else { return };
+        self.answered.done.blocked += 1;
+        self.answered.done.by(&rule);
+        if let Some(status) = outline.child(fetch, FETCH_STATUS) {
+            self.edits.set(status, ACCESS_DENIED);
+        }
+        if let Some(part) = outline
+            .text_of(properties, PART)
+            .and_then(|part| part.trim().parse::<usize>().ok())
+        {
+            self.put(TextAt::Part(part), Vec::new());
+        }
+        self.edits.remove(properties);
+    }
+
+    /// The text of a body, which stands in it or in a part of the answer.
+    fn text_in(&self, body: Place) -> Option<Text<'w>> {
+        use crate::wbxml::Content;
+        let outline = self.outline;
+        if let Some(data) = outline.child(body, DATA) {
+            let bytes = match outline.content(data) {
+                Content::Text(text) => text.as_bytes(),
+                Content::Opaque(bytes) => bytes,
+                Content::None | Content::Several => return None,
+            };
+            return Some(Text {
+                at: TextAt::Element(data),
+                bytes: Cow::Owned(bytes.to_vec()),
+            });
+        }
+        let part = outline.text_of(body, PART)?.trim().parse().ok()?;
+        let bytes = self.parts.get(part).filter(|_| part > 0)?;
+        Some(Text {
+            at: TextAt::Part(part),
+            bytes: Cow::Owned(bytes.to_vec()),
+        })
+    }
+
+    fn put(&mut self, at: TextAt, new: Vec<u8>) {
+        match at {
+            TextAt::Element(element) => self.edits.set(element, &new),
+            TextAt::Part(part) => {
+                if let Some(slot) = self.parts.get_mut(part).filter(|_| part > 0) {
+                    *slot = Cow::Owned(new);
+                    self.parts_changed = true;
+                }
+            }
+        }
+    }
+
+    fn finish(self, multipart: bool) -> Answered {
+        let Self {
+            edits,
+            mut parts,
+            parts_changed,
+            mut answered,
+            ..
+        } = self;
+        if edits.is_empty() && !parts_changed {
+            return answered;
+        }
+        let message = edits.apply();
+        answered.body = Some(if multipart {
+            if let Some(first) = parts.first_mut() {
+                *first = Cow::Owned(message);
+            }
+            Multipart::written(&parts)
+        } else {
+            message
+        });
+        answered
+    }
+}
+
+/// The parts of a mail, as the rules want them.
+pub(super) struct Parts<'p> {
+    pub(super) rules: &'p [&'p Rule],
+    pub(super) cut: bool,
+    pub(super) done: &'p mut Done,
+}
+
+impl Visit for Parts<'_> {
+    fn attachment(&mut self, met: &Met<'_>) -> Option<String> {
+        let (rule, attachments) = judged(self.rules, met)?;
+        // What stands in the mail itself is there: to block it is to take it out.
+        self.done.removed += 1;
+        self.done.by(&rule.id);
+        Some(attachments.text_for(met, &rule.id))
+    }
+
+    fn text(&mut self, html: bool, text: &[u8]) -> Option<Vec<u8>> {
+        let text = std::str::from_utf8(text).ok()?;
+        links_in(self.rules, text, html, self.cut, self.done).map(String::into_bytes)
+    }
+}
+
+fn links_in(rules: &[&Rule], text: &str, html: bool, cut: bool, done: &mut Done) -> Option<String> {
+    let mut new: Option<String> = None;
+    for rule in rules {
+        let Some(links) = &rule.links else { continue };
+        let text = new.as_deref().unwrap_or(text);
+        let changed = if html {
+            links.in_html(text, cut)
+        } else {
+            links.in_text(text, cut)
+        };
+        if let Some((changed, count)) = changed {
+            done.links += count;
+            done.by(&rule.id);
+            new = Some(changed);
+        }
+    }
+    new
+}
+
+/// What stands in place of a signed or encrypted mail.
+const SEALED: &str = "This message is signed or encrypted and is not shown on this device.";
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}

@@ -1,0 +1,440 @@
+//! Hyperlinks: rewritten by a template on the way to the device, restored on the way back.
+
+use std::cell::Cell;
+
+use lol_html::{RewriteStrSettings, element, rewrite_str};
+use serde::Deserialize;
+
+/// What links become. `{url}` stands for the link, `{url_encoded}` for the link percent-encoded,
+/// `{host}` for its host.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Template {
+    /// Before the link.
+    prefix: String,
+    /// Behind it.
+    suffix: String,
+    encoded: bool,
+}
+
+impl TryFrom<String> for Template {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let parts = |mark: &str| {
+            let (prefix, suffix) = text.split_once(mark)?;
+            Some((prefix.to_owned(), suffix.to_owned()))
+        };
+        let (found, encoded) = match (parts("{url_encoded}"), parts("{url}")) {
+            (Some(found), None) => (found, true),
+            (None, Some(found)) => (found, false),
+            _ => {
+                return Err(format!(
+                    "`{text}` must hold {{url}} or {{url_encoded}}, one of them, once"
+                ));
+            }
+        };
+        let (prefix, suffix) = found;
+        if prefix.is_empty() || suffix.contains('{') || prefix.contains('{') {
+            return Err(format!(
+                "`{text}` must begin with something of its own, and hold nothing else in braces"
+            ));
+        }
+        Ok(Self {
+            prefix,
+            suffix,
+            encoded,
+        })
+    }
+}
+
+impl Template {
+    /// The link as the device gets it.
+    #[must_use]
+    pub fn rewritten(&self, url: &str) -> String {
+        let mut out = String::with_capacity(self.prefix.len() + url.len() + self.suffix.len());
+        out.push_str(&self.prefix);
+        if self.encoded {
+            for byte in url.bytes() {
+                if unreserved(byte) {
+                    out.push(char::from(byte));
+                } else {
+                    out.push_str(&format!("%{byte:02X}"));
+                }
+            }
+        } else {
+            out.push_str(url);
+        }
+        out.push_str(&self.suffix);
+        out
+    }
+
+    /// Puts the links back that were rewritten; the count says how many. Bytes, because the text of
+    /// a mail may stand in any character set that has ASCII in it.
+    #[must_use]
+    pub fn restored(&self, text: &[u8]) -> Option<(Vec<u8>, usize)> {
+        let finder = memchr::memmem::Finder::new(self.prefix.as_bytes());
+        let (mut out, mut copied, mut count) = (Vec::new(), 0, 0);
+        for at in finder.find_iter(text) {
+            if at < copied {
+                continue;
+            }
+            let begin = at + self.prefix.len();
+            let rest = text.get(begin..).unwrap_or_default();
+            let length = if self.encoded {
+                let part = |byte: &u8| unreserved(*byte) || *byte == b'%';
+                rest.iter().take_while(|byte| part(byte)).count()
+            } else {
+                let whole = link_length(rest);
+                let link = rest.get(..whole).unwrap_or_default();
+                match memchr::memmem::find(link, self.suffix.as_bytes()) {
+                    Some(end) if !self.suffix.is_empty() => end,
+                    _ => whole,
+                }
+            };
+            let link = rest.get(..length).unwrap_or_default();
+            let decoded = if self.encoded {
+                percent_decoded(link)
+            } else {
+                Some(link.to_vec())
+            };
+            let behind = rest.get(length..).unwrap_or_default();
+            let Some(decoded) = decoded
+                .filter(|link| scheme_length(link).is_some())
+                .filter(|_| behind.starts_with(self.suffix.as_bytes()))
+            else {
+                continue;
+            };
+            out.extend_from_slice(text.get(copied..at).unwrap_or_default());
+            out.extend_from_slice(&decoded);
+            copied = begin + length + self.suffix.len();
+            count += 1;
+        }
+        if count == 0 {
+            return None;
+        }
+        out.extend_from_slice(text.get(copied..).unwrap_or_default());
+        Some((out, count))
+    }
+}
+
+/// Which links are rewritten, and into what.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Links {
+    /// What they become.
+    pub template: Template,
+    /// Only links to these domains and what is below them; absent: to all.
+    pub domains: Option<Vec<String>>,
+    /// But not to these.
+    #[serde(default)]
+    pub except_domains: Vec<String>,
+}
+
+impl Links {
+    /// The link as the device gets it; `None`: it stays.
+    fn rewritten(&self, url: &str) -> Option<String> {
+        let host = host_of(url)?;
+        let among = |domains: &[String]| domains.iter().any(|domain| is_below(host, domain));
+        if url.starts_with(&self.template.prefix)
+            || among(&self.except_domains)
+            || !self.domains.as_deref().is_none_or(among)
+        {
+            return None;
+        }
+        Some(self.template.rewritten(url))
+    }
+
+    /// A plain text with its links rewritten. `cut`: the text was truncated, and a link at its end
+    /// is only the half of one: it goes.
+    #[must_use]
+    pub fn in_text(&self, text: &str, cut: bool) -> Option<(String, usize)> {
+        let bytes = text.as_bytes();
+        let (mut out, mut copied, mut count) = (String::new(), 0, 0);
+        for (begin, end) in links_in(bytes) {
+            let before = text.get(..begin).unwrap_or_default();
+            if before.ends_with(&self.template.prefix) {
+                // Rewritten already, by another rule or another gateway.
+                continue;
+            }
+            let half = cut && end == bytes.len();
+            let link = text.get(begin..end).unwrap_or_default();
+            let new = if half && self.rewritten(link).is_some() {
+                Some(String::new())
+            } else {
+                self.rewritten(link)
+            };
+            if let Some(new) = new {
+                out.push_str(text.get(copied..begin).unwrap_or_default());
+                out.push_str(&new);
+                copied = end;
+                count += 1;
+            }
+        }
+        if count == 0 {
+            return None;
+        }
+        out.push_str(text.get(copied..).unwrap_or_default());
+        Some((out, count))
+    }
+
+    /// HTML with the targets of its links rewritten. `cut`: it was truncated; a tag that has no
+    /// end is left out then.
+    #[must_use]
+    pub fn in_html(&self, html: &str, cut: bool) -> Option<(String, usize)> {
+        let whole = if cut {
+            match html.rfind('<') {
+                Some(open) if !html.get(open..).unwrap_or_default().contains('>') => {
+                    html.get(..open).unwrap_or(html)
+                }
+                _ => html,
+            }
+        } else {
+            html
+        };
+        let count = Cell::new(usize::from(whole.len() < html.len()));
+        let change = |element: &mut lol_html::html_content::Element<'_, '_>, name: &str| {
+            let Some(target) = element.get_attribute(name) else {
+                return;
+            };
+            let plain = target.replace("&amp;", "&");
+            if let Some(new) = self.rewritten(plain.trim())
+                && element
+                    .set_attribute(name, &new.replace('&', "&amp;"))
+                    .is_ok()
+            {
+                count.set(count.get() + 1);
+            }
+        };
+        let settings = RewriteStrSettings::new()
+            .append_element_content_handler(element!("a[href], area[href]", |element| {
+                change(element, "href");
+                Ok(())
+            }))
+            .append_element_content_handler(element!("form[action]", |element| {
+                change(element, "action");
+                Ok(())
+            }));
+        let out = rewrite_str(whole, settings).ok()?;
+        (count.get() > 0).then(|| (out, count.get()))
+    }
+}
+
+/// Begin and end of the links of a text.
+fn links_in(text: &[u8]) -> Vec<(usize, usize)> {
+    let mut found: Vec<(usize, usize)> = Vec::new();
+    for at in memchr::memmem::find_iter(text, "://") {
+        let before = text.get(..at).unwrap_or_default();
+        let scheme = before
+            .iter()
+            .rev()
+            .take_while(|byte| byte.is_ascii_alphabetic())
+            .count();
+        let begin = at - scheme;
+        let rest = text.get(begin..).unwrap_or_default();
+        if scheme_length(rest).is_none() || found.last().is_some_and(|(_, end)| begin < *end) {
+            continue;
+        }
+        let mut end = begin + link_length(rest);
+        // A sentence ends behind a link, not in it.
+        while end > at + 3
+            && text
+                .get(end - 1)
+                .is_some_and(|last| b".,;:!?)]}'".contains(last))
+        {
+            end -= 1;
+        }
+        if end > at + 3 {
+            found.push((begin, end));
+        }
+    }
+    found
+}
+
+/// How far a link goes.
+fn link_length(text: &[u8]) -> usize {
+    let ends = |byte: u8| byte <= b' ' || matches!(byte, b'<' | b'>' | b'"' | 0x7F);
+    text.iter().take_while(|byte| !ends(**byte)).count()
+}
+
+/// The length of `http://` or `https://` where a text begins with it.
+fn scheme_length(text: &[u8]) -> Option<usize> {
+    [b"http://".as_slice(), b"https://"]
+        .into_iter()
+        .find(|scheme| {
+            text.get(..scheme.len())
+                .is_some_and(|begin| begin.eq_ignore_ascii_case(scheme))
+        })
+        .map(<[u8]>::len)
+}
+
+/// The host of a web link, without user and port.
+fn host_of(url: &str) -> Option<&str> {
+    let rest = url.get(scheme_length(url.as_bytes())?..)?;
+    let authority = rest.split(['/', '?', '#', '\\']).next()?;
+    let host = authority.rsplit('@').next()?;
+    let host = match host.strip_prefix('[') {
+        Some(address) => address.split(']').next()?,
+        None => host.split(':').next()?,
+    };
+    let host = host.trim_end_matches('.');
+    (!host.is_empty()).then_some(host)
+}
+
+/// Whether a host is a domain or lies below it, without regard to case.
+pub(super) fn is_below(host: &str, domain: &str) -> bool {
+    let domain = domain.trim_start_matches("*.").trim_matches('.');
+    let begin = host.len().checked_sub(domain.len());
+    begin.is_some_and(|begin| {
+        host.get(begin..)
+            .is_some_and(|end| end.eq_ignore_ascii_case(domain))
+            && (begin == 0 || host.as_bytes().get(begin - 1) == Some(&b'.'))
+    })
+}
+
+const fn unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        if byte != b'%' {
+            out.push(byte);
+            continue;
+        }
+        let (digits, after) = rest.split_first_chunk::<2>()?;
+        let digits = std::str::from_utf8(digits).ok()?;
+        out.push(u8::from_str_radix(digits, 16).ok()?);
+        rest = after;
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn links(template: &str) -> Links {
+        Links {
+            template: Template::try_from(template.to_owned()).unwrap(),
+            domains: None,
+            except_domains: vec!["corp.example".to_owned()],
+        }
+    }
+
+    #[test]
+    fn a_template_says_where_the_link_goes() {
+        for bad in ["awbs://", "{url}", "x{url}{url_encoded}", "x{url}{id}"] {
+            assert!(Template::try_from(bad.to_owned()).is_err(), "{bad}");
+        }
+        let awbs = Template::try_from("awbs://{url}".to_owned()).unwrap();
+        assert_eq!(awbs.rewritten("http://a/b?c"), "awbs://http://a/b?c");
+        let safe = Template::try_from("https://safe.example/?u={url_encoded}&v=1".to_owned());
+        assert_eq!(
+            safe.unwrap().rewritten("http://a/b?c=1"),
+            "https://safe.example/?u=http%3A%2F%2Fa%2Fb%3Fc%3D1&v=1"
+        );
+    }
+
+    #[test]
+    fn links_of_a_text_are_rewritten_and_the_rest_stays() {
+        let links = links("awbs://{url}");
+        let text = "See (https://a.example/x), HTTP://b.example. Ours: https://www.corp.example/y; \
+                    ftp://c.example, mailto:d@e.example awbs://https://f.example";
+        assert_eq!(
+            links.in_text(text, false),
+            Some((
+                "See (awbs://https://a.example/x), awbs://HTTP://b.example. Ours: \
+                 https://www.corp.example/y; ftp://c.example, mailto:d@e.example \
+                 awbs://https://f.example"
+                    .to_owned(),
+                2
+            ))
+        );
+        assert_eq!(links.in_text("nothing here", false), None);
+    }
+
+    #[test]
+    fn half_a_link_is_not_shown() {
+        let links = links("awbs://{url}");
+        assert_eq!(
+            links.in_text("Go to https://a.example/secr", true),
+            Some(("Go to ".to_owned(), 1))
+        );
+        assert_eq!(
+            links.in_html("<p>Go <a href=\"https://a.example/secr", true),
+            Some(("<p>Go ".to_owned(), 1))
+        );
+    }
+
+    #[test]
+    fn targets_in_html_are_rewritten_and_the_rest_stays() {
+        let links = links("https://safe.example/?u={url_encoded}");
+        let html = "<p class=x>&nbsp;<A HREF='https://a.example/?b=1&amp;c=2'>t</A>\
+                    <a href=\"https://corp.example\">o</a><img src=\"https://a.example/i\"></p>";
+        let (new, count) = links.in_html(html, false).unwrap();
+        assert_eq!(count, 1);
+        assert_eq!(
+            new,
+            "<p class=x>&nbsp;<A HREF=\"https://safe.example/?u=https%3A%2F%2Fa.example%2F%3Fb%3D1%26c%3D2\">t</A>\
+             <a href=\"https://corp.example\">o</a><img src=\"https://a.example/i\"></p>"
+        );
+    }
+
+    #[test]
+    fn what_was_rewritten_is_restored() {
+        for template in [
+            "awbs://{url}",
+            "https://safe.example/?u={url_encoded}&v=1",
+            "x:{url_encoded}",
+        ] {
+            let links = links(template);
+            let text = "a https://a.example/b?c=1 d\nhttp://e.example/";
+            let (there, count) = links.in_text(text, false).unwrap();
+            assert_eq!(count, 2);
+            assert_eq!(
+                links.template.restored(there.as_bytes()),
+                Some((text.as_bytes().to_vec(), 2)),
+                "{template}"
+            );
+            assert_eq!(links.template.restored(text.as_bytes()), None);
+        }
+    }
+
+    #[test]
+    fn hosts_are_those_of_the_link() {
+        assert_eq!(host_of("https://user@a.example:8/x"), Some("a.example"));
+        assert_eq!(
+            host_of("https://corp.example@evil.example/"),
+            Some("evil.example")
+        );
+        assert_eq!(host_of("https://[::1]/"), Some("::1"));
+        assert_eq!(host_of("https:///"), None);
+        assert!(is_below("WWW.Corp.example", "corp.example"));
+        assert!(!is_below("notcorp.example", "corp.example"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_returns(text in ".{0,80}", cut: bool) {
+            let links = links("awbs://{url}");
+            let _ = links.in_text(&text, cut);
+            let _ = links.in_html(&text, cut);
+            let _ = links.template.restored(text.as_bytes());
+        }
+
+        #[test]
+        fn a_link_comes_back(path in "[a-zA-Z0-9/?=&%._~-]{0,40}") {
+            let url = format!("https://a.example/{path}");
+            for template in ["p://{url_encoded}!", "https://safe/?{url_encoded}"] {
+                let template = Template::try_from(template.to_owned()).unwrap();
+                let there = template.rewritten(&url);
+                prop_assert_eq!(template.restored(there.as_bytes()), Some((url.clone().into_bytes(), 1)));
+            }
+        }
+    }
+}
