@@ -377,7 +377,9 @@ impl Walk<'_> {
         };
         self.record.upstream(&upstream.name);
         let mut logged_in = None;
-        if leg.login == UpstreamLogin::Kerberos && known.scheme != Scheme::Basic {
+        if leg.login == UpstreamLogin::Kerberos
+            && !matches!(known.scheme, Scheme::Basic | Scheme::Ntlm)
+        {
             let log_in = self.log_in(
                 &known,
                 leg,

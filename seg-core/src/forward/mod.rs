@@ -223,7 +223,7 @@ impl Drop for Detached {
     }
 }
 
-fn inward_of(head: &mut RequestHead, inward: Inward) {
+pub(crate) fn inward_of(head: &mut RequestHead, inward: Inward) {
     head.headers = inward.headers;
     head.host = inward.host;
     head.added = inward.about;

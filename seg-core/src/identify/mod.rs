@@ -70,6 +70,8 @@ pub enum Scheme {
     Bearer,
     /// A Kerberos ticket.
     Negotiate,
+    /// NTLM over a connection of his own (`ews.ntlm.pinning`).
+    Ntlm,
     /// A certificate and nothing else.
     Certificate,
 }

@@ -13,7 +13,7 @@ use http::StatusCode;
 use parking_lot::Mutex;
 use seg_compliance::UserKey;
 
-use super::{CredentialDigest, Known};
+use super::{CredentialDigest, Known, Scheme};
 use crate::upstream::{IdentityHash, Pool};
 
 /// What one client connection knows of its pinned one. Empty until a handshake begins.
@@ -90,6 +90,7 @@ impl NtlmPin {
 fn known(user: UserKey, key: CredentialDigest) -> Known {
     Known {
         user,
+        scheme: Scheme::Ntlm,
         digest: Some(key),
         proven: false,
         connection_bound: true,

@@ -41,6 +41,7 @@ impl Walk<'_> {
                         digest: None,
                         proven: true,
                         connection_bound: true,
+                        pinned: false,
                     };
                     (Caller::Known(known), Some(Box::new(ticket)))
                 }

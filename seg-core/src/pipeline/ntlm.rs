@@ -67,7 +67,7 @@ impl Walk<'_> {
         route: &Route,
         method: &Method,
         uri: &Uri,
-        mut headers: HeaderMap,
+        headers: HeaderMap,
         body: LimitedBody,
     ) -> Result<Reply, Stop> {
         let whole = body.drain().await;
@@ -77,10 +77,7 @@ impl Walk<'_> {
         };
         let leg = leg_of(self.snapshot, route);
         let host = leg.host_header(headers.get(header::HOST));
-        transform::inward(&mut headers, &self.forwarded());
-        if let Some(host) = host {
-            headers.insert(header::HOST, host);
-        }
+        let inward = transform::inward(headers, host, &self.forwarded());
         let choice = leg.choose(None, &pin::affinity(&key));
         let Some(upstream) = choice.and_then(|choice| leg.upstream(choice)) else {
             return Err(self.no_upstream());
@@ -89,7 +86,7 @@ impl Walk<'_> {
         let query = self.snapshot.ews_settings.forwarded_query(uri.query());
         let path = forward::path(route, uri, query.as_deref());
         let mut head = RequestHead::new(method.clone(), path);
-        head.headers = headers;
+        forward::inward_of(&mut head, inward);
         if *method == Method::POST {
             head.body = BodyKind::Full(Bytes::new());
         }
