@@ -20,12 +20,16 @@ use crate::message::{BodyGuard, PhaseCell, Reply, Request};
 use crate::pipeline::ntlm::Pinning;
 use crate::protocol::{Call, PlanContext};
 use crate::record::Record;
+use crate::redirect;
 use crate::respond;
 use crate::route::{self, NoRoute, Route};
 use crate::runtime::Snapshot;
 use crate::servers::Leg;
 use crate::telemetry::metrics::{Outcome, Protocol};
 use crate::transform::{self, Forwarded};
+
+use self::discovering::Discovery;
+use self::moving::GoingOn;
 
 mod certificate;
 mod callback;
@@ -35,6 +39,9 @@ mod ews;
 mod firewall;
 mod orders;
 mod ntlm;
+mod discovering;
+mod moving;
+mod passing;
 mod reading;
 mod refusing;
 
@@ -136,7 +143,8 @@ impl Walk<'_> {
         }
 
         // route: needs nothing but the request line and Host.
-        let route = match route::route(&self.snapshot.config, &request.uri, &request.headers) {
+        let (config, passes) = (&self.snapshot.config, &self.snapshot.passes);
+        let route = match route::route(config, passes, &request.uri, &request.headers) {
             Ok(route) => route,
             Err(none) => return Err(self.no_route(none)),
         };
@@ -153,9 +161,13 @@ impl Walk<'_> {
                 None => Err(self.no_route(NoRoute::NotFound)),
             };
         }
+        if let Route::Pass(place) = route {
+            return Box::pin(self.pass(place, request)).await;
+        }
         self.record.protocol(match route {
             Route::Ews(_) => Protocol::Ews,
-            Route::Eas | Route::LbHealth | Route::Callback => Protocol::Eas,
+            Route::Autodiscover(_) => Protocol::Autodiscover,
+            Route::Eas | Route::LbHealth | Route::Pass(_) | Route::Callback => Protocol::Eas,
         });
 
         // identify: who asks, before the body is touched; without a name nothing is interpreted.
@@ -186,6 +198,16 @@ impl Walk<'_> {
         };
         if let Caller::Known(known) = &caller {
             self.record.user(&known.user);
+        }
+        if let Route::Autodiscover(form) = route {
+            let asked = Discovery {
+                form,
+                method,
+                uri,
+                headers,
+                body,
+            };
+            return Box::pin(self.discover(asked, caller)).await;
         }
 
         // identify, second half: which command of which protocol, for which device. What the head
@@ -343,7 +365,11 @@ impl Walk<'_> {
             }
             _ => held,
         };
-        let leg = leg_of(self.snapshot, &route);
+        let moved = self.moved(&route, &known);
+        let leg = match &moved {
+            Some(moved) => moved,
+            None => leg_of(self.snapshot, &route),
+        };
         let heartbeat = &self.snapshot.config.heartbeat;
         let plan = call.plan(
             &held,
@@ -413,6 +439,11 @@ impl Walk<'_> {
         // What is not needed any more must not wait with it: the target is a slice of the
         // connection's read buffer and would keep it from being used again.
         drop(uri);
+        // A ticket for one server is no login to another: the client comes again.
+        let again = match &logged_in {
+            Some(_) => None,
+            None => self.again(&errand),
+        };
         let Some(going) = forward::start(&self.connection.core, errand) else {
             return Err(self.no_upstream());
         };
@@ -433,6 +464,20 @@ impl Walk<'_> {
 
         if let Some(answer) = logged_in {
             self.check_login(*answer, &mut exchange, &known, &route)?;
+        }
+        if redirect::may_be(exchange.status) {
+            let going_on = GoingOn {
+                route: &route,
+                known: &known,
+                call: &call,
+                again,
+                poll: plan.poll,
+                admitted: admitted.as_ref(),
+            };
+            exchange = match Box::pin(self.redirected(exchange, going_on)).await {
+                Ok(exchange) => exchange,
+                Err(reply) => return Ok(*reply),
+            };
         }
 
         // What the server's answer says of the credentials is learned before anybody filters it.
@@ -490,7 +535,10 @@ impl Walk<'_> {
         ChallengeRule {
             filter: match route {
                 Route::Ews(_) => challenges.filter_ews,
-                Route::Eas | Route::LbHealth | Route::Callback => challenges.filter_eas,
+                Route::Pass(_) => false,
+                Route::Eas | Route::Autodiscover(_) | Route::LbHealth | Route::Callback => {
+                    challenges.filter_eas
+                }
             },
             when_empty: challenges.when_empty,
             upn_proven: self.connection.certificate_user().is_some()
@@ -517,7 +565,7 @@ impl Walk<'_> {
 fn leg_of<'s>(snapshot: &'s Snapshot, route: &Route) -> &'s Arc<Leg> {
     match route {
         Route::Ews(_) => &snapshot.ews,
-        Route::Eas | Route::LbHealth | Route::Callback => &snapshot.eas,
+        _ => &snapshot.eas,
     }
 }
 

@@ -1,6 +1,7 @@
 //! End-to-end tests, one binary: it links once. Each module is a promise of the gateway, kept or
 //! broken before a mail server: the sandbox, which counts what reaches it, or a real one.
 
+mod autodiscover;
 mod bad_input;
 mod block;
 mod certificates;
@@ -23,8 +24,10 @@ mod kerberos;
 mod limits;
 mod ntlm;
 mod paths;
+mod passing;
 mod power_cut;
 mod programs;
+mod redirects;
 mod reload;
 mod replay;
 mod sandbox;

@@ -11,6 +11,8 @@ with the authority to trust. MODE is
     stream  open a streaming subscription and wait for one event
     pull    open a pull subscription, and ask for events when a line comes on standard input
     push    open a push subscription to a listener of its own and wait for one event
+    discover  find the endpoint by Autodiscover, and list the inbox there; of URL only host and port
+            count: whoever is asked for on the domain's port 443 is found there
 --auth guess (the default) takes what the server offers, basic does not ask.
 
 Prints one line of JSON: {"ok": true, ...} and exits with 0, or
@@ -27,7 +29,7 @@ def arguments():
     parser = argparse.ArgumentParser()
     for name in ("url", "user", "password", "cafile"):
         parser.add_argument(name)
-    parser.add_argument("mode", choices=("list", "read", "send", "stream", "pull", "push"))
+    parser.add_argument("mode", choices=("list", "read", "send", "stream", "pull", "push", "discover"))
     parser.add_argument("--auth", choices=("basic", "guess"), default="guess")
     return parser.parse_args()
 
@@ -135,14 +137,55 @@ def pushed(account, _args):
     return {"events": got}
 
 
+def discovered(args):
+    import socket
+    import urllib.parse
+
+    import exchangelib
+    from exchangelib.autodiscover import discover
+    from exchangelib.autodiscover.discovery import Autodiscovery
+
+    port = urllib.parse.urlsplit(args.url).port
+    resolve = socket.getaddrinfo
+
+    def here(host, asked, *rest, **more):
+        if host == args.user.partition("@")[2]:
+            return resolve("127.0.0.1", port if asked == 443 else asked, *rest, **more)
+        raise socket.gaierror(socket.EAI_NONAME, f"{host} is nobody")
+
+    socket.getaddrinfo = here
+    # It asks DNS itself, which knows nothing of the names of a test.
+    Autodiscovery._ensure_valid_hostname = lambda self, url: None
+    credentials = exchangelib.Credentials(args.user, args.password)
+    answer, protocol = discover(args.user, credentials=credentials, auth_type=exchangelib.BASIC)
+    config = exchangelib.Configuration(
+        service_endpoint=protocol.service_endpoint,
+        credentials=credentials,
+        auth_type=exchangelib.BASIC,
+        retry_policy=exchangelib.FailFast(),
+    )
+    account = exchangelib.Account(
+        args.user, config=config, autodiscover=False, access_type=exchangelib.DELEGATE
+    )
+    return {
+        "endpoint": protocol.service_endpoint,
+        "address": answer.autodiscover_smtp_address,
+        **listed(account, args),
+    }
+
+
 def main():
     args = arguments()
     # requests, on which exchangelib stands, believes this authority only.
     os.environ["REQUESTS_CA_BUNDLE"] = args.cafile
-    act = {"list": listed, "read": read, "send": sent, "stream": streamed, "pull": pulled,
-           "push": pushed}[args.mode]
+    acts = {"list": listed, "read": read, "send": sent, "stream": streamed, "pull": pulled,
+            "push": pushed}
+    act = acts.get(args.mode)
     try:
-        result = {"ok": True, **act(account(args), args)}
+        if args.mode == "discover":
+            result = {"ok": True, **discovered(args)}
+        else:
+            result = {"ok": True, **act(account(args), args)}
     except Exception as error:  # Whatever it is, its class is the result.
         result = {"ok": False, "error": type(error).__name__, "message": str(error)[:500]}
     print(json.dumps(result))

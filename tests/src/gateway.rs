@@ -27,6 +27,7 @@ pub struct GatewayBuilder {
     listen: SocketAddr,
     folder: TempDir,
     authority: Authority,
+    names: Vec<String>,
 }
 
 /// A running gateway; it is killed when dropped.
@@ -73,6 +74,14 @@ impl GatewayBuilder {
         self
     }
 
+    /// Gives its certificate further names.
+    #[must_use]
+    pub fn names(mut self, names: &[&str]) -> Self {
+        self.names
+            .extend(names.iter().map(|name| (*name).to_owned()));
+        self
+    }
+
     /// The mail server behind it, trusted by this authority.
     #[must_use]
     pub fn upstream(self, url: &str, ca_pem: &str) -> Self {
@@ -87,7 +96,8 @@ impl GatewayBuilder {
     /// When it ends, or never gets ready; its log is shown.
     pub async fn start(self) -> Gateway {
         let (listen, admin) = (self.listen, free_address());
-        let identity = self.authority.server(&["localhost", "127.0.0.1"]);
+        let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
+        let identity = self.authority.server(&names);
         let (certificate, key) = identity.write(self.folder.path(), "server");
         let builder = self
             .set("server.listen", listen.to_string())
@@ -167,6 +177,7 @@ impl Gateway {
             listen: free_address(),
             folder,
             authority: Authority::new(),
+            names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
         };
         builder
             .set("data.dir", "data")

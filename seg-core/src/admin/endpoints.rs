@@ -334,6 +334,23 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             "Upstreams",
             get(upstreams::list),
         ),
+        base(
+            Method::GET,
+            "/v1/redirects",
+            "Users whose mailbox has moved to another server",
+            "Redirects",
+            get(upstreams::redirects),
+        ),
+        Endpoint {
+            query: &["user"],
+            ..base(
+                Method::DELETE,
+                "/v1/redirects",
+                "Forget where a user, or everybody, has moved",
+                "Removed",
+                delete(upstreams::forget),
+            )
+        },
         Endpoint {
             query: &["from"],
             answer: ("text/event-stream", "Event"),

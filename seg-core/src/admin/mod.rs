@@ -31,6 +31,7 @@ use seg_compliance::api::{ExplainStep, ReloadResult};
 use seg_compliance::{DeviceKey, Engine, UserKey};
 use serde_json::{Map, Value};
 
+use crate::redirect::Move;
 use crate::servers::UpstreamState;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::pseudonym::Pseudonym;
@@ -70,6 +71,12 @@ pub trait Gateway: Send + Sync + 'static {
     /// # Errors
     /// Why it is none.
     fn user(&self, text: &str) -> Result<UserKey, String>;
+
+    /// Where users have moved.
+    fn redirects(&self) -> Vec<Move>;
+
+    /// Forgets where a user, or everybody, has moved; says how many moves there were.
+    fn clear_redirects(&self, user: Option<&UserKey>) -> usize;
 
     /// How every server behind the gateway stands.
     fn upstreams(&self) -> Vec<UpstreamState>;

@@ -155,11 +155,13 @@ mod tests {
             "GET /v1/sessions?",
             "GET /v1/events?from",
             "GET /v1/upstreams?",
+            "GET /v1/redirects?",
+            "DELETE /v1/redirects?user",
             "POST /v1/reload?",
         ] {
             assert!(table.iter().any(|known| known == line), "{line}");
         }
-        assert_eq!(table.len(), 21);
+        assert_eq!(table.len(), 23);
     }
 
     #[test]

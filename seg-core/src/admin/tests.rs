@@ -63,6 +63,14 @@ impl Gateway for Fake {
         None
     }
 
+    fn redirects(&self) -> Vec<crate::redirect::Move> {
+        Vec::new()
+    }
+
+    fn clear_redirects(&self, _user: Option<&UserKey>) -> usize {
+        0
+    }
+
     fn upstreams(&self) -> Vec<crate::servers::UpstreamState> {
         Vec::new()
     }

@@ -14,14 +14,15 @@ use super::keys;
 use super::layers::{Raw, Values};
 use super::problem::{Problem, Warning};
 use super::reader::Reader;
+use super::redirects::AllowedHost;
 use super::settings::{
     Admin, Callback, CertificateSource, Challenges, Compliance, Config, Health, Heartbeat,
     Identity, Leg, Log, PemPair, Redirect, Route, Server, ServerTls, UpstreamTls,
 };
 use super::value::{
-    self, CertificateHeader, ClientAuth, ComplianceMode, DefaultVerdict, EmptyChallenge,
-    EwsRefusal, HealthExpect, HostHeader, LogFormat, LogLevel, Origin, ProxyAddress, RedirectMode,
-    Secret, TlsVersion, Toggle, UpstreamLogin, UserMismatch, UserMode,
+    self, AutodiscoverMode, CertificateHeader, ClientAuth, ComplianceMode, DefaultVerdict,
+    EmptyChallenge, EwsRefusal, HealthExpect, HostHeader, LogFormat, LogLevel, Origin,
+    ProxyAddress, RedirectMode, Secret, TlsVersion, Toggle, UpstreamLogin, UserMismatch, UserMode,
 };
 
 /// Builds the whole configuration. Problems and warnings are appended; where there are problems,
@@ -61,9 +62,11 @@ pub(super) fn build(
         ews_refusal_server_version: reader.read("ews.refusal.server.version", server_version),
         ntlm_pinning: reader.switch("ews.ntlm.pinning"),
         callback: callback(&mut reader, &data_dir),
+        autodiscover: reader.read("autodiscover.mode", AutodiscoverMode::parse),
         redirect: Redirect {
             mode: reader.read("redirect.mode", RedirectMode::parse),
-            allowed_hosts: reader.list("redirect.allowed.hosts", value::host_name),
+            allowed: reader.list("redirect.allowed.hosts", AllowedHost::parse),
+            remember: reader.seconds("redirect.remember.seconds"),
         },
         routes: routes(&mut reader),
         identity: Identity {
@@ -393,11 +396,16 @@ fn routes(reader: &mut Reader<'_>) -> BTreeMap<String, Route> {
                 );
             }
             let priority = reader.whole(&key("priority"));
+            let body_max = reader.whole(&key("body.max.bytes"));
             let route = Route {
                 hosts: reader.list(&key("host"), value::host_name),
                 path: reader.read(&key("path"), value::request_path),
                 upstreams,
                 priority: u16::try_from(priority).unwrap_or(u16::MAX),
+                host_header: reader.read(&key("host.header"), HostHeader::parse),
+                ca: reader.path(&key("ca.path")),
+                response_timeout: reader.seconds(&key("timeout.response.seconds")),
+                body_max: (body_max > 0).then_some(body_max),
                 client_cert_header: reader.optional(&key("client.cert.header"), |text| {
                     text.parse::<HeaderName>()
                         .map_err(|_| "is no header name".to_owned())
@@ -438,6 +446,21 @@ fn warn_of_dangers(config: &Config, reader: &mut Reader<'_>) {
         let message =
             "is empty: there is no mail server, and every ActiveSync request is answered with 503";
         reader.warn(SERVERS, message);
+    }
+    let written = |reader: &Reader<'_>, key: &str| {
+        let raw = reader.raw(key);
+        !raw.text.trim().is_empty() && raw.at.layer() > 0
+    };
+    if config.server.public_url.is_none() {
+        if config.autodiscover != AutodiscoverMode::Deny && written(reader, "autodiscover.mode") {
+            let message =
+                "has no effect without server.public.url: Autodiscover is answered with 404";
+            reader.warn("autodiscover.mode", message);
+        }
+        if config.redirect.mode == RedirectMode::Rewrite {
+            let message = "needs server.public.url, the address that clients are told";
+            reader.refuse("redirect.mode", message);
+        }
     }
     if config
         .server

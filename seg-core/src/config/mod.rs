@@ -18,6 +18,7 @@ pub mod policies;
 mod problem;
 mod properties;
 mod reader;
+mod redirects;
 mod settings;
 mod value;
 pub mod watch;
@@ -36,16 +37,17 @@ pub use keys::{Effect, Group, Key, Kind};
 pub use migrate::{Migrated, java_text, migrate};
 pub use problem::{At, ConfigError, Problem, Warning};
 pub use properties::{Entry, Parsed, Properties, parse};
+pub use redirects::AllowedHost;
 pub use settings::{
     Admin, Callback, CertificateRules, CertificateSource, Challenges, Compliance, Config, Health,
     Heartbeat, Identity, Leg, Log, PemPair, Redirect, Responder, Revocation, Route, Server,
     ServerTls, UpstreamTls,
 };
 pub use value::{
-    Affinity, CertificateHeader, ClientAuth, ComplianceMode, DefaultVerdict, EmptyChallenge,
-    EwsRefusal, HealthExpect, HostHeader, KerberosName, LogFormat, LogLevel, Origin, Pattern,
-    ProxyAddress, RedirectMode, Secret, TlsVersion, Toggle, UnknownStanding, UpstreamLogin,
-    UserMismatch, UserMode, WebAddress,
+    Affinity, AutodiscoverMode, CertificateHeader, ClientAuth, ComplianceMode, DefaultVerdict,
+    EmptyChallenge, EwsRefusal, HealthExpect, HostHeader, KerberosName, LogFormat, LogLevel,
+    Origin, Pattern, ProxyAddress, RedirectMode, Secret, TlsVersion, Toggle, UnknownStanding,
+    UpstreamLogin, UserMismatch, UserMode, WebAddress,
 };
 
 use layers::Layer;

@@ -10,11 +10,12 @@ use ipnet::IpNet;
 
 use super::changes::Written;
 use super::kerberos::Kerberos;
+use super::redirects::AllowedHost;
 use super::value::{
-    Affinity, CertificateHeader, ClientAuth, ComplianceMode, DefaultVerdict, EmptyChallenge,
-    EwsRefusal, HealthExpect, HostHeader, LogFormat, LogLevel, Origin, Pattern, ProxyAddress,
-    RedirectMode, Secret, TlsVersion, UnknownStanding, UpstreamLogin, UserMismatch, UserMode,
-    WebAddress,
+    Affinity, AutodiscoverMode, CertificateHeader, ClientAuth, ComplianceMode, DefaultVerdict,
+    EmptyChallenge, EwsRefusal, HealthExpect, HostHeader, LogFormat, LogLevel, Origin, Pattern,
+    ProxyAddress, RedirectMode, Secret, TlsVersion, UnknownStanding, UpstreamLogin, UserMismatch,
+    UserMode, WebAddress,
 };
 use crate::tls::{DeviceSource, NameSource};
 
@@ -45,6 +46,8 @@ pub struct Config {
     pub ntlm_pinning: bool,
     /// Callback interposition; `None`: off.
     pub callback: Option<Callback>,
+    /// `autodiscover.mode`.
+    pub autodiscover: AutodiscoverMode,
     /// Redirects of mail servers.
     pub redirect: Redirect,
     /// Pass-through routes by name.
@@ -268,6 +271,26 @@ pub struct Leg {
     pub source_addresses: Vec<IpAddr>,
 }
 
+impl Leg {
+    /// The servers of a pass-through route. What a route has no key for is as on the mail leg, but
+    /// for what belongs to mail servers alone.
+    pub fn of_route(route: &Route, mail: &Self) -> Self {
+        Self {
+            upstreams: route.upstreams.clone(),
+            tls: UpstreamTls {
+                ca: route.ca.clone(),
+                ..UpstreamTls::default()
+            },
+            host_header: route.host_header,
+            certificate_header: CertificateHeader::None,
+            response_timeout: route.response_timeout,
+            max_connections: None,
+            source_addresses: Vec::new(),
+            ..mail.clone()
+        }
+    }
+}
+
 /// TLS towards a mail server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamTls {
@@ -337,8 +360,10 @@ pub struct Callback {
 pub struct Redirect {
     /// `redirect.mode`.
     pub mode: RedirectMode,
-    /// `redirect.allowed.hosts` in lower case.
-    pub allowed_hosts: Vec<String>,
+    /// `redirect.allowed.hosts`.
+    pub allowed: Vec<AllowedHost>,
+    /// `redirect.remember.seconds`.
+    pub remember: Duration,
 }
 
 /// A pass-through route.
@@ -352,6 +377,14 @@ pub struct Route {
     pub upstreams: Vec<Origin>,
     /// The highest one serves.
     pub priority: u16,
+    /// The Host header that its upstream sees.
+    pub host_header: HostHeader,
+    /// Trusted for its upstream besides the system's CAs.
+    pub ca: Option<PathBuf>,
+    /// How long its upstream may take.
+    pub response_timeout: Duration,
+    /// The longest request body; `None`: as for everybody.
+    pub body_max: Option<u64>,
     /// The header in which the upstream finds the client's certificate.
     pub client_cert_header: Option<HeaderName>,
 }
@@ -425,6 +458,7 @@ impl Config {
                 files.extend([pair.certificate.as_path(), &pair.key]);
             }
         }
+        files.extend(self.routes.values().filter_map(|route| route.ca.as_deref()));
         files.extend(self.identity.alias_path.as_deref());
         files.extend(self.identity.certificate.map_path.as_deref());
         files.push(&self.compliance.policies_path);

@@ -124,6 +124,15 @@ choices! {
         /// A bare 403.
         Forbidden = "403",
     }
+    /// What becomes of Autodiscover.
+    AutodiscoverMode {
+        /// The mail server's answer, with our address in it.
+        Rewrite = "rewrite",
+        /// An answer of our own.
+        Answer = "answer",
+        /// It is not served.
+        Deny = "deny",
+    }
     /// What is done with a redirect that an upstream answers.
     RedirectMode {
         /// The gateway follows it.

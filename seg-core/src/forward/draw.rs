@@ -49,7 +49,7 @@ pub async fn probe(
     }
     let path = PathAndQuery::from_static(match route {
         Route::Ews(_) => crate::route::EWS_PATH,
-        Route::Eas | Route::LbHealth | Route::Callback => crate::route::EAS_PATH,
+        _ => crate::route::EAS_PATH,
     });
     let mut head = RequestHead::new(Method::OPTIONS, path);
     head.headers = headers;

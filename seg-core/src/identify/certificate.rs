@@ -136,6 +136,17 @@ impl ClientCertificate {
         inward.add(&name, value);
     }
 
+    /// The value of a header of this name that tells of it, in the form that the name is known
+    /// for; base64 for any other.
+    pub fn line(&self, name: &HeaderName) -> HeaderValue {
+        let form = match name.as_str() {
+            "client-cert" => CertificateHeader::ClientCert,
+            "x-ssl-client-cert" => CertificateHeader::XSslClientCert,
+            _ => CertificateHeader::NsClientCert,
+        };
+        HeaderValue::try_from(self.written(form)).unwrap_or_else(|_| HeaderValue::from_static(""))
+    }
+
     fn written(&self, form: CertificateHeader) -> String {
         let base64 = BASE64_STANDARD.encode(&self.leaf);
         match form {

@@ -31,6 +31,10 @@ impl Walk<'_> {
                     None => Err(self.bad("ews_method", "", StatusCode::METHOD_NOT_ALLOWED)),
                 }
             }
+            // Neither comes here: they have left for walks of their own.
+            Route::Autodiscover(_) | Route::Pass(_) => {
+                Err(self.bad("no_route", "", StatusCode::NOT_FOUND))
+            }
             Route::Eas | Route::LbHealth | Route::Callback => {
                 match EasCall::identify(method, uri.query(), headers, &self.connection.lines) {
                     Ok(call) => Ok(Asked::Known(Call::Eas(call))),

@@ -4,16 +4,19 @@
 //! This room comes first because it needs nothing but the request line and `Host`; everything
 //! behind it may rely on a canonical path.
 
+mod pass;
 mod path;
 
+pub use pass::{Pass, Passes};
 pub use path::{CanonicalPath, PathError};
 
 use std::borrow::Cow;
 
 use http::{HeaderMap, Uri, header};
 
+use crate::autodiscover::Form;
 use crate::callback::CALLBACK_PATH;
-use crate::config::Config;
+use crate::config::{AutodiscoverMode, Config};
 
 /// The path of ActiveSync as Exchange spells it (MS-ASHTTP 2.2.1.1.1).
 pub const EAS_PATH: &str = "/Microsoft-Server-ActiveSync";
@@ -31,6 +34,10 @@ pub enum Route {
     Ews(EwsRoute),
     /// `/ews-callback`: what Exchange sends to a push subscriber.
     Callback,
+    /// Autodiscover.
+    Autodiscover(Form),
+    /// Another service: the place of its route.
+    Pass(usize),
 }
 
 /// The parts of EWS that have a path of their own.
@@ -50,6 +57,9 @@ impl Route {
         match self {
             Self::LbHealth => "/lb-health",
             Self::Callback => CALLBACK_PATH,
+            Self::Autodiscover(form) => form.path(),
+            // Its requests keep their own.
+            Self::Pass(_) => "/",
             Self::Eas => EAS_PATH,
             Self::Ews(EwsRoute::Soap) => EWS_PATH,
             Self::Ews(EwsRoute::UserPhoto) => "/EWS/Exchange.asmx/s/GetUserPhoto",
@@ -71,7 +81,7 @@ pub enum NoRoute {
     NotFound,
     /// A path of ours that is never published (federation, mailbox moves, health checks): 404.
     Closed,
-    /// Autodiscover, which this version refuses: 404.
+    /// Autodiscover that is not served, or a path below it: 404.
     Autodiscover,
 }
 
@@ -87,7 +97,7 @@ enum Lead {
     EwsStatic(&'static str),
     Callback,
     Closed,
-    Autodiscover,
+    Autodiscover(Form),
 }
 
 /// Every path that is known, in lower case. IIS matches without case; DavMail always posts to the
@@ -102,14 +112,28 @@ const PATHS: &[Row] = &[
     ("/ews/exchange.asmx/wssecurity", Lead::Closed),
     (CALLBACK_PATH, Lead::Callback),
     ("/ews/mrsproxy.svc", Lead::Closed),
-    ("/autodiscover/autodiscover.xml", Lead::Autodiscover),
-    ("/autodiscover/autodiscover.svc", Lead::Autodiscover),
-    ("/autodiscover/autodiscover.json", Lead::Autodiscover),
+    (
+        "/autodiscover/autodiscover.xml",
+        Lead::Autodiscover(Form::Pox),
+    ),
+    (
+        "/autodiscover/autodiscover.svc",
+        Lead::Autodiscover(Form::Soap),
+    ),
+    (
+        "/autodiscover/autodiscover.json",
+        Lead::Autodiscover(Form::Json),
+    ),
     ("/lb-health", Lead::LbHealth),
 ];
 
 /// Finds the way of a request.
-pub fn route(config: &Config, uri: &Uri, headers: &HeaderMap) -> Result<Route, NoRoute> {
+pub fn route(
+    config: &Config,
+    passes: &Passes,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<Route, NoRoute> {
     let host = host(uri, headers)?;
     // What nearly every request asks for, in the one spelling that is forwarded: nothing to undo.
     if uri.path() == EAS_PATH {
@@ -125,7 +149,10 @@ pub fn route(config: &Config, uri: &Uri, headers: &HeaderMap) -> Result<Route, N
     if let Some(Lead::LbHealth) = lead {
         return Ok(Route::LbHealth);
     }
-    check_host(config, host)?;
+    let allowed = check_host(config, host);
+    if lead.is_some() || !passes.name(host) {
+        allowed?;
+    }
     let ews = |route| {
         if config.ews_enabled {
             Ok(Route::Ews(route))
@@ -141,9 +168,22 @@ pub fn route(config: &Config, uri: &Uri, headers: &HeaderMap) -> Result<Route, N
         Some(Lead::EwsPhoto) => ews(EwsRoute::UserPhoto),
         Some(Lead::EwsStatic(path)) => ews(EwsRoute::Static(path)),
         Some(Lead::Closed) => Err(NoRoute::Closed),
-        Some(Lead::Autodiscover) => Err(NoRoute::Autodiscover),
-        None if lower.starts_with("/autodiscover/") => Err(NoRoute::Autodiscover),
-        None => Err(NoRoute::NotFound),
+        Some(Lead::Autodiscover(form)) => {
+            let served =
+                config.autodiscover != AutodiscoverMode::Deny && config.server.public_url.is_some();
+            if served {
+                Ok(Route::Autodiscover(form))
+            } else {
+                Err(NoRoute::Autodiscover)
+            }
+        }
+        None if is_below(&lower, "/autodiscover") => Err(NoRoute::Autodiscover),
+        // What is not published of a mail server no route publishes either.
+        None if MAIL.iter().any(|mail| is_below(&lower, mail)) => Err(NoRoute::NotFound),
+        None => passes
+            .find(host, &lower, allowed.is_ok())
+            .map(Route::Pass)
+            .ok_or(NoRoute::NotFound),
     }
 }
 
@@ -167,9 +207,26 @@ fn check_host(config: &Config, host: &str) -> Result<(), NoRoute> {
     Err(NoRoute::Misdirected)
 }
 
+/// Where mail servers have their services, in lower case.
+const MAIL: [&str; 8] = [
+    "/microsoft-server-activesync",
+    "/ews",
+    "/mapi",
+    "/oab",
+    "/owa",
+    "/ecp",
+    "/powershell",
+    "/rpc",
+];
+
+fn is_below(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// The host that the client means, without its port. RFC 9112 section 3.2: exactly one `Host`; an
 /// authority in the target takes its place.
-fn host<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> Result<&'r str, NoRoute> {
+pub(crate) fn host<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> Result<&'r str, NoRoute> {
     let mut lines = headers.get_all(header::HOST).iter();
     let (Some(only), None) = (lines.next(), lines.next()) else {
         return Err(NoRoute::Host);

@@ -11,6 +11,7 @@ use super::Shared;
 use super::reload::Reloader;
 use crate::admin::{Asked, AskedEws, EwsSays, Gateway, ReloadError};
 use crate::pipeline::rules_for;
+use crate::redirect::Move;
 use crate::servers::UpstreamState;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::pseudonym::Pseudonym;
@@ -88,6 +89,14 @@ impl Gateway for Administered {
 
     fn ews(&self, asked: &AskedEws<'_>) -> Option<EwsSays> {
         super::explained::ews(&self.shared, asked)
+    }
+
+    fn redirects(&self) -> Vec<Move> {
+        self.shared.moves.list()
+    }
+
+    fn clear_redirects(&self, user: Option<&UserKey>) -> usize {
+        self.shared.moves.clear(user)
     }
 
     fn upstreams(&self) -> Vec<UpstreamState> {

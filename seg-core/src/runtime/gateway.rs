@@ -28,6 +28,7 @@ use crate::identify::DigestKey;
 use crate::outbound::Outbound;
 use crate::protocol::PollMemory;
 use crate::protocol::ews::EwsMemory;
+use crate::redirect::Moves;
 use crate::servers;
 use crate::telemetry::log::Log;
 use crate::telemetry::metrics::Metrics;
@@ -193,6 +194,7 @@ impl Gateway {
             ews: EwsMemory::default(),
             digest_key: DigestKey::generate()
                 .map_err(|_| StartError::System("no randomness".to_owned()))?,
+            moves: Moves::default(),
             draining: AtomicBool::new(false),
             listening: AtomicBool::new(false),
         });

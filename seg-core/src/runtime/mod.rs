@@ -32,6 +32,7 @@ use crate::identify::DigestKey;
 use crate::outbound::Outbound;
 use crate::protocol::PollMemory;
 use crate::protocol::ews::EwsMemory;
+use crate::redirect::Moves;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::revocation::Revocations;
 
@@ -60,6 +61,8 @@ pub struct Shared {
     pub ews: EwsMemory,
     /// The key of credential fingerprints.
     pub digest_key: DigestKey,
+    /// Which users have moved to another server.
+    pub moves: Moves,
     draining: AtomicBool,
     listening: AtomicBool,
 }

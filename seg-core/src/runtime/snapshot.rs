@@ -15,6 +15,7 @@ use crate::delegate::Delegation;
 use crate::identify::{CertificateMapping, IdentityRules};
 use crate::protocol::ServerVersionMemory;
 use crate::protocol::ews::EwsSettings;
+use crate::route::{Pass, Passes};
 use crate::servers::Leg;
 use crate::telemetry::pseudonym::Pseudonym;
 use crate::tls::{self, Certificate, TlsError};
@@ -41,6 +42,8 @@ pub struct Snapshot {
     pub eas: Arc<Leg>,
     /// The EWS leg.
     pub ews: Arc<Leg>,
+    /// Pass-through routes.
+    pub passes: Passes,
     /// What EWS clients are told of the server's version.
     pub ews_version: Arc<ServerVersionMemory>,
     /// Callback interposition, where it is on.
@@ -170,6 +173,20 @@ impl Snapshot {
             &config.ews,
             before.map(|before| (&before.config.ews, &*before.ews)),
         )?;
+        let mut passes = Vec::with_capacity(config.routes.len());
+        for (name, route) in &config.routes {
+            let written = config::Leg::of_route(route, &config.eas);
+            let built = tls::client_config(&written.tls)?;
+            built.warnings.into_iter().for_each(&mut *warn);
+            let known = before.and_then(|before| {
+                let mut all = before.passes.iter();
+                all.find(|pass| *pass.name == **name)
+            });
+            let kept = known.map(|pass| &*pass.leg);
+            let leg = Leg::new(&written, &built.config, kept, false)?;
+            passes.push(Pass::new(name, route, Arc::new(leg)));
+        }
+        let passes = Passes::new(passes);
         let same_version = before.filter(|before| {
             before.config.ews_refusal_server_version == config.ews_refusal_server_version
         });
@@ -227,6 +244,7 @@ impl Snapshot {
             eas,
             ews,
             ews_version,
+            passes,
             ews_settings,
             callbacks,
             pseudonym,
@@ -235,6 +253,11 @@ impl Snapshot {
             policies,
             config,
         })
+    }
+
+    /// Whether a leg has servers that may send users to each other.
+    pub fn has_siblings(&self) -> bool {
+        self.eas.upstreams.len() > 1 || self.ews.upstreams.len() > 1
     }
 
     /// Takes back what only a restart changes, so that nothing is half in force.

@@ -9,6 +9,7 @@
 //! It is a test stand-in with well-known passwords: it is only ever started by name.
 
 mod answer;
+mod autodiscover;
 mod certificate;
 mod connection;
 mod eas;
@@ -25,6 +26,7 @@ pub mod cli;
 pub mod requests;
 
 pub use answer::{Answer, Framing};
+pub use autodiscover::INSIDE;
 pub use certificate::CertificateError;
 pub use ews::push::{Push, Pushed};
 pub use ews::subscriptions::{Subscription, Way};

@@ -9,7 +9,7 @@ use super::connection::Shared;
 use super::ledger::{Kind, Seen};
 use super::polls::Release;
 use super::wire::Head;
-use super::{eas, ews, login};
+use super::{autodiscover, eas, ews, login};
 
 /// A whole request that has been understood.
 pub(super) struct Request<'r> {
@@ -83,7 +83,8 @@ pub(super) fn reply(shared: &Shared, request: &Request<'_>) -> Reply {
     match seen.kind {
         Kind::Eas => eas::reply(shared, request),
         Kind::Ews => ews::reply(shared, request),
-        Kind::Autodiscover | Kind::Health | Kind::Other => Reply::Answer(Answer::status(404)),
+        Kind::Autodiscover => Reply::Answer(autodiscover::reply(request)),
+        Kind::Health | Kind::Other => Reply::Answer(Answer::status(404)),
     }
 }
 

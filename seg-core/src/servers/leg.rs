@@ -10,7 +10,8 @@ use ahash::RandomState;
 use http::HeaderValue;
 
 use super::health::Watched;
-use crate::config::{self, Affinity, HostHeader};
+use crate::config::{self, Affinity, HostHeader, Origin};
+use crate::redirect::AddressRule;
 use crate::upstream::{
     Alternatives, Ejection, Fitness, Servers, Sources, Standing, Target, TargetError,
     TargetSettings,
@@ -67,6 +68,7 @@ pub struct Leg {
     max_connections: Option<usize>,
     sources: Arc<Sources>,
     source_addresses: Vec<IpAddr>,
+    tls: Arc<rustls::ClientConfig>,
     hasher: RandomState,
 }
 
@@ -129,6 +131,7 @@ impl Leg {
                     sources: Arc::clone(&sources),
                     max_connections: config.max_connections,
                     standing,
+                    allowed: None,
                 };
                 Ok(Arc::new(Upstream {
                     target: Target::new(&origin.host, origin.port, settings)?,
@@ -152,8 +155,50 @@ impl Leg {
             max_connections: config.max_connections,
             sources,
             source_addresses: config.source_addresses.clone(),
+            tls: Arc::clone(tls),
             hasher,
         })
+    }
+
+    /// The leg with one of its own servers alone, by its name.
+    pub fn only(&self, name: &str) -> Option<Self> {
+        let mut all = self.upstreams.iter();
+        let only = all.find(|upstream| &*upstream.name == name)?;
+        Some(self.with(Arc::clone(only)))
+    }
+
+    /// The leg with another server in the place of its own, at addresses that the rule allows.
+    ///
+    /// # Errors
+    /// A host that is neither a name nor an address.
+    pub fn moved(&self, to: &Origin, rule: AddressRule) -> Result<Self, TargetError> {
+        let name: Arc<str> = to.to_string().into();
+        let settings = TargetSettings {
+            tls: to.tls.then(|| Arc::clone(&self.tls)),
+            sources: Arc::clone(&self.sources),
+            max_connections: self.max_connections,
+            standing: Arc::new(Standing::new(Ejection::NEVER)),
+            allowed: Some(Arc::new(move |address| rule.allows(address))),
+        };
+        Ok(self.with(Arc::new(Upstream {
+            target: Target::new(&to.host, to.port, settings)?,
+            salt: 0,
+            name,
+            watched: Arc::default(),
+        })))
+    }
+
+    fn with(&self, only: Arc<Upstream>) -> Self {
+        Self {
+            upstreams: vec![only],
+            health: self.health.clone(),
+            spn: self.spn.clone(),
+            sources: Arc::clone(&self.sources),
+            source_addresses: self.source_addresses.clone(),
+            tls: Arc::clone(&self.tls),
+            hasher: self.hasher.clone(),
+            ..*self
+        }
     }
 
     /// The server for a request: the device's own while that one is fit, else the fittest; with

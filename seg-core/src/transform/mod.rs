@@ -14,7 +14,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// A request's headers as a server is told them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Inward {
     /// The client's. Those that don't [pass][`passes`] are still among them and are left out when
     /// the head is written: to take a dozen out of a map first costs more than to skip them.

@@ -123,6 +123,11 @@ async fn dial(
         let Some(&address) = addresses.get(index) else {
             continue;
         };
+        if !target.allows(address.ip()) {
+            let text = format!("{address}: redirect.allowed.hosts does not list this address");
+            failure = io::Error::new(io::ErrorKind::PermissionDenied, text);
+            continue;
+        }
         let attempt = target.sources().connect(address);
         let outcome = match share(deadline, count.saturating_sub(tried)) {
             Some(share) => timeout(share, attempt).await.unwrap_or_else(|_| {

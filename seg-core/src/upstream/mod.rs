@@ -49,4 +49,4 @@ pub use pool::{IdentityHash, Pool, PoolSettings, PoolStats};
 pub use source::{BodySource, NoBody, SourceError};
 pub use sources::Sources;
 pub use standing::{Ejection, Fitness, Standing, StandingNow};
-pub use target::{Settings as TargetSettings, Target, TargetError};
+pub use target::{Allowed, Settings as TargetSettings, Target, TargetError};

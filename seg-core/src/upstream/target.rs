@@ -35,10 +35,14 @@ struct Inner {
     room: Option<Arc<Semaphore>>,
     standing: Arc<Standing>,
     binding: ArcSwapOption<Vec<u8>>,
+    allowed: Option<Allowed>,
 }
 
+/// Says whether a connection to an address may be opened.
+pub type Allowed = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
+
 /// What may be set of a target besides where it is.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// How TLS is spoken; `None`: plain TCP.
     pub tls: Option<Arc<ClientConfig>>,
@@ -49,6 +53,17 @@ pub struct Settings {
     pub max_connections: Option<usize>,
     /// How the server stands.
     pub standing: Arc<Standing>,
+    /// Which of the addresses that its name has are meant; `None`: all of them.
+    pub allowed: Option<Allowed>,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("tls", &self.tls.is_some())
+            .field("max_connections", &self.max_connections)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for Settings {
@@ -58,6 +73,7 @@ impl Default for Settings {
             sources: Arc::default(),
             max_connections: None,
             standing: Arc::new(Standing::new(Ejection::NEVER)),
+            allowed: None,
         }
     }
 }
@@ -172,6 +188,7 @@ impl Target {
                 .max_connections
                 .map(|most| Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)))),
             standing: settings.standing,
+            allowed: settings.allowed,
         })))
     }
 
@@ -220,6 +237,11 @@ impl Target {
 
     pub(super) fn sources(&self) -> &Sources {
         &self.0.sources
+    }
+
+    /// Whether a connection to this address of its may be opened.
+    pub(super) fn allows(&self, address: IpAddr) -> bool {
+        self.0.allowed.as_ref().is_none_or(|allows| allows(address))
     }
 
     pub(super) fn room(&self) -> Option<&Arc<Semaphore>> {

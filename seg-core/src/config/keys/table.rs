@@ -2,9 +2,9 @@
 
 use super::{Group, Key, Kind};
 use crate::config::value::{
-    CertificateHeader, ClientAuth, ComplianceMode, DefaultVerdict, EmptyChallenge, EwsRefusal,
-    HostHeader, LogFormat, LogLevel, RedirectMode, TlsVersion, UnknownStanding, UserMismatch,
-    UserMode,
+    AutodiscoverMode, CertificateHeader, ClientAuth, ComplianceMode, DefaultVerdict,
+    EmptyChallenge, EwsRefusal, HostHeader, LogFormat, LogLevel, RedirectMode, TlsVersion,
+    UnknownStanding, UserMismatch, UserMode,
 };
 use crate::config::value::{KerberosName, UpstreamLogin};
 
@@ -12,8 +12,6 @@ const LISTEN: Kind = Kind::Text("comma list of address:port");
 const HOSTS: Kind = Kind::Text("comma list of host names");
 const ORIGINS: Kind = Kind::Text("comma list of https://host:port");
 const PLAIN_HTTP: &str = "the plain-HTTP listener";
-const ROUTES: &str = "pass-through routes";
-const REDIRECTS: &str = "the handling of redirects";
 
 /// The keys of one leg towards mail servers. The `ews.` twin is empty by default and then has the
 /// value of the key without `ews.`; only its health path has a default of its own, because the
@@ -196,11 +194,17 @@ pub(in crate::config) static GROUPS: &[Group] = &[
         Key::new("ens.callback.days", "30", Kind::Whole { min: 1, max: 366 },
             "how many days a callback URL is good"),
     ] },
+    Group { title: "Autodiscover", keys: &[
+        Key::new("autodiscover.mode", "rewrite", Kind::Choice(AutodiscoverMode::WORDS),
+            "rewrite: the mail server's answer with every address turned into server.public.url; answer: one of our own; deny: 404"),
+    ] },
     Group { title: "Redirects", keys: &[
         Key::new("redirect.mode", "follow", Kind::Choice(RedirectMode::WORDS),
-            "what is done with a mail server's redirect").later(REDIRECTS),
-        Key::new("redirect.allowed.hosts", "", HOSTS,
-            "hosts to which a redirect may lead").later(REDIRECTS),
+            "what is done when a mail server sends a user to another one (451, 302): followed here, told with our own address, or refused"),
+        Key::new("redirect.allowed.hosts", "", Kind::Text("comma list of hosts, *.domains, networks"),
+            "where to: hosts, host:port, *.domain (public addresses only), http://host, addresses and networks"),
+        Key::new("redirect.remember.seconds", "86400", Kind::Seconds { min: 1, max: 31_536_000 },
+            "how long it is remembered where a user has moved"),
     ] },
     Group { title: "Identity", keys: &[
         Key::new("identity.domain.map", "", Kind::Text("comma list such as CORP=corp.example"),
@@ -289,34 +293,56 @@ pub(in crate::config) static ROUTE_KEYS: &[Key] = &[
         "",
         HOSTS,
         "Host headers the route serves; empty: any",
-    )
-    .later(ROUTES),
+    ),
     Key::new(
         "route.<name>.path",
         "/",
         Kind::Text("a path"),
         "the start of the paths it serves",
-    )
-    .later(ROUTES),
+    ),
     Key::new(
         "route.<name>.upstream",
         "",
         ORIGINS,
         "where its requests go; a route needs one",
-    )
-    .later(ROUTES),
+    ),
     Key::new(
         "route.<name>.priority",
         "0",
         Kind::Whole { min: 0, max: 1000 },
         "of several routes that fit, the one with the highest priority serves",
-    )
-    .later(ROUTES),
+    ),
+    Key::new(
+        "route.<name>.host.header",
+        "preserve",
+        Kind::Choice(HostHeader::WORDS),
+        "the Host header its upstream sees: the one the client sent, or its own name",
+    ),
+    Key::new(
+        "route.<name>.ca.path",
+        "",
+        Kind::Path,
+        "PEM file with CAs that are trusted for its upstream besides the system's own",
+    ),
+    Key::new(
+        "route.<name>.timeout.response.seconds",
+        "90",
+        Kind::Seconds { min: 1, max: 3600 },
+        "how long its upstream may take to answer, and to pause",
+    ),
+    Key::new(
+        "route.<name>.body.max.bytes",
+        "0",
+        Kind::Whole {
+            min: 0,
+            max: u64::MAX,
+        },
+        "longer request bodies are refused with 413; 0: as server.body.max.bytes says",
+    ),
     Key::new(
         "route.<name>.client.cert.header",
         "",
         Kind::Text("a header name"),
         "the header in which the upstream finds the client's certificate",
-    )
-    .later(ROUTES),
+    ),
 ];
