@@ -11,6 +11,8 @@ pub mod message;
 pub mod route;
 pub mod autodiscover;
 pub mod identify;
+pub mod directory;
+pub mod oauth;
 pub mod decide;
 pub mod protocol;
 pub mod transform;

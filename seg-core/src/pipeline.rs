@@ -35,6 +35,7 @@ mod certificate;
 mod callback;
 mod login;
 mod content;
+mod person;
 mod ews;
 mod firewall;
 mod orders;
@@ -214,7 +215,7 @@ impl Walk<'_> {
         // tells of it comes first: nothing of a head that is no request reaches the server, not
         // even to draw its challenge.
         let asked = self.read_head(&route, &method, &uri, &headers)?;
-        let known = match caller {
+        let mut known = match caller {
             Caller::Known(known) => known,
             nameless => match self.pinning(&route, &headers) {
                 Pinning::Known(known) => {
@@ -237,6 +238,14 @@ impl Walk<'_> {
                 }
             },
         };
+        if let Some(tokens) = &self.snapshot.tokens
+            && known.scheme == Scheme::Bearer
+        {
+            Box::pin(self.check_token(tokens, &mut known, &headers)).await?;
+        }
+        if let Some(directory) = &self.snapshot.directory {
+            Box::pin(self.check_person(directory, &mut known, &headers, &uri)).await?;
+        }
         self.check_certificate_user(&known.user)?;
         let (mut call, mut body) = match asked {
             Asked::Known(call) => (call, Body::Untouched(body)),
@@ -483,6 +492,11 @@ impl Walk<'_> {
         // What the server's answer says of the credentials is learned before anybody filters it.
         if let Some(digest) = &known.digest {
             shared.proofs.learn(digest, exchange.status);
+            if exchange.status == StatusCode::UNAUTHORIZED
+                && let (Some(directory), Some(person)) = (&self.snapshot.directory, &known.person)
+            {
+                directory.forget(&person.asked);
+            }
         }
         if known.pinned {
             self.connection.ntlm.answered(&known, exchange.status);

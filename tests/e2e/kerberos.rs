@@ -86,6 +86,43 @@ async fn a_suffix_of_its_own_is_looked_up_by_the_domain_controller() {
     assert!(answer.text().contains("carol.smith"), "{}", answer.text());
 }
 
+/// A UPN whose name is not the account's: the directory knows whose it is.
+#[tokio::test]
+async fn the_directory_names_the_account() {
+    let lab = Lab::shared();
+    let gateway = before(&lab)
+        .set("directory.url", format!("ldaps://{}", lab.address()))
+        .set(
+            "directory.ca.path",
+            lab.path("pki/ca.pem").display().to_string(),
+        )
+        .set("directory.base", "DC=corp,DC=example")
+        .set("directory.bind.user", "svc-ldap@corp.example")
+        .set("directory.bind.password", lab.password())
+        .set("directory.groups.permitted", "Mobile-Mail-Users")
+        .start()
+        .await;
+    let answer = ask_as(&gateway, &lab, "carol", &bare("carol.smith")).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+    assert!(
+        answer
+            .text()
+            .starts_with("REMOTE_USER=csmith@CORP.EXAMPLE\n"),
+        "{}",
+        answer.text()
+    );
+    for (certificate, why) in [
+        ("bob", "group_missing"),
+        ("erin", "account_disabled"),
+        ("nobody", "account_unknown"),
+        ("frank", "kerberos_account_sensitive"),
+    ] {
+        let answer = ask_as(&gateway, &lab, certificate, &bare(certificate)).await;
+        assert_eq!(answer.status(), 403, "{certificate}");
+        reason(&gateway, why).await;
+    }
+}
+
 #[tokio::test]
 async fn each_refusal_has_its_own_words() {
     let lab = Lab::shared();
@@ -305,4 +342,51 @@ fn serial(lab: &Lab, name: &str) -> String {
         .expect("openssl runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.trim().trim_start_matches("serial=").to_owned()
+}
+
+/// `seg check` walks the whole way of one person.
+#[tokio::test]
+async fn one_persons_way_is_checked() {
+    let lab = Lab::shared();
+    let crls = lab.path("crls");
+    std::fs::create_dir_all(&crls).expect("a folder");
+    std::fs::copy(lab.path("pki/ca.crl.pem"), crls.join("ca.crl")).expect("a list");
+    let gateway = before(&lab)
+        .set("enable.cert.revocation.validation", "true")
+        .set(
+            "cert.based.auth.crl.files.parent.dir.path",
+            crls.display().to_string(),
+        )
+        .start()
+        .await;
+    let check = |certificate: &str| {
+        let output = std::process::Command::new(seg_tests::program::program("seg"))
+            .args(["check", "--json", "--config"])
+            .arg(gateway.path("application.properties"))
+            .arg("--client-cert")
+            .arg(lab.path(&format!("pki/{certificate}.pem")))
+            .output()
+            .expect("seg runs");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), text)
+    };
+    let (code, text) = check("alice");
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        text.contains("a ticket is given in the name of alice@corp.example"),
+        "{text}"
+    );
+    for (certificate, words) in [
+        ("nameless", "names no user principal name"),
+        ("purpose", "isn't meant for client authentication"),
+        ("expired", "expired"),
+        ("revoked", "was revoked (ca.crl)"),
+        ("erin", "the account is disabled"),
+        ("frank", "sensitive and cannot be delegated"),
+        ("nobody", "no account has this name"),
+    ] {
+        let (code, text) = check(certificate);
+        assert_eq!(code, Some(1), "{certificate}: {text}");
+        assert!(text.contains(words), "{certificate}: {text}");
+    }
 }

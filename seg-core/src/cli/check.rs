@@ -7,6 +7,7 @@ mod local;
 mod person;
 mod report;
 mod upstream;
+mod way;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -71,12 +72,13 @@ pub async fn run(args: &CheckArgs) -> ExitCode {
     configuration(&mut report, file.as_deref(), &loaded);
     match &args.client_cert {
         Some(certificate) => {
-            person::check(
+            walk(
                 &mut report,
                 &loaded.config,
                 certificate,
                 args.user.as_deref(),
-            );
+            )
+            .await;
         }
         None => everything(&mut report, &loaded.config).await,
     }
@@ -86,6 +88,30 @@ pub async fn run(args: &CheckArgs) -> ExitCode {
     } else {
         ExitCode::SUCCESS
     }
+}
+
+/// One person's way: his certificate, his account, his tickets.
+async fn walk(report: &mut Report, config: &Config, certificate: &Path, user: Option<&str>) {
+    let Some((chain, name)) = person::check(report, config, certificate, user) else {
+        return;
+    };
+    // The library gets a configuration of its own: a running gateway's must not be touched.
+    let folder = match tempfile::tempdir() {
+        Ok(folder) => folder,
+        Err(error) => {
+            return report.fail(
+                "kerberos",
+                error.to_string(),
+                "let us write temporary files",
+            );
+        }
+    };
+    let mut own = config.clone();
+    own.data_dir = folder.path().to_path_buf();
+    // While this is the only thread.
+    crate::delegate::prepare_process(&own);
+    way::revoked(report, &own, &chain).await;
+    way::account(report, &own, &name).await;
 }
 
 /// Looks at every part that the configuration names.

@@ -9,9 +9,11 @@ use http::HeaderName;
 
 use super::certificates;
 use super::changes::Written;
+use super::directory;
 use super::kerberos;
 use super::keys;
 use super::layers::{Raw, Values};
+use super::oauth;
 use super::problem::{Problem, Warning};
 use super::reader::Reader;
 use super::redirects::AllowedHost;
@@ -77,6 +79,8 @@ pub(super) fn build(
             certificate: certificates::rules(&mut reader),
         },
         kerberos: kerberos::read(&mut reader),
+        directory: directory::read(&mut reader),
+        oauth: oauth::read(&mut reader),
         compliance: Compliance {
             policies_path: reader
                 .path("compliance.policies.path")

@@ -9,7 +9,9 @@ use http::HeaderName;
 use ipnet::IpNet;
 
 use super::changes::Written;
+use super::directory::Directory;
 use super::kerberos::Kerberos;
+use super::oauth::OAuth;
 use super::redirects::AllowedHost;
 use super::value::{
     Affinity, AutodiscoverMode, CertificateHeader, ClientAuth, ComplianceMode, DefaultVerdict,
@@ -58,6 +60,10 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Kerberos delegation.
     pub kerberos: Kerberos,
+    /// Accounts, passwords and groups.
+    pub directory: Option<Directory>,
+    /// Bearer tokens that are checked here.
+    pub oauth: Option<OAuth>,
     /// Who is let in.
     pub compliance: Compliance,
     /// The admin listener.
@@ -461,6 +467,8 @@ impl Config {
         files.extend(self.routes.values().filter_map(|route| route.ca.as_deref()));
         files.extend(self.identity.alias_path.as_deref());
         files.extend(self.identity.certificate.map_path.as_deref());
+        let directory = self.directory.as_ref();
+        files.extend(directory.and_then(|directory| directory.ca.as_deref()));
         files.push(&self.compliance.policies_path);
         let mut files: Vec<PathBuf> = files.into_iter().map(Path::to_path_buf).collect();
         files.sort();

@@ -308,7 +308,7 @@ impl Refusal {
     }
 
     /// Somebody else got a ticket to the same service: it is this account.
-    pub(super) fn sensitive(said: &str) -> Self {
+    pub(crate) fn sensitive(said: &str) -> Self {
         Self {
             reason: "kerberos_account_sensitive",
             text: format!("the account is sensitive and cannot be delegated ({said})"),

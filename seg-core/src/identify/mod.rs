@@ -76,6 +76,17 @@ pub enum Scheme {
     Certificate,
 }
 
+/// What the directory knows of a caller.
+#[derive(Clone, Debug)]
+pub struct Person {
+    /// The name under which he was asked about.
+    pub asked: UserKey,
+    /// `account@domain`, by which the domain controller knows him.
+    pub login: UserKey,
+    /// He may not be delegated.
+    pub sensitive: bool,
+}
+
 /// A caller with a name.
 #[derive(Clone, Debug)]
 pub struct Known {
@@ -92,6 +103,8 @@ pub struct Known {
     pub connection_bound: bool,
     /// Whether it is the user of a pinned connection ([`pin`]).
     pub pinned: bool,
+    /// What the directory knows of him, where it was asked.
+    pub person: Option<Box<Person>>,
 }
 
 /// What one client connection remembers of its last caller: phones send the same `Authorization`
@@ -168,6 +181,7 @@ pub fn caller(
                     proven: true,
                     connection_bound: false,
                     pinned: false,
+                    person: None,
                 })
             });
         }
@@ -206,6 +220,7 @@ pub fn caller(
         proven,
         connection_bound: scheme == Scheme::Negotiate,
         pinned: false,
+        person: None,
     };
     memory.keep(line, generation, &known);
     Caller::Known(known)

@@ -95,6 +95,7 @@ fn known(user: UserKey, key: CredentialDigest) -> Known {
         proven: false,
         connection_bound: true,
         pinned: true,
+        person: None,
     }
 }
 

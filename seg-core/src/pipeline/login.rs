@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode, header};
+use seg_compliance::UserKey;
 
 use super::{Stop, Walk, leg_of};
 use crate::delegate::{Answer, Refusal, Ticket};
@@ -42,6 +43,7 @@ impl Walk<'_> {
                         proven: true,
                         connection_bound: true,
                         pinned: false,
+                        person: None,
                     };
                     (Caller::Known(known), Some(Box::new(ticket)))
                 }
@@ -79,8 +81,11 @@ impl Walk<'_> {
             return Err(Reply::text(StatusCode::FORBIDDEN, text).into());
         }
         let runtime = self.connection.core.shared.outbound.runtime();
+        if known.person.as_ref().is_some_and(|person| person.sensitive) {
+            return Err(self.no_ticket(&Refusal::sensitive("says the directory")));
+        }
         let authorized = Arc::clone(delegation)
-            .authorize(runtime, &known.user, leg, upstream, ticket)
+            .authorize(runtime, login_of(known), leg, upstream, ticket)
             .await;
         match authorized {
             Ok((value, answer)) => {
@@ -124,7 +129,7 @@ impl Walk<'_> {
         exchange.headers.remove(header::WWW_AUTHENTICATE);
         if exchange.status == StatusCode::UNAUTHORIZED {
             if let Some(delegation) = &self.snapshot.delegation {
-                delegation.forget(&known.user, leg);
+                delegation.forget(login_of(known), leg);
             }
             let offered = challenges.iter().any(|line| {
                 line.as_bytes()
@@ -154,4 +159,10 @@ impl Walk<'_> {
             Reply::text(StatusCode::BAD_GATEWAY, text).into()
         })
     }
+}
+
+/// By which name the domain controller is asked: the account's, where the directory has told it.
+fn login_of(known: &Known) -> &UserKey {
+    let person = known.person.as_ref();
+    person.map_or(&known.user, |person| &person.login)
 }

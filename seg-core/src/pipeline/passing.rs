@@ -94,6 +94,7 @@ impl Walk<'_> {
             filter: false,
             when_empty: snapshot.config.challenges.when_empty,
             upn_proven: true,
+            ntlm_pinned: false,
         };
         let metrics = &self.connection.core.shared.metrics;
         Ok(respond::forwarded(

@@ -12,7 +12,9 @@ use crate::callback::{CallbackError, Callbacks};
 use crate::config::certificate_map::{self, CertificateMap};
 use crate::config::{self, Config, ConfigError, DefaultVerdict, aliases, policies};
 use crate::delegate::Delegation;
+use crate::directory::Directory;
 use crate::identify::{CertificateMapping, IdentityRules};
+use crate::oauth::Tokens;
 use crate::protocol::ServerVersionMemory;
 use crate::protocol::ews::EwsSettings;
 use crate::route::{Pass, Passes};
@@ -50,6 +52,10 @@ pub struct Snapshot {
     pub callbacks: Option<Callbacks>,
     /// `[ews]`.
     pub ews_settings: EwsSettings,
+    /// Passwords, accounts and groups.
+    pub directory: Option<Arc<Directory>>,
+    /// Checks bearer tokens.
+    pub tokens: Option<Arc<Tokens>>,
     /// Logs users in at the mail servers.
     pub delegation: Option<Arc<Delegation>>,
     /// How devices and users appear in the log.
@@ -229,11 +235,22 @@ impl Snapshot {
                 let path = config.compliance.policies_path.display().to_string();
                 SnapshotError::Policy { path, source }
             })?;
+        let directory = Directory::new(
+            config.directory.as_ref(),
+            before.and_then(|before| before.directory.as_ref()),
+        )?;
+        let tokens = Tokens::new(
+            config.oauth.as_ref(),
+            &config.data_dir,
+            before.and_then(|before| before.tokens.as_ref()),
+        );
         let delegation = Delegation::new(
             &config,
             before.and_then(|before| before.delegation.as_ref()),
         );
         Ok(Self {
+            directory,
+            tokens,
             delegation,
             generation: before.map_or(1, |before| before.generation + 1),
             tls,

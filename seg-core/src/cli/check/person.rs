@@ -3,25 +3,35 @@
 use std::path::Path;
 
 use jiff::Timestamp;
+use rustls::pki_types::CertificateDer;
 
 use super::Report;
 use crate::config::Config;
+use crate::config::certificate_map::{self, CertificateMap};
+use crate::identify::CertificateMapping;
 use crate::tls::{self, Certificate};
 
 /// Walks the way of the person with this certificate.
-pub(super) fn check(report: &mut Report, config: &Config, file: &Path, wanted: Option<&str>) {
+/// What of it counts further on: the chain, and the user that it names.
+pub(super) fn check(
+    report: &mut Report,
+    config: &Config,
+    file: &Path,
+    wanted: Option<&str>,
+) -> Option<(Vec<CertificateDer<'static>>, String)> {
     let part = format!("--client-cert {}", file.display());
     let chain = match tls::certificates(file) {
         Ok(chain) => chain,
-        Err(error) => return report.fail(&part, error.reason, error.mend),
+        Err(error) => {
+            report.fail(&part, error.reason, error.mend);
+            return None;
+        }
     };
-    let Some(leaf) = chain.first() else { return };
+    let leaf = chain.first()?;
     let Some(certificate) = Certificate::read(leaf) else {
-        return report.fail(
-            &part,
-            "the first certificate can't be read",
-            "copy the file again",
-        );
+        let message = "the first certificate can't be read";
+        report.fail(&part, message, "copy the file again");
+        return None;
     };
     report.ok(
         &part,
@@ -37,28 +47,42 @@ pub(super) fn check(report: &mut Report, config: &Config, file: &Path, wanted: O
         ),
         Err(why) => report.fail("server.client.ca.path", why.reason, why.mend),
     }
-    match tls::client_user(leaf, &config.identity.certificate.user) {
-        Ok(user) => {
-            report.ok(
-                "user",
-                format!(
-                    "the certificate names {} by {}",
-                    user.name,
-                    user.source.place()
-                ),
-            );
-            if let Some(sid) = &user.sid {
+    let map = match &config.identity.certificate.map_path {
+        None => CertificateMap::default(),
+        Some(path) => match certificate_map::load(path) {
+            Ok(map) => map,
+            Err(error) => {
+                report.fail(
+                    "identity.certificate.map.path",
+                    error.to_string(),
+                    "mend the file",
+                );
+                return None;
+            }
+        },
+    };
+    let mapping = CertificateMapping::new(config.identity.certificate.clone(), map);
+    match mapping.user(leaf) {
+        Ok(name) => {
+            let source = tls::client_user(leaf, &config.identity.certificate.user);
+            let by = source
+                .as_ref()
+                .map_or("identity.certificate.map.path", |user| user.source.place());
+            report.ok("user", format!("the certificate names {name} by {by}"));
+            if let Some(sid) = source.ok().and_then(|user| user.sid) {
                 report.ok(
                     "user",
                     format!("the certificate is bound to the account {sid}"),
                 );
             }
-            same_user(report, &user.name, wanted);
+            same_user(report, &name, wanted);
+            Some((chain, name))
         }
         Err(reason) => {
-            let mend = "issue the certificate with the UPN in its subject alternative name, or set \
-                        enable.upn.lookup.from.subject.cn";
+            let mend = "issue the certificate with the UPN in its subject alternative name (SCEP: \
+                        User Principal Name in the template), or see identity.certificate.user";
             report.fail("user", reason.to_string(), mend);
+            None
         }
     }
 }

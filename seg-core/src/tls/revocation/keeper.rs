@@ -71,6 +71,35 @@ pub(crate) async fn load_first(
     Ok(())
 }
 
+/// Reads and fetches every list, once.
+///
+/// # Errors
+/// Which could not be fetched, and why; the others are there.
+pub(crate) async fn fetch_all(
+    revocations: &Revocations,
+    outbound: &Outbound,
+    config: &Config,
+    authorities: &Authorities,
+) -> Result<(), String> {
+    let mut known = Known::default();
+    known.look(config, authorities);
+    let mut failed = Vec::new();
+    for uri in &config.server.tls.revocation.uris {
+        match fetch(outbound, config, authorities, uri).await {
+            Ok(fetched) => {
+                known.fetched.insert(uri.clone(), fetched);
+            }
+            Err(why) => failed.push(why),
+        }
+    }
+    revocations.replace(known.all());
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(failed.join("; "))
+    }
+}
+
 /// Goes on for ever.
 pub(crate) async fn keep(shared: Arc<Shared>, outbound: Outbound) {
     let mut known = Known::default();

@@ -11,7 +11,7 @@ mod list;
 pub mod ocsp;
 mod responders;
 
-pub(crate) use keeper::{keep, load_first};
+pub(crate) use keeper::{fetch_all, keep, load_first};
 pub use list::{List, ListError, Lists, read_lists};
 pub use responders::Responders;
 

@@ -1,0 +1,331 @@
+//! The directory's protocol: binds and searches, each on a connection of its own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, Scope, SearchEntry, ldap_escape};
+use rustls::ClientConfig;
+
+use crate::config::{self, UpstreamTls};
+use crate::tls::{self, TlsError};
+
+/// LDAP_MATCHING_RULE_IN_CHAIN: members of members count too.
+const IN_CHAIN: &str = "1.2.840.113556.1.4.1941";
+/// ACCOUNTDISABLE in userAccountControl (MS-ADTS 2.2.16).
+const DISABLED: u32 = 0x2;
+/// NOT_DELEGATED.
+const SENSITIVE: u32 = 0x10_0000;
+/// invalidCredentials (RFC 4511 A.1).
+const INVALID_CREDENTIALS: u32 = 49;
+
+/// One person's account.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// Its distinguished name.
+    pub dn: String,
+    /// `sAMAccountName`.
+    pub name: String,
+    /// `userPrincipalName`.
+    pub upn: Option<String>,
+    /// Those of the configured groups that it is in, through other groups too.
+    pub groups: Vec<String>,
+    /// It may not be delegated.
+    pub sensitive: bool,
+}
+
+/// What the directory says.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// The account.
+    Account(Account),
+    /// Why there is none that counts.
+    Refused(&'static str),
+}
+
+/// Asks one of several servers.
+#[derive(Debug)]
+pub(super) struct Client {
+    config: config::Directory,
+    tls: Arc<ClientConfig>,
+    /// The server that answered last.
+    first: AtomicUsize,
+}
+
+impl Client {
+    pub(super) fn new(config: &config::Directory) -> Result<Self, TlsError> {
+        let trust = UpstreamTls {
+            ca: config.ca.clone(),
+            ..UpstreamTls::default()
+        };
+        let mut tls = (*tls::client_config(&trust)?.config).clone();
+        tls.alpn_protocols.clear();
+        Ok(Self {
+            config: config.clone(),
+            tls: Arc::new(tls),
+            first: AtomicUsize::new(0),
+        })
+    }
+
+    /// Is this the password, and whose account is it?
+    /// `bind_as`: the name as it was typed.
+    pub(super) async fn log_in(
+        &self,
+        name: &str,
+        bind_as: &str,
+        password: &str,
+    ) -> Result<Answer, String> {
+        let mut ldap = self.connect().await?;
+        let (bind_as, found) = if self.config.bind_user.is_empty() {
+            (bind_as.to_owned(), None)
+        } else {
+            // With an account of our own every form of a name is found, mail addresses too, and a
+            // disabled account is known before its password is tried.
+            if let Answer::Refused(reason) = self.bind_ourselves(&mut ldap).await? {
+                return Err(format!("our own account is refused: {reason}"));
+            }
+            match self.find(&mut ldap, name).await? {
+                Answer::Account(account) => (account.dn.clone(), Some(account)),
+                refused => return Ok(refused),
+            }
+        };
+        if let Answer::Refused(reason) = self.bind(&mut ldap, &bind_as, password).await? {
+            return Ok(Answer::Refused(reason));
+        }
+        let answer = match found {
+            Some(account) => Answer::Account(account),
+            None => self.find(&mut ldap, name).await?,
+        };
+        let _leave = ldap.unbind().await;
+        Ok(answer)
+    }
+
+    /// The account of a name, asked by our own.
+    pub(super) async fn look_up(&self, name: &str) -> Result<Answer, String> {
+        let mut ldap = self.connect().await?;
+        if let Answer::Refused(reason) = self.bind_ourselves(&mut ldap).await? {
+            return Err(format!("our own account is refused: {reason}"));
+        }
+        let answer = self.find(&mut ldap, name).await;
+        let _leave = ldap.unbind().await;
+        answer
+    }
+
+    async fn bind_ourselves(&self, ldap: &mut Ldap) -> Result<Answer, String> {
+        self.bind(
+            ldap,
+            &self.config.bind_user,
+            self.config.bind_password.reveal(),
+        )
+        .await
+    }
+
+    async fn bind(&self, ldap: &mut Ldap, name: &str, password: &str) -> Result<Answer, String> {
+        let bound = ldap
+            .with_timeout(self.config.timeout)
+            .simple_bind(name, password)
+            .await;
+        let bound = bound.map_err(|error| error.to_string())?;
+        match bound.rc {
+            0 => Ok(Answer::Account(Account::default())),
+            INVALID_CREDENTIALS => Ok(Answer::Refused(refusal(&bound.text))),
+            code => Err(format!(
+                "a bind is answered with code {code}: {}",
+                bound.text
+            )),
+        }
+    }
+
+    /// An account by any of its names, with its state and its groups.
+    async fn find(&self, ldap: &mut Ldap, name: &str) -> Result<Answer, String> {
+        let account = name.split('@').next().unwrap_or(name);
+        // A name with a domain is looked for as a whole first: another domain's alice is not ours.
+        let whole = ldap_escape(name);
+        let filter = if name.contains('@') {
+            format!("(&(objectClass=user)(|(userPrincipalName={whole})(mail={whole})))")
+        } else {
+            format!(
+                "(&(objectClass=user)(sAMAccountName={}))",
+                ldap_escape(account)
+            )
+        };
+        let mut found = self.search(ldap, &filter).await?;
+        if found.is_empty() && self.is_of_our_domain(name) {
+            // The implicit principal name, account@domain, stands in no attribute.
+            let filter = format!(
+                "(&(objectClass=user)(sAMAccountName={}))",
+                ldap_escape(account)
+            );
+            found = self.search(ldap, &filter).await?;
+        }
+        if found.len() > 1 {
+            return Ok(Answer::Refused("account_ambiguous"));
+        }
+        let Some(entry) = found.pop() else {
+            return Ok(Answer::Refused("account_unknown"));
+        };
+        let one = |name: &str| entry.attrs.get(name).and_then(|values| values.first());
+        let flags: u32 = one("userAccountControl")
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0);
+        if flags & DISABLED != 0 {
+            return Ok(Answer::Refused("account_disabled"));
+        }
+        if one("accountExpires").is_some_and(|text| is_past(text)) {
+            return Ok(Answer::Refused("account_expired"));
+        }
+        let mut account = Account {
+            name: one("sAMAccountName").cloned().unwrap_or_default(),
+            upn: one("userPrincipalName").cloned(),
+            groups: Vec::new(),
+            sensitive: flags & SENSITIVE != 0,
+            dn: entry.dn,
+        };
+        for group in self.config.groups() {
+            if !account.groups.iter().any(|known| known == group)
+                && self.is_member(ldap, &account.dn, group).await?
+            {
+                account.groups.push(group.to_owned());
+            }
+        }
+        Ok(Answer::Account(account))
+    }
+
+    /// Whether the domain of `user@domain` is the one that `directory.base` spells.
+    fn is_of_our_domain(&self, name: &str) -> bool {
+        let domain = name.rsplit_once('@').map(|(_, domain)| domain);
+        domain.is_some_and(|domain| domain.eq_ignore_ascii_case(&self.domain()))
+    }
+
+    /// The DNS name that `directory.base` spells.
+    pub(super) fn domain(&self) -> String {
+        let labels = self.config.base.split(',').filter_map(|part| {
+            let (kind, label) = part.split_once('=')?;
+            kind.trim()
+                .eq_ignore_ascii_case("dc")
+                .then_some(label.trim())
+        });
+        labels.collect::<Vec<_>>().join(".").to_lowercase()
+    }
+
+    async fn is_member(&self, ldap: &mut Ldap, dn: &str, group: &str) -> Result<bool, String> {
+        let filter = format!(
+            "(&(objectClass=group)(sAMAccountName={}))",
+            ldap_escape(group)
+        );
+        let Some(group) = self.search(ldap, &filter).await?.pop() else {
+            return Ok(false);
+        };
+        let filter = format!("(memberOf:{IN_CHAIN}:={})", ldap_escape(group.dn.as_str()));
+        let found = ldap
+            .with_timeout(self.config.timeout)
+            .search(dn, Scope::Base, &filter, vec!["1.1"])
+            .await
+            .and_then(ldap3::SearchResult::success)
+            .map_err(|error| error.to_string())?;
+        Ok(found
+            .0
+            .iter()
+            .any(|entry| !entry.is_ref() && !entry.is_intermediate()))
+    }
+
+    async fn search(&self, ldap: &mut Ldap, filter: &str) -> Result<Vec<SearchEntry>, String> {
+        let attributes = vec![
+            "sAMAccountName",
+            "userPrincipalName",
+            "userAccountControl",
+            "accountExpires",
+        ];
+        let (entries, _) = ldap
+            .with_timeout(self.config.timeout)
+            .search(&self.config.base, Scope::Subtree, filter, attributes)
+            .await
+            .and_then(ldap3::SearchResult::success)
+            .map_err(|error| error.to_string())?;
+        // A search from the domain's root comes with pointers to its other partitions.
+        let entries = entries
+            .into_iter()
+            .filter(|entry| !entry.is_ref() && !entry.is_intermediate());
+        Ok(entries.map(SearchEntry::construct).collect())
+    }
+
+    /// A connection to the server that answered last, or the next that does.
+    async fn connect(&self) -> Result<Ldap, String> {
+        let count = self.config.urls.len();
+        let first = self.first.load(Ordering::Relaxed);
+        let mut why = String::new();
+        for step in 0..count {
+            let place = (first + step) % count;
+            let Some(url) = self.config.urls.get(place) else {
+                continue;
+            };
+            let settings = LdapConnSettings::new()
+                .set_conn_timeout(self.config.timeout)
+                .set_config(Arc::clone(&self.tls))
+                .set_starttls(url.starts_with("ldap://"));
+            match LdapConnAsync::with_settings(settings, url).await {
+                Ok((connection, ldap)) => {
+                    tokio::spawn(async move {
+                        // How it ends is told to whoever asks over it.
+                        let _ended = connection.drive().await;
+                    });
+                    self.first.store(place, Ordering::Relaxed);
+                    return Ok(ldap);
+                }
+                Err(error) => {
+                    tracing::warn!(url, error = %error, "a directory server can't be asked");
+                    why = format!("{url}: {error}");
+                }
+            }
+        }
+        Err(why)
+    }
+}
+
+/// Active Directory's own code in the text of a refused bind (`data 52e`).
+fn refusal(text: &str) -> &'static str {
+    let code = text
+        .split("data ")
+        .nth(1)
+        .and_then(|rest| rest.split([',', ' ']).next());
+    match code {
+        Some("525") => "account_unknown",
+        Some("530" | "531") => "account_hours",
+        Some("532") => "password_expired",
+        Some("533") => "account_disabled",
+        Some("701") => "account_expired",
+        Some("773") => "password_must_change",
+        Some("775") => "account_locked",
+        _ => "password_wrong",
+    }
+}
+
+/// Whether a time of Active Directory has passed: 100 ns since 1601; 0 and the largest mean never.
+fn is_past(text: &str) -> bool {
+    const TO_UNIX: i64 = 11_644_473_600;
+    match text.parse::<i64>() {
+        Ok(0 | i64::MAX) | Err(_) => false,
+        Ok(time) => time / 10_000_000 - TO_UNIX < jiff::Timestamp::now().as_second(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_and_times_of_active_directory() {
+        let of = |code: &str| {
+            refusal(&format!(
+                "80090308: LdapErr: DSID-0C09044E, comment: x, data {code}, v2580"
+            ))
+        };
+        assert_eq!(of("52e"), "password_wrong");
+        assert_eq!(of("533"), "account_disabled");
+        assert_eq!(of("775"), "account_locked");
+        assert_eq!(refusal(""), "password_wrong");
+        for (text, past) in [("0", false), ("9223372036854775807", false), ("x", false)] {
+            assert_eq!(is_past(text), past, "{text}");
+        }
+        assert!(is_past("132223104000000000"));
+    }
+}

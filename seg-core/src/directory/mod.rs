@@ -1,0 +1,279 @@
+//! People in Active Directory: is the password right, is the account good, which groups is it in?
+//!
+//! A password is checked here before the mail server sees it. What stands between the directory
+//! and the world keeps accounts from being locked: a wrong password is asked about once, however
+//! often a forgotten phone sends it, and after a few different ones nobody is asked any more for a
+//! while. All of it runs on the background runtime.
+
+mod client;
+mod guard;
+
+pub use client::{Account, Answer};
+pub use guard::{Allowed, Guard};
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use parking_lot::Mutex;
+use seg_compliance::UserKey;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
+
+use crate::config;
+use crate::decide::Generations;
+use crate::identify::DigestKey;
+use crate::tls::TlsError;
+use client::Client;
+
+/// People who are remembered at least.
+const KEPT: usize = 100_000;
+/// Checks at one time.
+const AT_ONCE: usize = 32;
+
+/// The outcome of a check.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// Right password, good account.
+    Good(Arc<Account>),
+    /// Not to be let in; the reason is for the log alone.
+    Refused(&'static str),
+    /// The directory can't be asked.
+    Unavailable(String),
+}
+
+/// The directory, and what is remembered of it.
+pub struct Directory {
+    /// Its settings.
+    pub config: config::Directory,
+    client: Client,
+    guard: Guard,
+    /// Accounts of people who came without a password.
+    accounts: Generations<UserKey, (Arc<Account>, Instant)>,
+    /// One check at a time for each person, so that failures are counted one by one.
+    turns: Mutex<HashMap<UserKey, Arc<tokio::sync::Mutex<()>>>>,
+    room: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for Directory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Directory")
+            .field("urls", &self.config.urls)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Directory {
+    /// The directory of a configuration. What is remembered stays where nothing about it changed.
+    ///
+    /// # Errors
+    /// A CA file that can't be used.
+    pub fn new(
+        config: Option<&config::Directory>,
+        before: Option<&Arc<Self>>,
+    ) -> Result<Option<Arc<Self>>, TlsError> {
+        let Some(config) = config else {
+            return Ok(None);
+        };
+        let client = Client::new(config)?;
+        if let Some(before) = before.filter(|before| before.config == *config) {
+            return Ok(Some(Arc::clone(before)));
+        }
+        Ok(Some(Arc::new(Self {
+            client,
+            guard: Guard::new(config),
+            accounts: Generations::new(KEPT),
+            turns: Mutex::default(),
+            room: Arc::new(Semaphore::new(AT_ONCE)),
+            config: config.clone(),
+        })))
+    }
+
+    /// Checks Basic credentials: what follows the scheme, still in base64.
+    pub async fn check(
+        self: &Arc<Self>,
+        runtime: &Handle,
+        key: &DigestKey,
+        user: &UserKey,
+        credentials: &[u8],
+        peer: IpAddr,
+    ) -> Verdict {
+        let Some((typed, password)) = decode(credentials) else {
+            return Verdict::Refused("password_unreadable");
+        };
+        // A domain that no rule maps to ours: somebody else's account of that name is not his.
+        if user.as_str().contains('\\') {
+            return Verdict::Refused("domain_unknown");
+        }
+        // RFC 4513 5.1.2: a server may answer such a bind with success.
+        if password.is_empty() {
+            return Verdict::Refused("password_empty");
+        }
+        let digest = key.digest(password.as_bytes(), user);
+        if let Some(verdict) = self.guard.recall(user, &digest, peer) {
+            return verdict;
+        }
+        let turn = Arc::clone(self.turns.lock().entry(user.clone()).or_default());
+        let this = Arc::clone(self);
+        let owner = user.clone();
+        // A task of its own: a client that leaves must not make a failure uncounted.
+        let checked = runtime.spawn(async move {
+            let _turn = turn.lock().await;
+            // Somebody may have asked meanwhile.
+            if let Some(verdict) = this.guard.recall(&owner, &digest, peer) {
+                return verdict;
+            }
+            let Ok(_room) = this.room.acquire().await else {
+                return Verdict::Unavailable("ending".to_owned());
+            };
+            let bind_as = if typed.contains(['@', '\\']) {
+                &typed
+            } else {
+                owner.as_str()
+            };
+            let verdict = match this.client.log_in(owner.as_str(), bind_as, &password).await {
+                Ok(Answer::Account(account)) => Verdict::Good(Arc::new(account)),
+                Ok(Answer::Refused(reason)) => Verdict::Refused(reason),
+                Err(error) => Verdict::Unavailable(error),
+            };
+            this.guard.learn(&owner, digest, peer, &verdict);
+            verdict
+        });
+        let verdict = checked
+            .await
+            .unwrap_or_else(|_| Verdict::Unavailable("ending".to_owned()));
+        let mut turns = self.turns.lock();
+        if turns
+            .get(user)
+            .is_some_and(|turn| Arc::strong_count(turn) == 1)
+        {
+            turns.remove(user);
+        }
+        verdict
+    }
+
+    /// The account of somebody who came by a certificate, a token or a ticket. `None`: we have no
+    /// account of our own to ask with.
+    pub async fn account(self: &Arc<Self>, runtime: &Handle, user: &UserKey) -> Option<Verdict> {
+        if self.config.bind_user.is_empty() {
+            return None;
+        }
+        if let Some((account, until)) = self.accounts.recall(user)
+            && until > Instant::now()
+        {
+            return Some(Verdict::Good(account));
+        }
+        let (this, name) = (Arc::clone(self), user.clone());
+        let found = runtime
+            .spawn(async move {
+                let _room = this.room.acquire().await.map_err(|_| "ending".to_owned())?;
+                this.client.look_up(name.as_str()).await
+            })
+            .await
+            .unwrap_or_else(|_| Err("ending".to_owned()));
+        Some(match found {
+            Ok(Answer::Account(account)) => {
+                let account = Arc::new(account);
+                let until = Instant::now() + self.config.cache;
+                self.accounts
+                    .insert(user.clone(), (Arc::clone(&account), until));
+                Verdict::Good(account)
+            }
+            Ok(Answer::Refused(reason)) => Verdict::Refused(reason),
+            Err(error) => Verdict::Unavailable(error),
+        })
+    }
+
+    /// The mail server has refused a password that we have let pass: it was changed.
+    pub fn forget(&self, user: &UserKey) {
+        self.guard.forget(user);
+    }
+
+    /// `account@domain`, by which every account of the directory can be named.
+    pub fn login_name(&self, account: &Account) -> String {
+        format!("{}@{}", account.name, self.client.domain())
+    }
+
+    /// Whether the groups of an account let it in here.
+    ///
+    /// # Errors
+    /// Why not, for the log.
+    pub fn admits(&self, account: &Account, host: &str, path: &str) -> Result<(), &'static str> {
+        let member = |group: &str| {
+            account
+                .groups
+                .iter()
+                .any(|own| own.eq_ignore_ascii_case(group))
+        };
+        if self.config.denied.iter().any(|group| member(group)) {
+            return Err("group_denied");
+        }
+        if self.config.permitted.is_empty() {
+            return Ok(());
+        }
+        let mut of_any = false;
+        for rule in self
+            .config
+            .permitted
+            .iter()
+            .filter(|rule| member(&rule.group))
+        {
+            of_any = true;
+            let host_fits = rule
+                .host
+                .as_ref()
+                .is_none_or(|own| own.eq_ignore_ascii_case(host));
+            let path_fits = rule.path.as_ref().is_none_or(|own| {
+                path.get(..own.len())
+                    .is_some_and(|start| start.eq_ignore_ascii_case(own))
+            });
+            if host_fits && path_fits {
+                return Ok(());
+            }
+        }
+        Err(if of_any {
+            "group_not_here"
+        } else {
+            "group_missing"
+        })
+    }
+}
+
+/// Name and password out of Basic credentials (RFC 7617), UTF-8 or Latin-1.
+fn decode(credentials: &[u8]) -> Option<(String, Zeroizing<String>)> {
+    let decoded = Zeroizing::new(BASE64_STANDARD.decode(credentials).ok()?);
+    let colon = decoded.iter().position(|byte| *byte == b':')?;
+    let (name, password) = decoded.split_at_checked(colon)?;
+    let text = |bytes: &[u8]| match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes.iter().copied().map(char::from).collect(),
+    };
+    Some((text(name), Zeroizing::new(text(password.get(1..)?))))
+}
+
+/// A refusal takes at least this long, whether the directory was asked or not, so that its time
+/// tells nothing of the account.
+pub const REFUSAL_TAKES: Duration = Duration::from_millis(300);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_passwords_are_told_apart() {
+        let of = |text: &[u8]| decode(BASE64_STANDARD.encode(text).as_bytes());
+        let (name, password) = of(b"CORP\\alice:a:b").expect("credentials");
+        assert_eq!((name.as_str(), password.as_str()), ("CORP\\alice", "a:b"));
+        assert_eq!(of(b"alice:").expect("credentials").1.as_str(), "");
+        assert_eq!(
+            of("alice:p\u{f6}".as_bytes()).expect("UTF-8").1.as_str(),
+            "p\u{f6}"
+        );
+        assert_eq!(of(b"alice:p\xf6").expect("Latin-1").1.as_str(), "p\u{f6}");
+        assert!(of(b"alice").is_none() && decode(b"!").is_none());
+    }
+}

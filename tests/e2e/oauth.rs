@@ -1,0 +1,149 @@
+//! Bearer tokens that the gateway checks itself: a server that publishes its keys, and tokens that
+//! are signed with them, or not.
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
+use seg_core::sandbox::{Answer, Filter, Kind, Sandbox, Script};
+use seg_tests::eas::Request;
+use seg_tests::{Gateway, eventually};
+
+use crate::sandbox::{self, folder_sync};
+
+const ISSUER: &str = "https://issuer.example/";
+const AUDIENCE: &str = "https://mail.corp.example";
+
+/// One signing key of the issuer.
+struct Key {
+    id: &'static str,
+    pair: EcdsaKeyPair,
+}
+
+impl Key {
+    fn new(id: &'static str) -> Self {
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a key");
+        Self { id, pair }
+    }
+
+    fn jwk(&self) -> String {
+        let point = self.pair.public_key().as_ref();
+        let (x, y) = (BASE64.encode(&point[1..33]), BASE64.encode(&point[33..65]));
+        let id = self.id;
+        format!(r#"{{"kty":"EC","use":"sig","kid":"{id}","crv":"P-256","x":"{x}","y":"{y}"}}"#)
+    }
+
+    fn sign(&self, claims: &str) -> String {
+        let head = format!(r#"{{"alg":"ES256","typ":"JWT","kid":"{}"}}"#, self.id);
+        let message = format!("{}.{}", BASE64.encode(head), BASE64.encode(claims));
+        let signature = self.pair.sign(&SystemRandom::new(), message.as_bytes());
+        let signature = signature.expect("a signature");
+        format!("{message}.{}", BASE64.encode(signature.as_ref()))
+    }
+}
+
+fn claims(audience: &str, expires: i64, more: &str) -> String {
+    format!(
+        r#"{{"iss":"{ISSUER}","aud":"{audience}","exp":{expires},"upn":"alice@sandbox.example"{more}}}"#
+    )
+}
+
+fn good(more: &str) -> String {
+    claims(
+        AUDIENCE,
+        4_000_000_000,
+        &format!(r#","scp":"EAS.AccessAsUser.All"{more}"#),
+    )
+}
+
+fn publish(issuer: &Sandbox, keys: &[&Key]) {
+    let keys: Vec<String> = keys.iter().map(|key| key.jwk()).collect();
+    let document = format!(r#"{{"keys":[{}]}}"#, keys.join(","));
+    issuer.clear_scripts();
+    let answer = Answer::ok("application/json", document);
+    issuer.script(Script::answer(Filter::any(), answer).always());
+}
+
+fn with(token: &str, device: &str) -> Request {
+    folder_sync(device)
+        .without("Authorization")
+        .header("Authorization", &format!("Bearer {token}"))
+}
+
+fn trusting() -> Sandbox {
+    let sandbox = sandbox::start();
+    let welcome = Answer::ok("text/plain", "welcome");
+    sandbox.script(Script::answer(Filter::kind(Kind::Eas), welcome).always());
+    sandbox
+}
+
+async fn before(sandbox: &Sandbox, issuer: &Sandbox) -> Gateway {
+    Gateway::before(sandbox)
+        .set("oauth.issuers", format!("{ISSUER} {}/keys", issuer.url()))
+        .set("oauth.audiences", AUDIENCE)
+        .start()
+        .await
+}
+
+#[tokio::test]
+async fn only_tokens_that_count_come_in() {
+    let (sandbox, issuer) = (trusting(), sandbox::start_plain());
+    let (own, stranger) = (Key::new("k1"), Key::new("k1"));
+    publish(&issuer, &[&own]);
+    let gateway = before(&sandbox, &issuer).await;
+    let answer = gateway.ask(&with(&own.sign(&good("")), "TOKEN")).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+    let before = sandbox.count(&Filter::any().device("TOKEN"));
+    let unsigned = {
+        let head = BASE64.encode(r#"{"alg":"none","kid":"k1"}"#);
+        format!("{head}.{}.", BASE64.encode(good("")))
+    };
+    for (token, why) in [
+        (
+            own.sign(&claims("https://other.example", 4_000_000_000, "")),
+            "token_audience",
+        ),
+        (own.sign(&claims(AUDIENCE, 1_000_000_000, "")), "token_time"),
+        (stranger.sign(&good("")), "token_signature"),
+        (unsigned, "token_algorithm"),
+        (
+            own.sign(&good("").replace(ISSUER, "https://evil.example/")),
+            "token_issuer",
+        ),
+    ] {
+        let answer = gateway.ask(&with(&token, "TOKEN")).await;
+        assert_eq!(answer.status(), 401, "{why}");
+        let offered: Vec<&str> = answer.all("WWW-Authenticate").collect();
+        assert_eq!(
+            offered,
+            ["Bearer realm=\"seg\", error=\"invalid_token\""],
+            "{why}"
+        );
+        gateway.event(why, |event| event["reason"] == why).await;
+    }
+    let anybody = own.sign(&good(r#","roles":["full_access_as_app"]"#));
+    assert_eq!(gateway.ask(&with(&anybody, "TOKEN")).await.status(), 403);
+    assert_eq!(sandbox.count(&Filter::any().device("TOKEN")), before);
+}
+
+#[tokio::test]
+async fn keys_are_rotated_and_outlive_their_issuer() {
+    let (sandbox, issuer) = (trusting(), sandbox::start_plain());
+    let (old, new) = (Key::new("old"), Key::new("new"));
+    publish(&issuer, &[&old]);
+    let mut gateway = before(&sandbox, &issuer).await;
+    let (by_old, by_new) = (old.sign(&good("")), new.sign(&good("")));
+    assert_eq!(gateway.ask(&with(&by_old, "ROTATE")).await.status(), 200);
+    publish(&issuer, &[&old, &new]);
+    eventually("the new key", || async {
+        let answer = gateway.ask(&with(&by_new, "ROTATE")).await;
+        (answer.status() == 200).then_some(())
+    })
+    .await;
+    issuer.clear_scripts();
+    issuer.script(Script::answer(Filter::any(), Answer::status(500)).always());
+    gateway.restart_after_kill().await;
+    for token in [&by_old, &by_new] {
+        assert_eq!(gateway.ask(&with(token, "ROTATE")).await.status(), 200);
+    }
+}
