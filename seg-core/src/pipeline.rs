@@ -529,7 +529,12 @@ impl Walk<'_> {
                 let (user, lease) = (known.user.as_str(), admitted.as_ref());
                 let down = self.content_down(&rules, &call, user, exchange, lease, rule);
                 match Box::pin(down).await {
-                    Ok(reply) => return Ok(reply),
+                    Ok(mut reply) => {
+                        if let Some(owed) = owed {
+                            reply.headers.append(header::WWW_AUTHENTICATE, *owed);
+                        }
+                        return Ok(reply);
+                    }
                     Err(exchange) => exchange,
                 }
             }
