@@ -6,24 +6,20 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, TcpStream};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::handshake;
 use crate::runtime::Core;
 use crate::socket;
+use crate::tcp;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
 
 /// How long a listener pauses when the process is out of file descriptors.
 const OUT_OF_FILES_PAUSE: Duration = Duration::from_millis(50);
-
-/// TCP keep-alive towards clients: a phone that fell off the network in the middle of a Ping is
-/// noticed before its heartbeat ends.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Binds `address` once for each core. With port 0 the first choice holds for all.
 ///
@@ -65,7 +61,8 @@ pub(crate) async fn run(core: Arc<Core>, listener: TcpListener, mut stop: watch:
         };
         match accepted {
             Ok((stream, peer)) => {
-                prepare(&stream);
+                // A socket on which this fails is about to be closed anyway.
+                let _ = tcp::prepare(&stream, tcp::CLIENT_GONE);
                 let socket = socket::Socket::new(stream);
                 // Every future of a connection lives in this one task.
                 tokio::spawn(handshake::run(Arc::clone(&core), socket, peer));
@@ -93,13 +90,4 @@ fn is_of_the_connection(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionRefused
             | io::ErrorKind::Interrupted
     )
-}
-
-fn prepare(stream: &TcpStream) {
-    // A socket on which these fail is about to be closed anyway.
-    let _ = stream.set_nodelay(true);
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_IDLE)
-        .with_interval(KEEPALIVE_INTERVAL);
-    let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive);
 }

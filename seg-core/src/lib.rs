@@ -29,6 +29,7 @@ pub mod config;
 pub mod runtime;
 pub mod servers;
 pub mod socket;
+mod tcp;
 pub mod telemetry;
 mod der;
 pub mod outbound;

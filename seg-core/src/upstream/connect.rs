@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -17,11 +16,7 @@ use super::error::{Phase, SendErrorKind, TlsFailure};
 use super::pool::Key;
 use super::target::Target;
 use crate::socket::Socket;
-
-/// Idle time after which TCP asks whether the peer still lives; long polls are silent for long.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
-/// Between two such questions.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+use crate::tcp;
 
 /// A connection on its way. Boxed: a handshake is large, and a request that reuses a connection
 /// must not carry room for it.
@@ -63,7 +58,7 @@ async fn establish(
             None => return Err(SendErrorKind::ConnectFailed(error)),
         },
     };
-    prepare(&tcp).map_err(SendErrorKind::ConnectFailed)?;
+    tcp::prepare(&tcp, tcp::SERVER_GONE).map_err(SendErrorKind::ConnectFailed)?;
     let socket = Socket::new(tcp);
     let io = match target.tls_settings() {
         None => Io::Plain(socket),
@@ -159,12 +154,4 @@ fn share(deadline: Option<Instant>, left: usize) -> Option<Duration> {
     }
     let remaining = deadline?.saturating_duration_since(Instant::now());
     Some(remaining / u32::try_from(left).unwrap_or(u32::MAX))
-}
-
-fn prepare(tcp: &TcpStream) -> io::Result<()> {
-    tcp.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_IDLE)
-        .with_interval(KEEPALIVE_INTERVAL);
-    SockRef::from(tcp).set_tcp_keepalive(&keepalive)
 }
