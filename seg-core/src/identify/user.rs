@@ -5,6 +5,9 @@ use std::collections::HashMap;
 
 use seg_compliance::UserKey;
 
+use crate::config::Identity;
+use crate::config::aliases::{self, AliasError, Aliases};
+
 /// The longest name that is read, in bytes.
 const LONGEST: usize = 256;
 
@@ -42,6 +45,23 @@ impl IdentityRules {
             .collect();
         rules.aliases = aliases;
         rules
+    }
+
+    /// The rules that the configuration gives, its file of aliases read.
+    ///
+    /// # Errors
+    /// The file can't be read, or holds what is no alias.
+    pub fn load(config: &Identity) -> Result<Self, AliasError> {
+        let aliases = match &config.alias_path {
+            Some(path) => aliases::load(path)?,
+            None => Aliases::default(),
+        };
+        let domains = config.domain_map.iter();
+        Ok(Self::new(
+            domains.map(|(from, to)| (from.as_str(), to.as_str())),
+            config.default_domain.as_deref(),
+            aliases.iter(),
+        ))
     }
 
     /// The user that a name means. `None` where it is empty, too long or holds control characters.

@@ -144,21 +144,7 @@ impl Snapshot {
             };
             CertificateMapping::new(rules, map)
         };
-        let identity = {
-            let aliases = match &config.identity.alias_path {
-                Some(path) => aliases::load(path)?,
-                None => aliases::Aliases::default(),
-            };
-            IdentityRules::new(
-                config
-                    .identity
-                    .domain_map
-                    .iter()
-                    .map(|(from, to)| (from.as_str(), to.as_str())),
-                config.identity.default_domain.as_deref(),
-                aliases.iter(),
-            )
-        };
+        let identity = IdentityRules::load(&config.identity)?;
         let mut leg = |leg: &config::Leg, before: Option<(&config::Leg, &Leg)>| {
             let built = tls::client_config(&leg.tls)?;
             built.warnings.into_iter().for_each(&mut *warn);

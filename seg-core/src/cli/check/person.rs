@@ -4,11 +4,12 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
+use seg_compliance::UserKey;
 
 use super::Report;
 use crate::config::Config;
 use crate::config::certificate_map::{self, CertificateMap};
-use crate::identify::CertificateMapping;
+use crate::identify::{CertificateMapping, IdentityRules};
 use crate::tls::{self, Certificate};
 
 /// Walks the way of the person with this certificate.
@@ -75,7 +76,7 @@ pub(super) fn check(
                     format!("the certificate is bound to the account {sid}"),
                 );
             }
-            same_user(report, &name, wanted);
+            same_user(report, config, &name, wanted);
             Some((chain, name))
         }
         Err(reason) => {
@@ -87,15 +88,35 @@ pub(super) fn check(
     }
 }
 
-fn same_user(report: &mut Report, named: &str, wanted: Option<&str>) {
+/// Whether both names mean one user to the gateway: domain map, default domain and aliases make
+/// one of many.
+fn same_user(report: &mut Report, config: &Config, named: &str, wanted: Option<&str>) {
     let Some(wanted) = wanted else { return };
-    if named.eq_ignore_ascii_case(wanted) {
-        report.ok("--user", "is the certificate's user");
+    let rules = match IdentityRules::load(&config.identity) {
+        Ok(rules) => rules,
+        Err(error) => {
+            let mend = "mend the file, or the key that names it";
+            return report.fail("identity.alias.path", error.to_string(), mend);
+        }
+    };
+    let (by_name, by_certificate) = (rules.canonical(wanted), rules.canonical(named));
+    let user = |user: &Option<UserKey>, name: &str| {
+        user.as_ref()
+            .map_or_else(|| name.to_owned(), |user| user.as_str().to_owned())
+    };
+    if by_name.is_some() && by_name == by_certificate {
+        let user = user(&by_name, wanted);
+        report.ok("--user", format!("is the certificate's user, {user}"));
     } else {
-        let mend = "check which certificate the device has, or add an alias to identity.alias.path";
+        let mend = "check which certificate the device has, or make the two names one user by \
+                    identity.domain.map, identity.default.domain or identity.alias.path";
         report.fail(
             "--user",
-            format!("the certificate is for {named}, not for {wanted}"),
+            format!(
+                "the certificate is for {}, not for {}",
+                user(&by_certificate, named),
+                user(&by_name, wanted)
+            ),
             mend,
         );
     }

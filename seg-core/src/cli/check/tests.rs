@@ -421,6 +421,24 @@ fn one_persons_way() {
         "--user",
         "not for bob",
     );
+    // One person under several names, as the configuration says.
+    site.write("aliases.csv", "asmith@corp.example,alice@corp.example\n");
+    let mapped = site.config(
+        "server.client.auth=required\nserver.client.ca.path=ca.pem\n\
+         identity.domain.map=CORP=corp.example\nidentity.default.domain=corp.example\n\
+         identity.alias.path=aliases.csv\n",
+    );
+    for name in ["CORP\\Alice", "alice", "ASmith@corp.example"] {
+        let report = walk(&mapped, &good, name);
+        assert!(!report.failed(), "{name}: {report:#?}");
+        assert_found(&report, State::Ok, "--user", "alice@corp.example");
+    }
+    assert_found(
+        &walk(&mapped, &good, "OTHER\\alice"),
+        State::Failed,
+        "--user",
+        "not for other\\alice",
+    );
     assert_found(
         &walk(&asked, &bad, "alice"),
         State::Failed,
