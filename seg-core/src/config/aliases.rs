@@ -2,38 +2,13 @@
 //! suffixes. A CSV file with the columns `alias,user`.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// The most aliases that are read.
-const MAX_ALIASES: usize = 2_000_000;
-/// The longest alias and the longest user, in bytes.
-const MAX_NAME: usize = 256;
+use super::table_file::{self, MAX_FIELD, TableError, is_name};
 
 /// Alias to user, both without regard to case. Names are kept in lower case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Aliases(HashMap<Box<str>, Box<str>>);
-
-/// An alias file that can't be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct AliasError {
-    /// The file.
-    pub file: PathBuf,
-    /// The line, counted from 1, where one is to blame.
-    pub line: Option<u64>,
-    /// What is wrong and how to mend it.
-    pub message: String,
-}
-
-impl fmt::Display for AliasError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.file.display())?;
-        if let Some(line) = self.line {
-            write!(f, "line {line}: ")?;
-        }
-        f.write_str(&self.message)
-    }
-}
 
 impl Aliases {
     /// The user that an alias stands for. The alias must be in lower case.
@@ -65,82 +40,37 @@ impl Aliases {
 /// # Errors
 /// The first line that isn't an alias and a user, or that names another user for an alias that
 /// stands further up.
-pub fn load(file: &Path) -> Result<Aliases, AliasError> {
-    let wrong = |line: Option<u64>, message: String| AliasError {
-        file: file.to_path_buf(),
-        line,
-        message,
-    };
-    let text = std::fs::read(file).map_err(|error| {
-        wrong(
-            None,
-            format!("can't be read: {error}; check identity.alias.path"),
-        )
-    })?;
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .comment(Some(b'#'))
-        .flexible(true)
-        .trim(csv::Trim::All)
-        .from_reader(text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&text));
+pub fn load(file: &Path) -> Result<Aliases, TableError> {
     let mut aliases = HashMap::new();
-    for record in reader.records() {
-        let place = match &record {
-            Ok(record) => record.position(),
-            Err(error) => error.position(),
-        };
-        let place = place.map(csv::Position::line);
-        let wrong = |message: String| wrong(place.map(|line| written_from(&text, line)), message);
-        let record = record.map_err(|error| wrong(format!("can't be read: {error}")))?;
+    table_file::read(file, "identity.alias.path", |record, first| {
         let (Some(alias), Some(user), 2) = (record.get(0), record.get(1), record.len()) else {
-            return Err(wrong("expected two columns: alias,user".to_owned()));
+            return Err("expected two columns: alias,user".to_owned());
         };
         let (alias, user) = (alias.to_lowercase(), user.to_lowercase());
-        if alias == "alias" && user == "user" && aliases.is_empty() {
-            continue;
+        if first && alias == "alias" && user == "user" {
+            return Ok(());
         }
         if !is_name(&alias) || !is_name(&user) {
-            return Err(wrong(format!(
-                "alias and user must have 1 to {MAX_NAME} bytes of text"
-            )));
+            return Err(format!(
+                "alias and user must have 1 to {MAX_FIELD} bytes of text"
+            ));
         }
-        if aliases.len() >= MAX_ALIASES {
-            return Err(wrong(format!("more than {MAX_ALIASES} aliases")));
-        }
-        let other = aliases.insert(Box::from(alias.as_str()), Box::from(user.as_str()));
+        let other = aliases.insert(Box::from(alias.as_str()), Box::<str>::from(user.as_str()));
         if other.is_some_and(|other| *other != *user) {
-            let message =
-                format!("{alias} stands further up with another user; keep one of the two");
-            return Err(wrong(message));
+            return Err(format!(
+                "{alias} stands further up with another user; keep one of the two"
+            ));
         }
-    }
+        Ok(())
+    })?;
     Ok(Aliases(aliases))
-}
-
-fn is_name(name: &str) -> bool {
-    (1..=MAX_NAME).contains(&name.len()) && !name.chars().any(char::is_control)
-}
-
-/// The line of a record that the reader places where the one before it ended: blank lines and
-/// comments lie in between.
-fn written_from(text: &[u8], line: u64) -> u64 {
-    let passed_over = text
-        .split(|byte| *byte == b'\n')
-        .skip(
-            usize::try_from(line)
-                .unwrap_or(usize::MAX)
-                .saturating_sub(1),
-        )
-        .take_while(|line| line.trim_ascii().is_empty() || line.starts_with(b"#"))
-        .count();
-    line.saturating_add(u64::try_from(passed_over).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn from(text: &[u8]) -> Result<Aliases, AliasError> {
+    fn from(text: &[u8]) -> Result<Aliases, TableError> {
         let folder = tempfile::tempdir().expect("folder");
         let file = folder.path().join("aliases.csv");
         std::fs::write(&file, text).expect("write");

@@ -2,13 +2,9 @@
 //! devices. A CSV file with the columns `serial,user,device`; user or device may be empty.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// The most certificates that are read.
-const MAX_ROWS: usize = 2_000_000;
-/// The longest field, in bytes.
-const MAX_FIELD: usize = 256;
+use super::table_file::{self, MAX_FIELD, TableError, is_name};
 
 /// Whose one certificate is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,27 +18,6 @@ pub struct Row {
 /// Serial number, in lower-case hexadecimal without leading zeros, to its row.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CertificateMap(HashMap<Box<str>, Row>);
-
-/// A file that can't be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct CertificateMapError {
-    /// The file.
-    pub file: PathBuf,
-    /// The line, counted from 1, where one is to blame.
-    pub line: Option<u64>,
-    /// What is wrong and how to mend it.
-    pub message: String,
-}
-
-impl fmt::Display for CertificateMapError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.file.display())?;
-        if let Some(line) = self.line {
-            write!(f, "line {line}: ")?;
-        }
-        f.write_str(&self.message)
-    }
-}
 
 impl CertificateMap {
     /// The row of a serial number in hexadecimal, with or without leading zeros.
@@ -66,36 +41,15 @@ impl CertificateMap {
 ///
 /// # Errors
 /// The first line that isn't a certificate's, or that speaks of one that stands further up.
-pub fn load(file: &Path) -> Result<CertificateMap, CertificateMapError> {
-    let wrong = |line: Option<u64>, message: String| CertificateMapError {
-        file: file.to_path_buf(),
-        line,
-        message,
-    };
-    let text = std::fs::read(file).map_err(|error| {
-        let mend = "check identity.certificate.map.path";
-        wrong(None, format!("can't be read: {error}; {mend}"))
-    })?;
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .comment(Some(b'#'))
-        .flexible(true)
-        .trim(csv::Trim::All)
-        .from_reader(text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&text));
+pub fn load(file: &Path) -> Result<CertificateMap, TableError> {
     let mut rows = HashMap::new();
-    for record in reader.records() {
-        let place = match &record {
-            Ok(record) => record.position(),
-            Err(error) => error.position(),
-        };
-        let line = place.map(csv::Position::line);
-        let record = record.map_err(|error| wrong(line, format!("can't be read: {error}")))?;
+    table_file::read(file, "identity.certificate.map.path", |record, first| {
         let (Some(serial), Some(user), device) = (record.get(0), record.get(1), record.get(2))
         else {
-            return Err(wrong(line, "expected serial,user,device".to_owned()));
+            return Err("expected serial,user,device".to_owned());
         };
-        if serial.eq_ignore_ascii_case("serial") && rows.is_empty() {
-            continue;
+        if first && serial.eq_ignore_ascii_case("serial") {
+            return Ok(());
         }
         let serial: String = serial
             .chars()
@@ -106,27 +60,25 @@ pub fn load(file: &Path) -> Result<CertificateMap, CertificateMapError> {
         if !is_serial || serial.len() > MAX_FIELD {
             let message =
                 "the serial number must be hexadecimal, as `openssl x509 -serial` prints it";
-            return Err(wrong(line, message.to_owned()));
+            return Err(message.to_owned());
         }
         let field = |text: &str| (!text.is_empty()).then(|| Box::from(text));
         let row = Row {
             user: field(user),
             device: device.and_then(field),
         };
-        let long = |text: &Option<Box<str>>| text.as_ref().is_some_and(|t| t.len() > MAX_FIELD);
-        if row == Row::default() || long(&row.user) || long(&row.device) {
-            let message = format!("user or device must have 1 to {MAX_FIELD} bytes of text");
-            return Err(wrong(line, message));
-        }
-        if rows.len() >= MAX_ROWS {
-            return Err(wrong(line, format!("more than {MAX_ROWS} certificates")));
+        let given = [row.user.as_deref(), row.device.as_deref()];
+        if row == Row::default() || !given.into_iter().flatten().all(is_name) {
+            return Err(format!(
+                "user or device must have 1 to {MAX_FIELD} bytes of text"
+            ));
         }
         let key = Box::from(serial.trim_start_matches('0'));
         if rows.insert(key, row).is_some() {
-            let message = format!("{serial} stands further up; keep one of the two");
-            return Err(wrong(line, message));
+            return Err(format!("{serial} stands further up; keep one of the two"));
         }
-    }
+        Ok(())
+    })?;
     Ok(CertificateMap(rows))
 }
 
@@ -134,7 +86,7 @@ pub fn load(file: &Path) -> Result<CertificateMap, CertificateMapError> {
 mod tests {
     use super::*;
 
-    fn from(text: &str) -> Result<CertificateMap, CertificateMapError> {
+    fn from(text: &str) -> Result<CertificateMap, TableError> {
         let folder = tempfile::tempdir().expect("folder");
         let file = folder.path().join("map.csv");
         std::fs::write(&file, text).expect("write");
@@ -162,6 +114,8 @@ mod tests {
             ("ab,,\n", 1, "user or device"),
             ("ab,alice\n00AB,bob\n", 2, "further up"),
             ("ab\n", 1, "expected"),
+            ("ab,alice\n# people\n\nxyz,bob\n", 4, "hexadecimal"),
+            ("ab,al\u{7}ice\n", 1, "user or device"),
         ] {
             let error = from(text).expect_err(part);
             assert_eq!(error.line, Some(line), "{error}");

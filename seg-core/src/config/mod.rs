@@ -22,6 +22,7 @@ mod properties;
 mod reader;
 mod redirects;
 mod settings;
+mod table_file;
 mod value;
 pub mod watch;
 
@@ -47,6 +48,7 @@ pub use settings::{
     Heartbeat, Identity, Leg, Log, PemPair, Redirect, Responder, Revocation, Route, Server,
     ServerTls, UpstreamTls,
 };
+pub use table_file::TableError;
 pub use value::{
     Affinity, AutodiscoverMode, CertificateHeader, ClientAuth, ComplianceMode, DefaultVerdict,
     EmptyChallenge, EwsRefusal, HealthExpect, HostHeader, KerberosName, LogFormat, LogLevel,

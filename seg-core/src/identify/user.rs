@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use seg_compliance::UserKey;
 
 use crate::config::Identity;
-use crate::config::aliases::{self, AliasError, Aliases};
+use crate::config::TableError;
+use crate::config::aliases::{self, Aliases};
 
 /// The longest name that is read, in bytes.
 const LONGEST: usize = 256;
@@ -51,7 +52,7 @@ impl IdentityRules {
     ///
     /// # Errors
     /// The file can't be read, or holds what is no alias.
-    pub fn load(config: &Identity) -> Result<Self, AliasError> {
+    pub fn load(config: &Identity) -> Result<Self, TableError> {
         let aliases = match &config.alias_path {
             Some(path) => aliases::load(path)?,
             None => Aliases::default(),

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::callback::{CallbackError, Callbacks};
 use crate::config::certificate_map::{self, CertificateMap};
-use crate::config::{self, Config, ConfigError, DefaultVerdict, aliases, policies};
+use crate::config::{self, Config, ConfigError, DefaultVerdict, TableError, policies};
 use crate::delegate::Delegation;
 use crate::directory::Directory;
 use crate::identify::{CertificateMapping, IdentityRules};
@@ -77,12 +77,9 @@ pub enum SnapshotError {
     /// A certificate, a key or a CA.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The alias file.
+    /// The aliases, or the single certificates.
     #[error(transparent)]
-    Aliases(#[from] aliases::AliasError),
-    /// The file of single certificates.
-    #[error(transparent)]
-    CertificateMap(#[from] certificate_map::CertificateMapError),
+    Table(#[from] TableError),
     /// policies.toml.
     #[error(transparent)]
     Policies(#[from] policies::PoliciesError),
