@@ -6,14 +6,13 @@ use axum::extract::State;
 use jiff::Timestamp;
 use seg_compliance::OrderKind;
 use seg_compliance::api::{Applied, OrderGiven};
-use seg_compliance::record::REASON_MAX;
 
 use super::endpoints::Api;
 use super::error::ApiError;
-use super::params::{Name, Params, Payload};
+use super::params::{Name, Params, Payload, check_reason};
 
 /// `POST /v1/devices/{id}:wipe`, `:resync` and `:reprovision`: what stands behind the last colon
-/// of the path is the action, because a DeviceId has none.
+/// of the path is the action; colons before it are the DeviceId's own.
 pub(super) async fn give(
     State(api): State<Api>,
     Name(name): Name,
@@ -96,14 +95,7 @@ fn read(body: &[u8]) -> Result<OrderGiven, ApiError> {
     }
     let given: OrderGiven = serde_json::from_slice(body)
         .map_err(|error| ApiError::bad_request(format!("the order can't be read: {error}")))?;
-    if let Some(reason) = &given.reason
-        && (reason.len() > REASON_MAX || reason.chars().any(char::is_control))
-    {
-        return Err(ApiError::bad_request(format!(
-            "reason: at most {REASON_MAX} bytes without control characters"
-        ))
-        .about("reason"));
-    }
+    check_reason(given.reason.as_deref())?;
     Ok(given)
 }
 

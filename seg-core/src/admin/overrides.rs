@@ -6,11 +6,10 @@ use axum::extract::State;
 use jiff::Timestamp;
 use seg_compliance::StoreError;
 use seg_compliance::api::{Applied, Override};
-use seg_compliance::record::REASON_MAX;
 
 use super::endpoints::Api;
 use super::error::ApiError;
-use super::params::{Name, Params, Payload};
+use super::params::{Name, Params, Payload, check_reason};
 
 /// `PUT /v1/devices/{id}/override`.
 pub(super) async fn put_device(
@@ -74,14 +73,7 @@ pub(super) async fn delete_user(
 fn read(body: &[u8], now: Timestamp) -> Result<Override, ApiError> {
     let set: Override = serde_json::from_slice(body)
         .map_err(|error| ApiError::bad_request(format!("the override can't be read: {error}")))?;
-    if let Some(reason) = &set.reason
-        && (reason.len() > REASON_MAX || reason.chars().any(char::is_control))
-    {
-        return Err(ApiError::bad_request(format!(
-            "reason: at most {REASON_MAX} bytes without control characters"
-        ))
-        .about("reason"));
-    }
+    check_reason(set.reason.as_deref())?;
     if set.expires.is_some_and(|expires| expires <= now) {
         return Err(ApiError::bad_request("expires: must lie in the future").about("expires"));
     }
@@ -111,6 +103,8 @@ fn note(
 
 #[cfg(test)]
 mod tests {
+    use seg_compliance::record::REASON_MAX;
+
     use super::*;
 
     #[test]

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
+use seg_compliance::record::REASON_MAX;
 
 use super::error::ApiError;
 
@@ -100,6 +101,18 @@ impl<S: Send + Sync> FromRequest<S> for Payload {
                 ApiError::bad_request(format!("the body can't be read: {}", error.body_text()))
             })
     }
+}
+
+/// Refuses a reason that could not stand in a log line or an answer.
+pub(super) fn check_reason(reason: Option<&str>) -> Result<(), ApiError> {
+    let unfit = |reason: &str| reason.len() > REASON_MAX || reason.chars().any(char::is_control);
+    if reason.is_some_and(unfit) {
+        return Err(ApiError::bad_request(format!(
+            "reason: at most {REASON_MAX} bytes without control characters"
+        ))
+        .about("reason"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
