@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use seg_compliance::{Ask, Decision, Verdict};
 
 use crate::config::UpstreamLogin;
-use crate::decide;
+use crate::decide::{self, Lesson};
 use crate::filter::ChallengeRule;
 use crate::forward::{self, Errand, Held, LimitedBody};
 use crate::handshake::Connection;
@@ -505,7 +505,10 @@ impl Walk<'_> {
             shared
                 .engine
                 .saw(&ask, exchange.status.as_u16(), Timestamp::now());
-            if self.snapshot.ews_settings.learns {
+            // An answer that nobody's credentials have drawn teaches nothing.
+            if self.snapshot.ews_settings.learns
+                && (known.proven || Lesson::of(exchange.status) == Lesson::Proven)
+            {
                 self.teach(&call, &ask);
             }
         }

@@ -178,6 +178,11 @@ impl Record {
         self.detail = detail.map(Into::into);
     }
 
+    /// What else is to be known of it, in words.
+    pub fn detail(&mut self, detail: &str) {
+        self.detail = Some(detail.into());
+    }
+
     /// A malformed request: counted, and why.
     pub fn bad_request(&mut self, reason: &'static str, detail: Option<String>) {
         self.metrics.bad_request(reason);

@@ -135,9 +135,6 @@ pub enum RejectKind {
     /// The operation is in another namespace than that of EWS messages.
     #[error("the operation <{0}> is not in the EWS messages namespace")]
     ForeignOperation(String),
-    /// The operation is in the right namespace, but nobody knows it.
-    #[error("the operation <{0}> is unknown")]
-    UnknownOperation(String),
     /// A header or value that must be unique is given twice.
     #[error("<{0}> is given twice")]
     Repeated(&'static str),
@@ -186,7 +183,6 @@ impl RejectKind {
             Self::NoOperation => "no_operation",
             Self::SecondOperation => "second_operation",
             Self::ForeignOperation(_) => "foreign_operation",
-            Self::UnknownOperation(_) => "unknown_operation",
             Self::Repeated(_) => "repeated",
             Self::ElementInValue => "element_in_value",
         }

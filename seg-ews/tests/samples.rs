@@ -55,10 +55,9 @@ fn every_sample_is_classified_as_its_index_says() {
             assert!(envelope.batch >= 1);
             requests += 1;
         } else {
-            assert!(
-                strict.is_err(),
-                "{file}: no request to EWS, and yet accepted"
-            );
+            // Answers stand in the namespace of messages too: to nobody known.
+            let known = strict.is_ok_and(|envelope| !envelope.operation.is_unknown());
+            assert!(!known, "{file}: no request to EWS, and yet accepted");
         }
     }
     println!(
@@ -71,7 +70,7 @@ fn every_sample_is_classified_as_its_index_says() {
 
 /// What the hostile list writes about a request.
 fn describe(headers: &Value, body: &str) -> Result<String, Reject> {
-    let header = |name: &str| headers[name].as_str();
+    let header = |name: &str| headers[name].as_str().map(str::as_bytes);
     request_acceptable(header("Content-Type"), header("Content-Encoding"))?;
     let envelope = classify(body.as_bytes(), &Limits::default())?;
     let mut description = envelope.operation.name().to_owned();

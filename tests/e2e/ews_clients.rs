@@ -1,6 +1,8 @@
 //! Real EWS clients, exchangelib and DavMail, before the sandbox through the gateway.
 
-use seg_core::sandbox::{Filter, Kind, Push, Pushed, Release, Sandbox, SandboxOptions};
+use seg_core::sandbox::{
+    Answer, Filter, Kind, Push, Pushed, Release, Sandbox, SandboxOptions, Script as Throttled,
+};
 use seg_tests::{Gateway, eventually, interop};
 use serde_json::Value;
 
@@ -125,6 +127,29 @@ async fn ews_javascript_api_lists_is_refused_and_comes_back() {
     assert_eq!(refused["error"], "ErrorAccessDenied", "{refused}");
     gateway.admin.write("DELETE", target, "").await;
     assert_eq!(list().await["ok"], true);
+}
+
+/// The server's own way to slow a client down reaches it as it is, and is no denial.
+#[tokio::test]
+async fn exchangelib_hears_that_the_server_is_busy() {
+    let sandbox = offering(OFFERS[0]);
+    let gateway = Gateway::before(&sandbox).start().await;
+    let finds = Filter::name("FindItem");
+    sandbox.script(Throttled::answer(finds.clone(), Answer::ews_busy(300_000)));
+    let busy = exchangelib(&gateway, "list", &["--auth", "basic"]).await;
+    assert_eq!(busy["error"], "ErrorServerBusy", "{busy}");
+    assert_eq!(sandbox.count(&finds), 1, "asked once, by the client alone");
+    let event = gateway
+        .event("the throttled request", |event| {
+            event["command"] == "FindItem"
+        })
+        .await;
+    assert_eq!(
+        (&event["outcome"], &event["status"]),
+        (&"forwarded".into(), &500.into()),
+        "{event}"
+    );
+    assert_eq!(exchangelib(&gateway, "list", &[]).await["ok"], true);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! `[ews]` of policies.toml: who may do what, what is left out of answers, whose device it is.
 
-use seg_core::sandbox::{Filter, Kind, Sandbox, requests};
+use seg_core::sandbox::{Answer, Filter, Kind, Sandbox, Script, requests};
 use seg_tests::eas::{Request, soap};
 use seg_tests::message::Message;
 use seg_tests::{Gateway, GatewayBuilder};
@@ -91,6 +91,10 @@ async fn what_a_phone_has_no_business_with_is_denied_by_default() {
             as_whom("<t:SerializedSecurityContext/>", GET_INBOX),
         ),
         (
+            "ews_security_context",
+            as_whom("<t:OpenAsAdminOrSystemService/>", GET_INBOX),
+        ),
+        (
             "ews_foreign_mailbox",
             Request::ews("alice", &soap(&inbox_of("bob@sandbox.example"))),
         ),
@@ -125,6 +129,40 @@ async fn what_a_phone_has_no_business_with_is_denied_by_default() {
         !gateway.log().contains("PUSHSECRET"),
         "the push URL is a secret"
     );
+}
+
+#[tokio::test]
+async fn an_operation_that_nobody_knows_passes_where_its_name_is_listed() {
+    let sandbox = sandbox();
+    let welcome = Answer::ok("text/xml", "<s:Envelope xmlns:s='x'>welcome</s:Envelope>");
+    for name in ["MarkAsPhishing", "ForgetEverything"] {
+        sandbox.script(Script::answer(Filter::name(name), welcome.clone()).always());
+    }
+    let ask = |name: &str| Request::ews("alice", &soap(&format!("<m:{name}/>")));
+    let gateway = with_policies(&sandbox, "[ews.native]\nunknown = ['MarkAs*']\n")
+        .start()
+        .await;
+    let listed = gateway.ask(&ask("MarkAsPhishing")).await;
+    assert!(listed.text().contains("welcome"), "{}", listed.text());
+    let denied = gateway.ask(&ask("ForgetEverything")).await;
+    assert!(is_denied(&denied), "{}", denied.text());
+    assert_eq!(sandbox.count(&Filter::name("ForgetEverything")), 0);
+    let event = gateway
+        .event("the denial", |event| {
+            event["verdict_reason"] == "ews_unknown_operation"
+        })
+        .await;
+    assert_eq!(event["command"], "unknown", "{event}");
+    assert_eq!(event["detail"], "ForgetEverything", "{event}");
+
+    // What is known is no unknown operation.
+    std::fs::write(
+        gateway.path("policies.toml"),
+        "[ews.native]\nunknown = ['ExportItems']\n",
+    )
+    .expect("the file can be written");
+    let (status, said) = gateway.admin.request("POST", "/v1/reload", "").await;
+    assert_eq!(status, 422, "{said}");
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ mod eas_firewall;
 mod eas_orders;
 mod ens;
 mod ews_clients;
+mod ews_ladder;
 mod ews_policy;
 mod ews_streams;
 mod fuzz_targets;

@@ -121,6 +121,43 @@ async fn a_pinned_connection_is_its_own_clients_and_nobody_elses() {
 }
 
 #[tokio::test]
+async fn a_stream_on_a_pinned_connection_is_cut_and_its_connection_closed() {
+    let (mut server, builder) = before_ntlm().await;
+    let gateway = builder.set("ews.ntlm.pinning", "true").start().await;
+    let mut alice = client(&gateway, "alice", "Secret-alice-1", "stream");
+    let first = json(&mut alice).await;
+    json(&mut alice).await;
+    let stream = json(&mut alice).await;
+    assert!(
+        stream["who"]
+            .as_str()
+            .is_some_and(|who| who.contains("alice")),
+        "{stream}"
+    );
+    let target = "/v1/users/alice@sandbox.example/override";
+    gateway
+        .admin
+        .write("PUT", target, r#"{"verdict":"block"}"#)
+        .await;
+    let ended = json(&mut alice).await;
+    assert_eq!(
+        (&ended["whole"], &ended["denied"]),
+        (&true.into(), &true.into()),
+        "{ended}"
+    );
+    let closed = format!(
+        "closed {}",
+        first["connection"].as_str().unwrap_or_default()
+    );
+    assert_eq!(server.line().await, closed);
+    gateway
+        .event("the cut", |event| {
+            event["command"] == "GetStreamingEvents" && event["outcome"] == "cut"
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn without_pinning_ntlm_is_neither_offered_nor_taken() {
     let (_server, builder) = before_ntlm().await;
     let gateway = builder.start().await;

@@ -5,7 +5,8 @@
 
 Listens on a free port of 127.0.0.1 and prints it. Like IIS, it authenticates the connection: whoever
 sends the next request on it is that user. Every answer to an authenticated request names the user and
-the number of the connection. Ends when its standard input does.
+the number of the connection. A GetStreamingEvents is answered with one envelope and then stays open;
+when its connection has been closed, "closed NUMBER" is printed. Ends when its standard input does.
 """
 import base64
 import http.server
@@ -47,7 +48,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def serve(self):
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.asked = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.path.lower().endswith("healthcheck.htm"):
             return self.answer(200)
         scheme, _, token = (self.headers.get("Authorization") or "").partition(" ")
@@ -74,8 +75,25 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.served()
 
     def served(self):
+        if b"GetStreamingEvents" in self.asked:
+            return self.stream()
         self.answer(200, ANSWER.encode(), Content_Type="text/xml; charset=utf-8",
                     X_Who=self.user, X_Connection=str(self.number))
+
+    def stream(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/xml; charset=utf-8")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.send_header("X-Who", self.user)
+        self.end_headers()
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(ANSWER), ANSWER.encode()))
+        self.close_connection = True
+        # Nothing more comes from a client that waits, until it leaves.
+        try:
+            self.connection.recv(1)
+        except OSError:
+            pass
+        print(f"closed {self.number}", flush=True)
 
     def log_message(self, *_):
         """Says nothing."""

@@ -71,7 +71,7 @@ pub(super) fn ews(command: &EwsCommand) -> ExitCode {
                 json!({"kind": impersonation.kind.name(), "who": impersonation.address})
             });
             let answer = json!({
-                "operation": envelope.operation.name(),
+                "operation": envelope.unknown.as_deref().unwrap_or_else(|| envelope.operation.name()),
                 "group": envelope.operation.group().name(),
                 "version": envelope.request_server_version,
                 "impersonation": impersonation,

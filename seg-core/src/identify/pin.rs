@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use seg_compliance::UserKey;
 
 use super::{CredentialDigest, Known, Scheme};
+use crate::decide::Lesson;
 use crate::upstream::{IdentityHash, Pool};
 
 /// What one client connection knows of its pinned one. Empty until a handshake begins.
@@ -82,7 +83,12 @@ impl NtlmPin {
         if let Some(pinned) = pinned.as_mut()
             && Some(pinned.key) == known.digest
         {
-            pinned.user = (status != StatusCode::UNAUTHORIZED).then(|| known.user.clone());
+            match Lesson::of(status) {
+                Lesson::Proven => pinned.user = Some(known.user.clone()),
+                Lesson::Refuted => pinned.user = None,
+                // Something between here and the server has answered.
+                Lesson::Nothing => {}
+            }
         }
     }
 }
@@ -126,7 +132,10 @@ mod tests {
         let alice = pin.claim(user("alice@x")).expect("a claim");
         assert_eq!(alice.digest, Some(first));
         assert!(pin.owner().is_none(), "nothing is proven yet");
+        pin.answered(&alice, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(pin.owner().is_none(), "the server has not looked at it");
         pin.answered(&alice, StatusCode::OK);
+        pin.answered(&alice, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(pin.owner().map(|owner| owner.user), Some(user("alice@x")));
         assert!(
             pin.claim(user("bob@x")).is_none(),

@@ -61,6 +61,10 @@ impl Walk<'_> {
             }
         };
         self.record.stands(standing.class.name(), standing.rung);
+        if let Some(name) = call.facts().and_then(|facts| facts.unknown.as_deref()) {
+            // An administrator who is to list it must know its name.
+            self.record.detail(name);
+        }
         if let Some(callbacks) = &snapshot.callbacks {
             self.interpose(callbacks, call, &standing, body, known)?;
         }

@@ -1,6 +1,6 @@
 //! What is read of a request before anybody decides: its head, and what must be known of its body.
 
-use http::{HeaderMap, Method, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use seg_compliance::UserKey;
 use seg_ews::{Limits, Progress, Reject, Scanner};
 
@@ -58,9 +58,11 @@ impl Walk<'_> {
     ) -> Result<(Call, Body), Stop> {
         let version = self.snapshot.ews_version.current();
         let plain_refusal = self.plain_refusal();
-        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-        let acceptable =
-            seg_ews::request_acceptable(text(header::CONTENT_TYPE), text(header::CONTENT_ENCODING));
+        let lines = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
+        let acceptable = seg_ews::request_acceptable(
+            lines(header::CONTENT_TYPE),
+            lines(header::CONTENT_ENCODING),
+        );
         if let Err(reject) = acceptable {
             return Err(self.rejected(&reject));
         }

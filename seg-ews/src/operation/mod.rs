@@ -8,7 +8,7 @@
 mod table;
 
 use std::fmt;
-use table::{OPERATIONS, OperationRow};
+use table::{OPERATIONS, OperationRow, UNKNOWN};
 
 /// What an operation can do to a mailbox, from the point of view of a device gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,10 +27,12 @@ pub enum Group {
     Persistence,
     /// Export, import, discovery searches, holds, message tracking, telephony.
     BulkAdmin,
+    /// Nobody here knows: an operation that is not among the 125.
+    Unknown,
 }
 
 impl Group {
-    /// Every group, in the order of growing risk.
+    /// Every group of known operations, in the order of growing risk.
     pub const ALL: [Self; 7] = [
         Self::Notify,
         Self::Metadata,
@@ -51,6 +53,7 @@ impl Group {
             Self::Write => "write",
             Self::Persistence => "persistence",
             Self::BulkAdmin => "bulk_admin",
+            Self::Unknown => "unknown",
         }
     }
 
@@ -78,13 +81,17 @@ pub enum ResponseShape {
     Single,
 }
 
-/// One of the 125 known operations. Copying it costs a pointer.
+/// One of the 125 known operations, or [`Operation::UNKNOWN`]. Copying it costs a pointer.
 #[derive(Clone, Copy)]
 pub struct Operation(&'static OperationRow);
 
 impl Operation {
-    /// How many operations there are; every [`index`](Self::index) is below it.
+    /// How many operations are known; every [`index`](Self::index) of one of them is below it.
     pub const COUNT: usize = OPERATIONS.len();
+
+    /// Whatever is asked for by a name that is none of the known ones. Its answer has no shape that
+    /// could be filled in, and what it does nobody here can tell.
+    pub const UNKNOWN: Self = Self(&UNKNOWN);
 
     /// Every operation, by name.
     pub fn all() -> impl ExactSizeIterator<Item = Self> {
@@ -145,11 +152,17 @@ impl Operation {
         self.0.batch_element
     }
 
-    /// Position in the table, for counters by operation.
+    /// Position in the table, for sets of operations; [`COUNT`](Self::COUNT) for
+    /// [`UNKNOWN`](Self::UNKNOWN).
     pub fn index(self) -> usize {
         OPERATIONS
             .binary_search_by_key(&self.0.name, |row| row.name)
-            .unwrap_or_default()
+            .unwrap_or(Self::COUNT)
+    }
+
+    /// Whether it is none of the known ones.
+    pub const fn is_unknown(self) -> bool {
+        matches!(self.0.group, Group::Unknown)
     }
 
     /// Whether the answer stays open for minutes (`GetStreamingEvents`).
@@ -171,7 +184,7 @@ impl Operation {
     pub const fn finishes_detached(self) -> bool {
         matches!(
             self.0.group,
-            Group::Write | Group::Persistence | Group::BulkAdmin
+            Group::Write | Group::Persistence | Group::BulkAdmin | Group::Unknown
         )
     }
 }
@@ -273,5 +286,15 @@ mod tests {
         assert!(!named("Subscribe").replay_safe() && !named("Subscribe").finishes_detached());
         assert!(named("ExportItems").finishes_detached());
         assert_eq!(Group::from_name("bulk_admin"), Some(Group::BulkAdmin));
+    }
+
+    #[test]
+    fn what_nobody_knows_is_no_operation_of_the_table() {
+        let unknown = Operation::UNKNOWN;
+        assert!(unknown.is_unknown() && Operation::all().all(|known| !known.is_unknown()));
+        assert_eq!(unknown.index(), Operation::COUNT);
+        assert!(!unknown.replay_safe() && unknown.finishes_detached() && !unknown.is_long());
+        assert_eq!(Operation::from_name(unknown.name()), None);
+        assert_eq!(Group::from_name("unknown"), None);
     }
 }

@@ -5,7 +5,9 @@
 //! the answer is what `messages.xsd` says the response type extends; the batch element is the
 //! child of the request whose children are answered one by one.
 
-use super::Group::{self, BulkAdmin, Content, Directory, Metadata, Notify, Persistence, Write};
+use super::Group::{
+    self, BulkAdmin, Content, Directory, Metadata, Notify, Persistence, Unknown, Write,
+};
 use super::ResponseShape::{self, Batch, Reported, Single};
 
 /// One operation.
@@ -36,6 +38,9 @@ const fn row(
         batch_element,
     }
 }
+
+/// What stands for every name that is not below.
+pub(super) static UNKNOWN: OperationRow = row("unknown", Unknown, "", "", Single, None);
 
 #[rustfmt::skip]
 pub(super) static OPERATIONS: &[OperationRow] = &[

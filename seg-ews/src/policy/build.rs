@@ -40,6 +40,7 @@ impl Default for Policy {
 fn default_class(class: ClientClass) -> ClassPolicy {
     ClassPolicy {
         operations: of_groups(DEFAULT_GROUPS),
+        unknown: Vec::new(),
         // ENS shows nobody what it is answered; 403 is what it knows from other gateways.
         refusal: (class == ClientClass::Ens).then_some(RefusalForm::Forbidden),
         rungs: Vec::new(),
@@ -158,6 +159,10 @@ fn class_policy(given: &file::Class, policy: &mut ClassPolicy) -> Result<(), Str
     for name in &given.deny {
         policy.operations &= !bit(name)?;
     }
+    if let Some(known) = given.unknown.iter().find(|name| bit(name).is_ok()) {
+        return Err(format!("unknown: {known:?} is known; list it under allow"));
+    }
+    policy.unknown = Pattern::all(&given.unknown)?;
     policy.refusal = match given.refusal.as_deref() {
         None => policy.refusal,
         Some("response") => Some(RefusalForm::Response),

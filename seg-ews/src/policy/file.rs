@@ -38,6 +38,7 @@ pub(super) struct Class {
     pub(super) groups: Option<Vec<String>>,
     pub(super) allow: Vec<String>,
     pub(super) deny: Vec<String>,
+    pub(super) unknown: Vec<String>,
     pub(super) refusal: Option<String>,
     pub(super) impersonation: Vec<Grant>,
     pub(super) management_role: Vec<String>,

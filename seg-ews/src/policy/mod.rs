@@ -178,6 +178,8 @@ impl Policy {
 pub struct ClassPolicy {
     /// One bit an operation, by [`Operation::index`].
     operations: u128,
+    /// Names that nobody knows and that pass.
+    unknown: Vec<Pattern>,
     /// The refusal's form; `None`: as `ews.refusal` says.
     pub refusal: Option<RefusalForm>,
     /// Where the device is looked for, in order.
@@ -221,6 +223,8 @@ fn granted(grants: &[Grant], user: &str, mailbox: &str) -> bool {
 pub enum Denial {
     /// The class may not do this operation.
     Operation,
+    /// Nobody knows the operation, and nobody has listed its name.
+    UnknownOperation,
     /// `SerializedSecurityContext`, which nobody outside may send.
     SerializedSecurityContext,
     /// `ManagementRole`, without a grant.
@@ -244,6 +248,7 @@ impl Denial {
     pub const fn reason(self) -> &'static str {
         match self {
             Self::Operation => "ews_operation",
+            Self::UnknownOperation => "ews_unknown_operation",
             Self::SerializedSecurityContext => "ews_security_context",
             Self::ManagementRole => "ews_management_role",
             Self::Impersonation => "ews_impersonation",
@@ -265,19 +270,20 @@ impl ClassPolicy {
         self.operations & (1 << operation.index()) != 0
     }
 
-    /// Judges an operation by itself: what is known at the first child of the body.
+    /// Judges an operation by itself: what is known at the first child of the body. Of an unknown
+    /// one its name decides, and [`judge`](Self::judge) asks for that.
     ///
     /// # Errors
     /// Why it is denied.
     pub fn judge_operation(&self, operation: Operation) -> Result<(), Denial> {
-        if !self.allows(operation) {
+        if !operation.is_unknown() && !self.allows(operation) {
             return Err(Denial::Operation);
         }
         if self.redaction.attachments && operation.name() == "GetAttachment" {
             return Err(Denial::Attachment);
         }
         if self.redaction.fields.is_some()
-            && operation.group() == Group::Content
+            && matches!(operation.group(), Group::Content | Group::Unknown)
             && !REDACTED.contains(&operation.name())
         {
             return Err(Denial::Fields);
@@ -296,6 +302,14 @@ impl ClassPolicy {
         user: &str,
         is_own: impl Fn(&str) -> bool,
     ) -> Result<(), Denial> {
+        if facts.operation.is_unknown()
+            && !facts
+                .unknown
+                .as_deref()
+                .is_some_and(|name| any(&self.unknown, name))
+        {
+            return Err(Denial::UnknownOperation);
+        }
         self.judge_operation(facts.operation)?;
         if facts.serialized_security_context {
             return Err(Denial::SerializedSecurityContext);

@@ -8,11 +8,16 @@ use std::fmt;
 pub struct Envelope {
     /// The operation: the one child of the body.
     pub operation: Operation,
+    /// The local name of that child where the operation is [`Operation::UNKNOWN`], as the client
+    /// wrote it: ASCII, at most [`Limits::name_bytes`](crate::Limits::name_bytes).
+    pub unknown: Option<String>,
     /// `RequestServerVersion/@Version`, as the client wrote it.
     pub request_server_version: Option<String>,
     /// `ExchangeImpersonation`: the client wants to act as somebody else.
     pub impersonation: Option<Impersonation>,
-    /// Whether there is a `SerializedSecurityContext`, which no client outside may send.
+    /// Whether there is a block by which servers hand an identity to each other, and which no client
+    /// outside may send: `SerializedSecurityContext`, `ProxySecurityContext`, `ProxySuggesterSid`,
+    /// `ProxyPartnerToken`, `OpenAsAdminOrSystemService`.
     pub serialized_security_context: bool,
     /// Whether there is a `ManagementRole`, which elevates the caller.
     pub management_role: bool,

@@ -105,29 +105,37 @@ pub fn classify(body: &[u8], limits: &Limits) -> Result<Envelope, Reject> {
 }
 
 /// Whether a body with these headers can be inspected at all: one XML document of SOAP 1.1, in
-/// UTF-8 or UTF-16, not compressed. A missing `Content-Type` is taken for XML.
+/// UTF-8 or UTF-16, not compressed. Each iterator gives the lines of one header. A missing
+/// `Content-Type` is taken for XML.
 ///
 /// # Errors
 /// The header that stands in the way.
-pub fn request_acceptable(
-    content_type: Option<&str>,
-    content_encoding: Option<&str>,
+pub fn request_acceptable<'h>(
+    content_type: impl IntoIterator<Item = &'h [u8]>,
+    content_encoding: impl IntoIterator<Item = &'h [u8]>,
 ) -> Result<(), Reject> {
     let refused = |kind| Err(Reject::new(kind, 0));
     let encoded = content_encoding
         .into_iter()
-        .flat_map(|codings| codings.split(','))
-        .map(str::trim)
-        .any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("identity"));
+        .flat_map(|codings| codings.split(|&byte| byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"));
     if encoded {
         return refused(RejectKind::ContentEncoding);
     }
-    let Some(content_type) = content_type
-        .map(str::trim)
-        .filter(|value| !value.is_empty())
-    else {
+    let mut lines = content_type.into_iter();
+    let Some(line) = lines.next() else {
         return Ok(());
     };
+    // Of two lines different readers take different ones, and of a line that is no ASCII some read
+    // what others skip.
+    let content_type = match std::str::from_utf8(line) {
+        Ok(text) if lines.next().is_none() && text.is_ascii() => text.trim(),
+        _ => return refused(RejectKind::ContentType),
+    };
+    if content_type.is_empty() {
+        return Ok(());
+    }
     let mut parts = content_type.split(';').map(str::trim);
     let media_type = parts.next().unwrap_or_default();
     if !["text/xml", "application/xml"]
@@ -136,6 +144,7 @@ pub fn request_acceptable(
     {
         return refused(RejectKind::ContentType);
     }
+    let mut charsets = 0;
     for parameter in parts {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         let value = value.trim().trim_matches('"');
@@ -147,6 +156,12 @@ pub fn request_acceptable(
         {
             return refused(RejectKind::ContentCharset);
         }
+        charsets += usize::from(is_charset);
+    }
+    // IIS looks for the word wherever a space or comma stands before it.
+    let mentioned = content_type.to_ascii_lowercase().matches("charset").count();
+    if mentioned > charsets {
+        return refused(RejectKind::ContentCharset);
     }
     Ok(())
 }

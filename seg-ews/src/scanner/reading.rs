@@ -53,6 +53,8 @@ pub(super) struct Reading {
     values_left: usize,
     part: Part,
     operation: Option<Operation>,
+    /// The operation's name, where nobody knows it.
+    unknown: Option<String>,
     /// [`values::known`] names of the open elements below the operation.
     path: Vec<Option<&'static str>>,
     /// Whether the child of the operation that is being read is the one whose children count.
@@ -80,7 +82,8 @@ impl Reading {
             values_left: limits.values,
             part: Part::Start,
             operation: None,
-            path: Vec::new(),
+            unknown: None,
+            path: Vec::with_capacity(8),
             in_batch: false,
             in_impersonation: false,
             capture: None,
@@ -110,6 +113,7 @@ impl Reading {
     pub(super) fn so_far(&self) -> Option<Envelope> {
         Some(Envelope {
             operation: self.operation?,
+            unknown: self.unknown.clone(),
             request_server_version: self.request_server_version.clone(),
             impersonation: self.impersonation.clone(),
             serialized_security_context: self.serialized_security_context,
@@ -128,6 +132,7 @@ impl Reading {
     pub(super) fn into_envelope(self) -> Option<Envelope> {
         Some(Envelope {
             operation: self.operation?,
+            unknown: self.unknown,
             request_server_version: self.request_server_version,
             impersonation: self.impersonation,
             serialized_security_context: self.serialized_security_context,
@@ -184,7 +189,11 @@ impl Reading {
                 };
                 set_once(&mut self.impersonation, unread, "ExchangeImpersonation")
             }
-            "SerializedSecurityContext" => flag_once(
+            "SerializedSecurityContext"
+            | "ProxySecurityContext"
+            | "ProxySuggesterSid"
+            | "ProxyPartnerToken"
+            | "OpenAsAdminOrSystemService" => flag_once(
                 &mut self.serialized_security_context,
                 "SerializedSecurityContext",
             ),
@@ -209,9 +218,11 @@ impl Reading {
             Namespace::HttpsTypo => return Err(RejectKind::NamespaceTypo),
             _ => return Err(RejectKind::ForeignOperation(element.local.to_owned())),
         }
-        let operation = Operation::from_request_element(element.local)
-            .ok_or_else(|| RejectKind::UnknownOperation(element.local.to_owned()))?;
-        self.operation = Some(operation);
+        let operation = Operation::from_request_element(element.local);
+        if operation.is_none() {
+            self.unknown = Some(element.local.to_owned());
+        }
+        self.operation = Some(operation.unwrap_or(Operation::UNKNOWN));
         Ok(())
     }
 

@@ -205,10 +205,6 @@ fn the_envelope_is_strict() {
             RejectKind::TextInBody,
         ),
         (
-            "<s:Body><m:Nope/></s:Body>".to_owned(),
-            RejectKind::UnknownOperation("Nope".to_owned()),
-        ),
-        (
             "<s:Body><getFolder/></s:Body>".to_owned(),
             RejectKind::ForeignOperation("getFolder".to_owned()),
         ),
@@ -428,19 +424,22 @@ fn utf_16_is_read_with_its_mark() {
 
 #[test]
 fn only_one_plain_xml_document_is_acceptable() {
-    for content_type in [
-        None,
-        Some(""),
-        Some("text/xml"),
-        Some("text/xml; charset=utf-8"),
-        Some("Text/XML;Charset=\"UTF-8\";action=\"x\""),
-        Some("application/xml; charset=utf-16"),
+    let accept = |content_types: &[&str], encodings: &[&str]| {
+        request_acceptable(
+            content_types.iter().map(|line| line.as_bytes()),
+            encodings.iter().map(|line| line.as_bytes()),
+        )
+        .map_err(|reject| reject.kind)
+    };
+    for content_types in [
+        &[][..],
+        &[""],
+        &["text/xml"],
+        &["text/xml; charset=utf-8"],
+        &["Text/XML;Charset=\"UTF-8\";action=\"x\""],
+        &["application/xml; charset=utf-16"],
     ] {
-        assert_eq!(
-            request_acceptable(content_type, None),
-            Ok(()),
-            "{content_type:?}"
-        );
+        assert_eq!(accept(content_types, &[]), Ok(()), "{content_types:?}");
     }
     for (content_type, kind) in [
         (
@@ -451,22 +450,70 @@ fn only_one_plain_xml_document_is_acceptable() {
         ("application/soap+msbin1", RejectKind::ContentType),
         ("text/plain", RejectKind::ContentType),
         ("text/xml, multipart/related", RejectKind::ContentType),
+        ("text/xml; charset=utf-7; x=é", RejectKind::ContentType),
         ("text/xml; charset=utf-7", RejectKind::ContentCharset),
         ("text/xml; charset = iso-8859-1", RejectKind::ContentCharset),
         (
             "text/xml; charset=utf-8; charset=utf-7",
             RejectKind::ContentCharset,
         ),
+        ("text/xml; x=y charset=utf-7", RejectKind::ContentCharset),
+        ("text/xml; x=y, charset=utf-7", RejectKind::ContentCharset),
+        (
+            "text/xml; charset*=utf-8''utf-7",
+            RejectKind::ContentCharset,
+        ),
     ] {
-        assert_eq!(
-            request_acceptable(Some(content_type), None),
-            Err(Reject { kind, offset: 0 })
-        );
+        assert_eq!(accept(&[content_type], &[]), Err(kind), "{content_type}");
     }
-    let encoding = |value| request_acceptable(Some("text/xml"), Some(value)).map_err(|r| r.kind);
-    assert_eq!(encoding("identity"), Ok(()));
-    assert_eq!(encoding("gzip"), Err(RejectKind::ContentEncoding));
-    assert_eq!(encoding("identity, gzip"), Err(RejectKind::ContentEncoding));
+    assert_eq!(
+        accept(&["text/xml", "text/xml; charset=utf-7"], &[]),
+        Err(RejectKind::ContentType),
+        "two lines are two answers"
+    );
+    for (encodings, accepted) in [
+        (&["identity"][..], true),
+        (&["gzip"], false),
+        (&["identity, gzip"], false),
+        (&["identity", "gzip"], false),
+        (&["gzip, é"], false),
+    ] {
+        let expected = match accepted {
+            true => Ok(()),
+            false => Err(RejectKind::ContentEncoding),
+        };
+        assert_eq!(accept(&["text/xml"], encodings), expected, "{encodings:?}");
+    }
+}
+
+#[test]
+fn what_nobody_knows_is_an_operation_all_the_same() {
+    for name in ["Nope", "GetItemResponse", "getFolder", "GetFolderRequest"] {
+        let envelope =
+            read(&soap("", &format!("<m:{name}><m:x/></m:{name}>"))).expect("well-formed");
+        assert!(envelope.operation.is_unknown(), "{name}");
+        assert_eq!(envelope.unknown.as_deref(), Some(name));
+    }
+    let known = read(&soap("", "<m:GetFolder/>")).expect("well-formed");
+    assert_eq!(known.unknown, None);
+}
+
+#[test]
+fn what_servers_hand_each_other_is_seen_by_any_of_its_names() {
+    for name in [
+        "SerializedSecurityContext",
+        "ProxySecurityContext",
+        "ProxySuggesterSid",
+        "ProxyPartnerToken",
+        "OpenAsAdminOrSystemService",
+    ] {
+        let envelope = read(&soap(
+            &format!("<s:Header><t:{name}/></s:Header>"),
+            "<m:GetFolder/>",
+        ))
+        .expect("well-formed");
+        assert!(envelope.serialized_security_context, "{name}");
+    }
 }
 
 /// Pieces of documents, so that the generator gets somewhere.

@@ -34,6 +34,20 @@ pub(super) fn is_space(byte: u8) -> bool {
     ascii_is(byte, SPACE)
 }
 
+/// A letter that a name without a colon may begin with.
+pub(super) fn is_name_start(byte: u8) -> bool {
+    ascii_is(byte, NAME_START)
+}
+
+/// How many bytes at the start of the text may stand in a name without a colon.
+pub(super) fn name_end(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    bytes
+        .iter()
+        .position(|&byte| !ascii_is(byte, NAME))
+        .unwrap_or(bytes.len())
+}
+
 /// A character that may stand in a document (production 2).
 pub(crate) const fn is_allowed(character: char) -> bool {
     matches!(character,

@@ -1,6 +1,6 @@
 //! The XML declaration: version 1.0, and the encoding that the text is in.
 
-use super::element::follows_space;
+use super::characters::is_space;
 use super::encoding::Encoding;
 use crate::reject::RejectKind;
 use quick_xml::events::attributes::Attributes;
@@ -29,6 +29,15 @@ pub(super) fn check(content: &str, encoding: Encoding) -> Result<(), RejectKind>
     } else {
         Err(RejectKind::Declaration)
     }
+}
+
+/// quick-xml takes `a="1"b="2"`; XML wants white space between (production 40).
+fn follows_space(content: &str, key: &str) -> bool {
+    let at = (key.as_ptr() as usize).wrapping_sub(content.as_ptr() as usize);
+    let before = at
+        .checked_sub(1)
+        .and_then(|before| content.as_bytes().get(before));
+    before.is_some_and(|&byte| is_space(byte))
 }
 
 fn agrees(name: &str, encoding: Encoding) -> bool {

@@ -1,6 +1,6 @@
 //! Complete tags: names, attributes, and the stack of open elements.
 
-use super::characters::{is_ncname, is_space};
+use super::characters::{is_name_start, is_space, name_end};
 use super::namespace::{Mark, Namespace, Scopes};
 use super::reference::expand;
 use crate::limits::Limits;
@@ -51,7 +51,7 @@ struct Open {
 }
 
 /// The open elements and the namespaces in force.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Stack {
     open: Vec<Open>,
     names: String,
@@ -59,6 +59,15 @@ pub(super) struct Stack {
 }
 
 impl Stack {
+    /// Nothing is open. There is room for what clients send.
+    pub(super) fn new() -> Self {
+        Self {
+            open: Vec::with_capacity(16),
+            names: String::with_capacity(256),
+            scopes: Scopes::new(),
+        }
+    }
+
     pub(super) fn depth(&self) -> usize {
         self.open.len()
     }
@@ -72,20 +81,26 @@ impl Stack {
         if self.open.len() >= limits.depth {
             return Err(RejectKind::TooDeep);
         }
-        let name_len = content.bytes().position(is_space).unwrap_or(content.len());
+        let (prefix, local) = leading_name(content, limits)?;
+        let name_len = local.len()
+            + if prefix.is_empty() {
+                0
+            } else {
+                prefix.len() + 1
+            };
         let raw_name = content.get(..name_len).unwrap_or_default();
-        let (prefix, local) = split_name(raw_name, limits)?;
         self.open.push(Open {
             name: self.names.len(),
             scope: self.scopes.mark(),
         });
         self.names.push_str(raw_name);
-        let attributes = if name_len == content.len() {
+        let rest = content.get(name_len..).unwrap_or_default();
+        let attributes = if rest.is_empty() {
             Attributes::new()
         } else {
-            self.attributes(content, name_len, limits)?
+            self.attributes(rest, limits)?
         };
-        let (namespace, _) = self.scopes.resolve(prefix)?;
+        let namespace = self.scopes.namespace(prefix)?;
         Ok(Element {
             namespace,
             local,
@@ -109,56 +124,42 @@ impl Stack {
             .is_some_and(|open| self.names.get(open.name..) == Some(raw_name))
     }
 
-    /// Checks the attributes, declares the namespaces among them and returns the others.
+    /// Checks the attributes, declares the namespaces among them and returns the others. `rest` is
+    /// what follows the element's name.
     fn attributes<'t>(
         &mut self,
-        content: &'t str,
-        name_len: usize,
+        rest: &'t str,
         limits: &Limits,
     ) -> Result<Attributes<'t>, RejectKind> {
         let mut others = Attributes::new();
         let mut declared: SmallVec<[&str; 8]> = SmallVec::new();
-        for attribute in
-            quick_xml::events::attributes::Attributes::new(content, name_len).with_checks(false)
-        {
-            let attribute = attribute.map_err(|_| RejectKind::Attribute)?;
-            let (key, value) = (attribute.key.into_inner(), attribute.value);
-            let Cow::Borrowed(value) = value else {
-                return Err(RejectKind::Attribute);
-            };
+        let mut rest = rest;
+        while let Some(found) = next_attribute(&mut rest, limits)? {
             if others.len() + declared.len() >= limits.attributes {
                 return Err(RejectKind::TooManyAttributes);
             }
-            if value.len() > limits.attribute_bytes {
+            if found.value.len() > limits.attribute_bytes {
                 return Err(RejectKind::AttributeTooLong);
             }
-            if !follows_space(content, key) {
-                return Err(RejectKind::Attribute);
-            }
-            let (prefix, local) = split_name(key, limits)?;
-            let expanded = expand(value)?;
-            let declares = match (prefix, local) {
+            let expanded = expand(found.value)?;
+            let declares = match (found.prefix, found.local) {
                 ("", "xmlns") => Some(""),
                 ("xmlns", local) => Some(local),
                 _ => None,
             };
-            if let Some(declares) = declares {
-                if declared.contains(&declares) {
-                    return Err(RejectKind::DuplicateAttribute);
-                }
-                if expanded.len() > limits.namespace_bytes {
-                    return Err(RejectKind::AttributeTooLong);
-                }
-                declared.push(declares);
-                self.scopes
-                    .declare(declares, &expanded, limits.namespaces)?;
-            } else {
-                others.push(Attribute {
-                    prefix,
-                    local,
-                    value,
-                });
+            let Some(declares) = declares else {
+                others.push(found);
+                continue;
+            };
+            if declared.contains(&declares) {
+                return Err(RejectKind::DuplicateAttribute);
             }
+            if expanded.len() > limits.namespace_bytes {
+                return Err(RejectKind::AttributeTooLong);
+            }
+            declared.push(declares);
+            self.scopes
+                .declare(declares, &expanded, limits.namespaces)?;
         }
         self.refuse_duplicates(&others)?;
         Ok(others)
@@ -188,30 +189,85 @@ impl Stack {
     }
 }
 
-/// quick-xml takes `a="1"b="2"`; XML wants white space between (production 40).
-pub(super) fn follows_space(content: &str, key: &str) -> bool {
-    let at = (key.as_ptr() as usize).wrapping_sub(content.as_ptr() as usize);
-    let before = at
-        .checked_sub(1)
-        .and_then(|before| content.as_bytes().get(before));
-    before.is_some_and(|&byte| is_space(byte))
+/// Takes the next attribute (production 41) off the front of `rest`, with the white space that must
+/// stand before it. None at the end of the tag.
+fn next_attribute<'t>(
+    rest: &mut &'t str,
+    limits: &Limits,
+) -> Result<Option<Attribute<'t>>, RejectKind> {
+    let behind_space = skip_space(rest);
+    if behind_space.is_empty() {
+        return Ok(None);
+    }
+    if behind_space.len() == rest.len() {
+        return Err(RejectKind::Attribute);
+    }
+    let (prefix, local) = leading_name(behind_space, limits)?;
+    let name_len = local.len()
+        + if prefix.is_empty() {
+            0
+        } else {
+            prefix.len() + 1
+        };
+    let behind_name = skip_space(behind_space.get(name_len..).unwrap_or_default());
+    let value = behind_name.strip_prefix('=').map(skip_space);
+    let quoted = value.and_then(|value| {
+        let quote = value
+            .bytes()
+            .next()
+            .filter(|first| matches!(first, b'"' | b'\''))?;
+        let value = value.get(1..)?;
+        let end = memchr::memchr(quote, value.as_bytes())?;
+        Some((value.get(..end)?, value.get(end + 1..)?))
+    });
+    let (value, behind) = quoted.ok_or(RejectKind::Attribute)?;
+    *rest = behind;
+    Ok(Some(Attribute {
+        prefix,
+        local,
+        value,
+    }))
 }
 
-/// Prefix (may be empty) and local part of a qualified name.
-fn split_name<'n>(name: &'n str, limits: &Limits) -> Result<(&'n str, &'n str), RejectKind> {
-    if name.len() > limits.name_bytes {
+fn skip_space(text: &str) -> &str {
+    let spaces = text.bytes().take_while(|&byte| is_space(byte)).count();
+    text.get(spaces..).unwrap_or_default()
+}
+
+/// Prefix (may be empty) and local part of the qualified name that the text begins with: all of it
+/// up to white space or `=`.
+fn leading_name<'n>(text: &'n str, limits: &Limits) -> Result<(&'n str, &'n str), RejectKind> {
+    let first = name_end(text);
+    let (prefix, local) = match text.as_bytes().get(first) {
+        Some(b':') => {
+            let local = text.get(first + 1..).unwrap_or_default();
+            let end = name_end(local);
+            if local
+                .as_bytes()
+                .get(end)
+                .is_some_and(|&byte| !ends_name(byte))
+            {
+                return Err(RejectKind::Name);
+            }
+            (text.get(..first), local.get(..end))
+        }
+        Some(&byte) if !ends_name(byte) => return Err(RejectKind::Name),
+        _ => (None, text.get(..first)),
+    };
+    let local = local.unwrap_or_default();
+    if local.len() + prefix.map_or(0, |prefix| prefix.len() + 1) > limits.name_bytes {
         return Err(RejectKind::NameTooLong);
     }
-    let (prefix, local) = match name.split_once(':') {
-        Some((prefix, local)) if is_ncname(prefix) => (prefix, local),
-        Some(_) => return Err(RejectKind::Name),
-        None => ("", name),
-    };
-    if is_ncname(local) {
-        Ok((prefix, local))
-    } else {
-        Err(RejectKind::Name)
+    let begins_as_name = |name: &str| name.bytes().next().is_some_and(is_name_start);
+    if !begins_as_name(local) || prefix.is_some_and(|prefix| !begins_as_name(prefix)) {
+        return Err(RejectKind::Name);
     }
+    Ok((prefix.unwrap_or_default(), local))
+}
+
+/// What may stand behind a name in a tag.
+const fn ends_name(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b'=')
 }
 
 #[cfg(test)]
@@ -219,7 +275,7 @@ mod tests {
     use super::*;
 
     fn open(content: &str) -> Result<String, RejectKind> {
-        let mut stack = Stack::default();
+        let mut stack = Stack::new();
         let limits = Limits::default();
         stack.open("r xmlns:a='urn:x' xmlns:b='urn:x' xmlns:c='urn:c'", &limits)?;
         let element = stack.open(content, &limits)?;
@@ -281,14 +337,14 @@ mod tests {
             ..Limits::default()
         };
         let opened = |content| {
-            let mut stack = Stack::default();
+            let mut stack = Stack::new();
             stack.open("r", &limits)?;
             stack.open(content, &limits).map(|_| stack)
         };
         assert!(opened("four a='123' b=''").is_ok());
         assert_eq!(opened("fives").err(), Some(RejectKind::NameTooLong));
         assert_eq!(
-            opened("x a='' b='' xmlns:c='u'").err(),
+            opened("x a='' b='' c='u'").err(),
             Some(RejectKind::TooManyAttributes)
         );
         assert_eq!(
@@ -301,7 +357,7 @@ mod tests {
 
     #[test]
     fn attribute_values_are_read_with_references_resolved() {
-        let mut stack = Stack::default();
+        let mut stack = Stack::new();
         let element = stack
             .open("x Id='a&amp;b'", &Limits::default())
             .expect("well-formed");

@@ -1,9 +1,9 @@
 //! A strict, incremental XML 1.0 reader with namespaces, for documents that arrive in pieces.
 //!
 //! Bytes go through three rooms: [`encoding`] turns them into text and refuses characters that XML
-//! forbids, [`tokeniser`] cuts the text at markup boundaries whatever the pieces look like, and
-//! [`element`] takes a complete tag apart with quick-xml, checks names and attributes and keeps the
-//! stack of open elements and namespace scopes. A [`Visitor`] is told what is found.
+//! forbids, [`tokeniser`] cuts the text at markup boundaries with quick-xml whatever the pieces look
+//! like, and [`element`] takes a complete tag apart, checks names and attributes and keeps the stack
+//! of open elements and namespace scopes. A [`Visitor`] is told what is found.
 //!
 //! Everything that is not well-formed is refused, so that no reader behind the gateway can take a
 //! document for anything else than what was seen here. There are no entities but the five

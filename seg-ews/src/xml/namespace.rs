@@ -79,13 +79,20 @@ pub(super) struct Mark {
 }
 
 /// The declarations in force at one point of a document.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Scopes {
     bindings: Vec<Binding>,
     arena: String,
 }
 
 impl Scopes {
+    pub(super) fn new() -> Self {
+        Self {
+            bindings: Vec::with_capacity(8),
+            arena: String::with_capacity(512),
+        }
+    }
+
     pub(super) fn mark(&self) -> Mark {
         Mark {
             bindings: self.bindings.len(),
@@ -130,6 +137,17 @@ impl Scopes {
         Ok(())
     }
 
+    /// The namespace that a prefix stands for, as [`resolve`](Self::resolve) says.
+    pub(super) fn namespace(&self, prefix: &str) -> Result<Namespace, RejectKind> {
+        let arena = self.arena.as_bytes();
+        for binding in self.bindings.iter().rev() {
+            if arena.get(binding.prefix.clone()) == Some(prefix.as_bytes()) {
+                return Ok(binding.namespace);
+            }
+        }
+        self.resolve(prefix).map(|(namespace, _)| namespace)
+    }
+
     /// What a prefix stands for: the namespace and its full name. The empty prefix is the default
     /// namespace, and stands for none where none is declared.
     pub(super) fn resolve(&self, prefix: &str) -> Result<(Namespace, &str), RejectKind> {
@@ -155,7 +173,7 @@ mod tests {
 
     #[test]
     fn the_innermost_declaration_holds_until_it_is_left() {
-        let mut scopes = Scopes::default();
+        let mut scopes = Scopes::new();
         scopes.declare("m", MESSAGES, 9).expect("first");
         let mark = scopes.mark();
         scopes.declare("m", "urn:x", 9).expect("second");
@@ -172,7 +190,7 @@ mod tests {
 
     #[test]
     fn reserved_names_stay_reserved() {
-        let mut scopes = Scopes::default();
+        let mut scopes = Scopes::new();
         for (prefix, uri) in [
             ("xmlns", "urn:x"),
             ("xml", "urn:x"),

@@ -160,7 +160,7 @@ impl Cutter {
             gathered: String::new(),
             offset: 0,
             began: 0,
-            stack: Stack::default(),
+            stack: Stack::new(),
             root_closed: false,
             encoding: Encoding::Utf8,
         }

@@ -109,6 +109,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Ok(answer)
     }
 
+    /// Sends a request whose answer is read by [`until`](Self::until).
+    pub(crate) async fn send(&mut self, request: &[u8]) -> io::Result<()> {
+        self.stream.write_all(request).await?;
+        self.stream.flush().await
+    }
+
+    /// Reads until what has come since the call ends in a stretch with `needle`; gives all of it.
+    pub(crate) async fn until(&mut self, needle: &[u8]) -> io::Result<Vec<u8>> {
+        let mut said = Vec::new();
+        while memmem::find(&said, needle).is_none() {
+            let read = self.read(0, &mut |_| ()).await?;
+            said.extend_from_slice(self.buffer.get(..read).unwrap_or_default());
+        }
+        Ok(said)
+    }
+
     /// Reads into the buffer from this place on.
     async fn read(&mut self, at: usize, received: &mut impl FnMut(usize)) -> io::Result<usize> {
         let room = self.buffer.get_mut(at..).unwrap_or_default();

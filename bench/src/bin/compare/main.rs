@@ -10,6 +10,7 @@ mod process;
 mod proxy;
 mod report;
 mod requests;
+mod streams;
 
 use std::fs;
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use clap::{Parser, ValueEnum};
 use seg_bench::Failure;
 
 use load::Pressure;
+use measure::Asked;
 use proxy::{Kind, Proxy, Stage};
 use report::Report;
 use requests::Bodies;
@@ -29,7 +31,7 @@ use requests::Bodies;
 #[command(name = "bench/compare")]
 struct Arguments {
     /// What to measure
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Measure::Sync, Measure::Fetch, Measure::Ping, Measure::Cut])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Measure::Sync, Measure::GetFolder, Measure::Fetch, Measure::Ping, Measure::Cut, Measure::Stream])]
     measure: Vec<Measure>,
     /// Which proxies
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Kind::ALL)]
@@ -46,6 +48,9 @@ struct Arguments {
     /// Keep-alive connections of the Sync load
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1000))]
     connections: u16,
+    /// Number of open EWS streams
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u16).range(10..=8000))]
+    streams: u16,
     /// Numbers of open Pings, rising
     #[arg(long, value_delimiter = ',', default_values_t = [2000, 8000], value_parser = clap::value_parser!(u16).range(10..=8000))]
     polls: Vec<u16>,
@@ -64,12 +69,16 @@ struct Arguments {
 enum Measure {
     /// CPU, rate and latency of small requests
     Sync,
+    /// CPU of small EWS requests
+    GetFolder,
     /// CPU of 25 MiB answers
     Fetch,
     /// Memory of idle long polls
     Ping,
     /// How soon a block cuts them
     Cut,
+    /// Memory of open EWS streams, and how soon a block has cut all of them
+    Stream,
 }
 
 fn main() -> ExitCode {
@@ -104,6 +113,9 @@ async fn run(arguments: &Arguments) -> Result<Report, Failure> {
     if does_idle {
         enough_files(2 * polls.last().copied().unwrap_or_default() + 500)?;
     }
+    if does(Measure::Stream) {
+        enough_files(2 * usize::from(arguments.streams) + 500)?;
+    }
     let seg = match &arguments.seg {
         Some(seg) => seg.clone(),
         None => std::env::current_exe()?.with_file_name("seg"),
@@ -134,6 +146,29 @@ async fn run(arguments: &Arguments) -> Result<Report, Failure> {
         }
         together(arguments, &proxies, &bodies, &mut report).await?;
     }
+    if does(Measure::GetFolder) {
+        let mut proxies = Vec::new();
+        for &kind in &kinds {
+            let proxy = stage
+                .proxy(kind)
+                .await
+                .map_err(|error| explained(&stage, kind, &error))?;
+            // A request that names no device is judged over those of its user: one.
+            measure::introduce(&proxy, 1).await?;
+            proxies.push(proxy);
+        }
+        let rounds = usize::from(arguments.rounds);
+        let pressure = pressure(arguments);
+        report.folders = measure::small(&proxies, Asked::GetFolder, rounds, pressure).await?;
+    }
+    if does(Measure::Stream) {
+        for &kind in &kinds {
+            let streams = streams::streams(&stage, kind, arguments.streams.into()).await;
+            report
+                .streams
+                .push(streams.map_err(|error| explained(&stage, kind, &error))?);
+        }
+    }
     if does_idle {
         for &kind in &kinds {
             let singles = does_cut.then_some(usize::from(arguments.blocks));
@@ -156,17 +191,22 @@ async fn together(
     let rounds = usize::from(arguments.rounds);
     let window = Duration::from_secs(arguments.seconds.into());
     if arguments.measure.contains(&Measure::Sync) {
-        let pressure = Pressure {
-            connections: arguments.connections.into(),
-            warm_up: Duration::from_secs(1),
-            window,
-        };
-        report.small = measure::small(proxies, bodies, rounds, pressure).await?;
+        let pressure = pressure(arguments);
+        report.small = measure::small(proxies, Asked::Sync(bodies), rounds, pressure).await?;
     }
     if arguments.measure.contains(&Measure::Fetch) {
         report.large = measure::large(proxies, bodies, rounds, window).await?;
     }
     Ok(())
+}
+
+/// The load of small requests.
+fn pressure(arguments: &Arguments) -> Pressure {
+    Pressure {
+        connections: arguments.connections.into(),
+        warm_up: Duration::from_secs(1),
+        window: Duration::from_secs(arguments.seconds.into()),
+    }
 }
 
 /// A failure with what the program itself complained of.

@@ -7,17 +7,20 @@ use seg_bench::{Failure, median, percentile};
 use crate::load::{Pressure, drive};
 use crate::polls::Polls;
 use crate::proxy::{Kind, Proxy, Stage};
-use crate::requests::Bodies;
+use crate::requests::{self, Bodies};
 
 /// The sandbox's fixed answers with `--bench`: a Sync's, and the attachment in an ItemOperations',
-/// around which stand a few bytes more.
+/// around which stand a few bytes more. A GetFolder's is a folder's properties.
 const SYNC_LENGTH: u64 = 2048;
+const FOLDER_LENGTH: u64 = 500;
 const FETCH_LENGTH: u64 = 25 * 1024 * 1024;
 /// Connections of the load of large answers.
 const FETCHERS: usize = 4;
 /// The resident memory is taken when it has stood still for this long, or after the longer time.
 const STILL: Duration = Duration::from_secs(1);
 const STILL_AT_LAST: Duration = Duration::from_secs(10);
+/// How long what is cut may take to end before the run gives up.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Small requests: medians over the rounds.
 #[derive(Default)]
@@ -28,10 +31,42 @@ pub(crate) struct Small {
     pub(crate) p99_micros: Vec<f64>,
 }
 
+/// What is asked for in small.
+#[derive(Clone, Copy)]
+pub(crate) enum Asked<'b> {
+    /// ActiveSync.
+    Sync(&'b Bodies),
+    /// EWS.
+    GetFolder,
+}
+
+impl Asked<'_> {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Sync(_) => "Sync",
+            Self::GetFolder => "GetFolder",
+        }
+    }
+
+    fn request(self, number: usize) -> Vec<u8> {
+        match self {
+            Self::Sync(bodies) => bodies.sync(number),
+            Self::GetFolder => requests::get_folder(),
+        }
+    }
+
+    const fn length(self) -> u64 {
+        match self {
+            Self::Sync(_) => SYNC_LENGTH,
+            Self::GetFolder => FOLDER_LENGTH,
+        }
+    }
+}
+
 /// Takes turns, so that a noisy minute hits all of them.
 pub(crate) async fn small(
     proxies: &[Proxy],
-    bodies: &Bodies,
+    asked: Asked<'_>,
     rounds: usize,
     pressure: Pressure,
 ) -> Result<Vec<(Kind, Small)>, Failure> {
@@ -41,20 +76,21 @@ pub(crate) async fn small(
         .collect();
     for round in 1..=rounds {
         for (proxy, (kind, small)) in proxies.iter().zip(&mut results) {
-            let request = |number| bodies.sync(number);
+            let request = |number| asked.request(number);
             let mut window = drive(
                 &proxy.target,
                 &proxy.process,
                 pressure,
                 request,
-                SYNC_LENGTH,
+                asked.length(),
             )
             .await?;
             let answers = window.answers.max(1) as f64;
             let cpu = window.cpu.as_secs_f64() * 1e6 / answers;
             let per_second = answers / window.lasted.as_secs_f64();
             eprintln!(
-                "  Sync, round {round} of {rounds}: {:8} {cpu:6.2} µs, {per_second:6.0} a second",
+                "  {}, round {round} of {rounds}: {:8} {cpu:6.2} µs, {per_second:6.0} a second",
+                asked.name(),
                 kind.name()
             );
             small.cpu_micros.push(cpu);
@@ -192,7 +228,7 @@ pub(crate) async fn introduce(proxy: &Proxy, devices: usize) -> Result<(), Failu
 }
 
 /// The private resident bytes, once they stand still.
-async fn settled(proxy: &Proxy) -> Result<u64, Failure> {
+pub(crate) async fn settled(proxy: &Proxy) -> Result<u64, Failure> {
     let began = Instant::now();
     let (mut bytes, mut since) = (proxy.process.private_bytes()?, Instant::now());
     while since.elapsed() < STILL && began.elapsed() < STILL_AT_LAST {

@@ -10,13 +10,12 @@ use tokio::task::JoinSet;
 use tokio_rustls::client::TlsStream;
 
 use crate::client::{Body, Client, Target};
+use crate::measure::PATIENCE;
 use crate::process::Process;
 use crate::requests::Bodies;
 
 /// How many connections are opened at a time.
 const AT_ONCE: usize = 32;
-/// How long polls may take to open, and a cut to be answered, before the run gives up.
-const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The polls of one run; dropping them closes their connections.
 pub(crate) struct Polls {

@@ -220,6 +220,7 @@ impl Stage {
              server.tls.private.key.path=server.key\n\
              email.server.host.and.port=https://{upstream}\n\
              email.server.ca.path=upstream-ca.pem\n\
+             enable.boxer.ens.ews.proxy=true\n\
              admin.listen={admin}\n\
              data.dir=data\n"
         );

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::measure::{Idle, Small};
 use crate::proxy::Kind;
+use crate::streams::Streams;
 
 /// All that was measured; what was left out is empty.
 #[derive(Default)]
@@ -16,6 +17,8 @@ pub(crate) struct Report {
     pub(crate) small: Vec<(Kind, Small)>,
     pub(crate) large: Vec<(Kind, Vec<f64>)>,
     pub(crate) idle: Vec<Idle>,
+    pub(crate) folders: Vec<(Kind, Small)>,
+    pub(crate) streams: Vec<Streams>,
 }
 
 /// A line of the table.
@@ -193,7 +196,53 @@ impl Report {
                 None,
             );
         }
+        self.ews(&mut row);
         rows
+    }
+
+    /// The lines of EWS.
+    fn ews(
+        &self,
+        row: &mut impl FnMut(String, String, &'static str, Vec<(Kind, f64)>, Option<Target>),
+    ) {
+        let folders = self.folders.iter();
+        row(
+            "get_folder_cpu_us".into(),
+            "CPU per EWS GetFolder".into(),
+            "µs",
+            folders
+                .map(|(kind, small)| (*kind, median(&small.cpu_micros)))
+                .collect(),
+            Some(Target::OfNginx {
+                first: 1.2,
+                goal: 1.2,
+            }),
+        );
+        let open = self.streams.first().map_or(0, |streams| streams.open);
+        row(
+            "stream_kb".into(),
+            format!("memory per idle EWS stream, {open} open"),
+            "KB",
+            self.streams
+                .iter()
+                .map(|streams| (streams.kind, streams.bytes / 1e3))
+                .collect(),
+            None,
+        );
+        let cut = self
+            .streams
+            .iter()
+            .filter_map(|streams| Some((streams.kind, streams.cut_millis?)));
+        row(
+            "stream_cut_ms".into(),
+            format!("{open} streams blocked by one user, last answer"),
+            "ms",
+            cut.collect(),
+            Some(Target::AtMost {
+                first: 200.0,
+                goal: 200.0,
+            }),
+        );
     }
 
     /// For people, in Markdown.

@@ -53,6 +53,49 @@ impl Bodies {
     }
 }
 
+/// A GetFolder as a mail program sends it, answered with a folder.
+pub(crate) fn get_folder() -> Vec<u8> {
+    soap(
+        "<m:GetFolder><m:FolderShape><t:BaseShape>Default</t:BaseShape></m:FolderShape>\
+         <m:FolderIds><t:DistinguishedFolderId Id=\"inbox\"/></m:FolderIds></m:GetFolder>",
+    )
+}
+
+/// A stream that outlasts the run.
+pub(crate) fn streaming() -> Vec<u8> {
+    soap(
+        "<m:GetStreamingEvents><m:SubscriptionIds><t:SubscriptionId>bench</t:SubscriptionId>\
+         </m:SubscriptionIds><m:ConnectionTimeout>30</m:ConnectionTimeout></m:GetStreamingEvents>",
+    )
+}
+
+/// What a mail program sends with every operation.
+fn soap(operation: &str) -> Vec<u8> {
+    let credentials = STANDARD.encode(format!("{USER}:{PASSWORD}"));
+    let body = format!(
+        "<?xml version=\"1.0\" encoding=\"utf-8\"?>\
+         <s:Envelope xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\" \
+         xmlns:m=\"http://schemas.microsoft.com/exchange/services/2006/messages\" \
+         xmlns:t=\"http://schemas.microsoft.com/exchange/services/2006/types\">\
+         <s:Header><t:RequestServerVersion Version=\"Exchange2016\"/></s:Header>\
+         <s:Body>{operation}</s:Body></s:Envelope>"
+    );
+    let length = body.len();
+    format!(
+        "POST /EWS/Exchange.asmx HTTP/1.1\r\n\
+         Host: mail.sandbox.example\r\n\
+         Content-Type: text/xml; charset=utf-8\r\n\
+         Authorization: Basic {credentials}\r\n\
+         User-Agent: MacOutlook/16.89.24090815\r\n\
+         Accept: */*\r\n\
+         Accept-Encoding: gzip, deflate\r\n\
+         X-AnchorMailbox: {USER}\r\n\
+         Connection: keep-alive\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
 /// The id of the phone with this number.
 pub(crate) fn device_id(number: usize) -> String {
     format!("BENCH{number:027}")

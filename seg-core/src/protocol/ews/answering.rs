@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use seg_ews::Redactor;
 
 use super::events::{Ending, EventStream};
@@ -93,10 +93,10 @@ pub fn answered(
 
 /// XML that is not encoded.
 fn is_legible(headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    text(header::CONTENT_TYPE).is_some()
-        && seg_ews::request_acceptable(text(header::CONTENT_TYPE), text(header::CONTENT_ENCODING))
-            .is_ok()
+    let lines = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    let (content_type, encoding) = (header::CONTENT_TYPE, header::CONTENT_ENCODING);
+    headers.contains_key(&content_type)
+        && seg_ews::request_acceptable(lines(content_type), lines(encoding)).is_ok()
 }
 
 /// An answer that is looked into while it passes.

@@ -157,7 +157,7 @@ impl Standing {
                 None => return Some(Denial::Impersonation),
             }
         }
-        if operation.group() == Group::Content {
+        if matches!(operation.group(), Group::Content | Group::Unknown) {
             self.redaction = rules.redaction.clone();
             if let Some(meter) = rules.meter {
                 let who = self
