@@ -63,6 +63,46 @@ async fn a_certificate_names_its_device() {
     }
 }
 
+/// A proxy of the house's that shows a certificate is believed wherever it comes from.
+#[tokio::test]
+async fn a_header_is_believed_of_whom_a_certificate_vouches_for() {
+    let authority = Authority::new();
+    let sandbox = crate::sandbox::start();
+    let builder = Gateway::before(&sandbox);
+    let ca = builder.file("clients.pem", authority.pem());
+    let policies = builder.file(
+        "policies.toml",
+        "[[ews.client]]\nclass = 'ens'\ncertificates = ['CN=client-7*']\n\
+         [ews.ens]\ndevice = ['header:X-Device-Id']\n[ews.native]\ndevice = ['header:X-Device-Id']\n",
+    );
+    let gateway = builder
+        .set("compliance.policies.path", policies.display().to_string())
+        .set("server.client.auth", "optional")
+        .set("server.client.ca.path", ca.display().to_string())
+        .start()
+        .await;
+    let request = Request::ews("alice", &soap(GET_INBOX)).header("X-Device-Id", "TOLD");
+    gateway.ask(&request).await;
+    gateway
+        .event("by user", |event| {
+            event["device_from"] == "user" && event["client_class"] == "native"
+        })
+        .await;
+    for (serial, class) in [(7, "ens"), (8, "native")] {
+        let mut wire = gateway
+            .connect_as(&authority.numbered_client(None, serial))
+            .await;
+        wire.send(request.bytes()).await;
+        assert_eq!(wire.answer().await.status(), 200);
+        let event = gateway
+            .event(class, |event| {
+                event["device_from"] == "header" && event["client_class"] == class
+            })
+            .await;
+        assert_eq!(event["device"], "TOLD", "{event}");
+    }
+}
+
 #[tokio::test]
 async fn a_tokens_claim_names_its_device() {
     let sandbox = crate::sandbox::start();

@@ -289,3 +289,58 @@ fn ews_reply(answer: answer::Answer) -> Reply {
     reply.body = ReplyBody::Full(Bytes::from(answer.body));
     reply
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::PollMemory;
+    use seg_compliance::UserKey;
+
+    fn waits(timeout: &str) -> (Duration, bool) {
+        let soap = format!(
+            "<s:Envelope xmlns:s='http://schemas.xmlsoap.org/soap/envelope/'><s:Body>\
+             <GetStreamingEvents xmlns='http://schemas.microsoft.com/exchange/services/2006/messages'>\
+             {timeout}</GetStreamingEvents></s:Body></s:Envelope>"
+        );
+        let limits = seg_ews::Limits::default();
+        let facts = seg_ews::classify(soap.as_bytes(), &limits).expect("a request");
+        let call = EwsCall::soap(
+            facts,
+            Arc::new("15.2.1544.4".parse().expect("a version")),
+            false,
+        );
+        let plan = call.plan(
+            &Held {
+                bytes: Bytes::new(),
+                rest: None,
+            },
+            &PlanContext {
+                response: Duration::from_secs(90),
+                heartbeat_margin: Duration::from_secs(10),
+                heartbeat_max: Duration::from_secs(3540),
+                polls: &PollMemory::default(),
+                user: &UserKey::new("alice@corp.example").expect("a user"),
+            },
+        );
+        (plan.body_idle, plan.poll)
+    }
+
+    #[test]
+    fn a_stream_is_waited_for_as_long_as_it_asks_and_no_longer_than_servers_allow() {
+        let asked = |minutes: &str| format!("<ConnectionTimeout>{minutes}</ConnectionTimeout>");
+        for (timeout, seconds) in [
+            (asked("5"), 310),
+            (asked("1"), 100),
+            (asked("30"), 1810),
+            (asked("31"), 1810),
+            (asked("soon"), 1810),
+            (String::new(), 1810),
+        ] {
+            assert_eq!(
+                waits(&timeout),
+                (Duration::from_secs(seconds), true),
+                "{timeout}"
+            );
+        }
+    }
+}
