@@ -1,18 +1,22 @@
 //! Connections come in: one `SO_REUSEPORT` listener per core and address, so that the kernel
 //! spreads them and a request lives and dies on the core that accepted it.
 
+mod proxy;
+
+pub use proxy::ProxyError;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use crate::config;
 use crate::handshake;
 use crate::runtime::Core;
-use crate::socket;
 use crate::tcp;
 
 /// Connections that may wait to be accepted.
@@ -20,6 +24,37 @@ const BACKLOG: i32 = 4096;
 
 /// How long a listener pauses when the process is out of file descriptors.
 const OUT_OF_FILES_PAUSE: Duration = Duration::from_millis(50);
+
+/// What is spoken at a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// TLS: `server.listen`.
+    Tls,
+    /// Plain HTTP: `server.http.listen`.
+    Plain,
+}
+
+/// Who is at the other end of a connection: its own address, or the one that a trusted proxy
+/// tells where `server.proxy.protocol` has it speak first.
+///
+/// # Errors
+/// The proxy tells nothing that can be read.
+pub(crate) async fn peer(
+    stream: &mut TcpStream,
+    peer: SocketAddr,
+    server: &config::Server,
+) -> Result<SocketAddr, ProxyError> {
+    let from = peer.ip().to_canonical();
+    let trusted = |net: &ipnet::IpNet| net.contains(&from);
+    if !server.proxy_protocol || !server.trusted_proxies.iter().any(trusted) {
+        return Ok(peer);
+    }
+    let told = Box::pin(proxy::read(stream));
+    match tokio::time::timeout(server.handshake_timeout, told).await {
+        Ok(told) => Ok(told?.unwrap_or(peer)),
+        Err(_) => Err(ProxyError::Malformed("it took too long")),
+    }
+}
 
 /// Binds `address` once for each core. With port 0 the first choice holds for all.
 ///
@@ -52,7 +87,12 @@ pub fn bind(address: SocketAddr, cores: usize) -> io::Result<Vec<StdListener>> {
 }
 
 /// Accepts until `stop` turns true.
-pub(crate) async fn run(core: Arc<Core>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn run(
+    core: Arc<Core>,
+    listener: TcpListener,
+    door: Door,
+    mut stop: watch::Receiver<bool>,
+) {
     loop {
         let accepted = tokio::select! {
             biased;
@@ -63,9 +103,8 @@ pub(crate) async fn run(core: Arc<Core>, listener: TcpListener, mut stop: watch:
             Ok((stream, peer)) => {
                 // A socket on which this fails is about to be closed anyway.
                 let _ = tcp::prepare(&stream, tcp::CLIENT_GONE);
-                let socket = socket::Socket::new(stream);
                 // Every future of a connection lives in this one task.
-                tokio::spawn(handshake::run(Arc::clone(&core), socket, peer));
+                tokio::spawn(handshake::run(Arc::clone(&core), stream, peer, door));
             }
             Err(error) if is_of_the_connection(&error) => {}
             Err(error) => {

@@ -6,10 +6,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use seg_compliance::UserKey;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
+use crate::accept::{self, Door};
 use crate::identify::{CallerMemory, ClientCertificate, NtlmPin};
 use crate::message::{self, ClientTimeouts, ConnectionEnd, PhaseCell};
 use crate::pipeline;
@@ -26,6 +29,8 @@ pub struct Connection {
     pub core: Arc<Core>,
     /// Its other end.
     pub peer: SocketAddr,
+    /// TLS is spoken on it.
+    pub secure: bool,
     /// The verified client certificate.
     pub certificate: Option<Arc<ClientCertificate>>,
     /// What `[ews]` tells clients and devices by, where it does so by certificate.
@@ -52,18 +57,38 @@ impl Connection {
 }
 
 /// Serves one connection from its handshake to its end.
-pub(crate) async fn run(core: Arc<Core>, stream: Socket, peer: SocketAddr) {
+pub(crate) async fn run(core: Arc<Core>, mut stream: TcpStream, peer: SocketAddr, door: Door) {
     let _connected = core.connected();
+    let server = core.shared.snapshot();
+    let peer = match accept::peer(&mut stream, peer, &server.config.server).await {
+        Ok(peer) => peer,
+        Err(error) => {
+            core.shared.metrics.bad_request("proxy_header");
+            tracing::info!(peer = %peer.ip(), "{error}");
+            return;
+        }
+    };
+    drop(server);
+    let stream = Socket::new(stream);
+    if door == Door::Plain {
+        let end = Box::pin(serve(&core, stream, peer, None, None, false)).await;
+        return ended(&core, peer, end);
+    }
     // Boxed: the handshake's state is large and gone after a moment, the connection's task stays.
-    let Some(stream) = Box::pin(accept(&core, stream, peer)).await else {
+    let Some(stream) = Box::pin(shake(&core, stream, peer)).await else {
         return;
     };
     let certificate = certificate(&stream, &core.shared.snapshot()).map(Arc::new);
-    let served = serve(&core, stream, peer, certificate.clone());
+    let ews = ews_certificate(&stream, &core.shared.snapshot());
+    let served = serve(&core, stream, peer, certificate.clone(), ews, true);
     let end = match certificate {
         None => served.await,
         Some(certificate) => Box::pin(while_it_counts(&core, served, &certificate, peer)).await,
     };
+    ended(&core, peer, end);
+}
+
+fn ended(core: &Core, peer: SocketAddr, end: Option<ConnectionEnd>) {
     if let Some(end) = end {
         core.shared.metrics.bad_request(end.reason);
         tracing::info!(peer = %peer.ip(), reason = end.reason, "{}", end.text);
@@ -71,7 +96,7 @@ pub(crate) async fn run(core: Arc<Core>, stream: Socket, peer: SocketAddr) {
 }
 
 /// The handshake, within its deadline.
-async fn accept(
+async fn shake(
     core: &Arc<Core>,
     stream: Socket,
     peer: SocketAddr,
@@ -105,12 +130,17 @@ async fn accept(
     }
 }
 
-fn serve(
+fn serve<S>(
     core: &Arc<Core>,
-    stream: Box<TlsStream<Socket>>,
+    stream: S,
     peer: SocketAddr,
     certificate: Option<Arc<ClientCertificate>>,
-) -> impl Future<Output = Option<ConnectionEnd>> + Send + use<> {
+    ews_certificate: Option<Box<EwsCertificate>>,
+    secure: bool,
+) -> impl Future<Output = Option<ConnectionEnd>> + Send + use<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let snapshot = core.shared.snapshot();
     let server = &snapshot.config.server;
     let timeouts = ClientTimeouts {
@@ -123,11 +153,12 @@ fn serve(
     let connection = Arc::new(Connection {
         peer,
         certificate,
-        ews_certificate: ews_certificate(&stream, &snapshot),
+        ews_certificate,
         ntlm: NtlmPin::default(),
+        secure,
         callers: CallerMemory::default(),
         phase: Arc::clone(&phase),
-        peer_parts: peer_parts(peer.ip()),
+        peer_parts: peer_parts(peer.ip(), secure),
         told: ToldMemory::default(),
         lines: LineMemory::default(),
         core: Arc::clone(core),

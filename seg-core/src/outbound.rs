@@ -7,16 +7,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use thiserror::Error;
 use tokio::runtime::Handle;
 
-use crate::config::{UpstreamTls, WebAddress};
+use crate::config::{ProxyAddress, UpstreamTls, WebAddress};
 use crate::tls;
 use crate::upstream::{
-    BodyKind, Deadlines, NoBody, Pool, PoolSettings, ReplayPolicy, RequestHead, Target, send,
+    BodyKind, Deadlines, NoBody, Pool, PoolSettings, ReplayPolicy, RequestHead, Target,
+    TargetError, TargetSettings, Via, send,
 };
 
 /// Idle connections that are kept.
@@ -27,6 +29,8 @@ const MAX_IDLE: usize = 16;
 pub struct Outbound {
     runtime: Handle,
     pool: Pool,
+    /// `outbound.proxy.url`.
+    via: Arc<ArcSwapOption<Via>>,
 }
 
 impl std::fmt::Debug for Outbound {
@@ -94,7 +98,24 @@ impl Outbound {
             ..PoolSettings::default()
         });
         runtime.spawn(pool.clone().tend());
-        Self { runtime, pool }
+        Self {
+            runtime,
+            pool,
+            via: Arc::default(),
+        }
+    }
+
+    /// Sends further requests through this proxy, or none.
+    ///
+    /// # Errors
+    /// The proxy's host is neither a name nor an address.
+    pub fn use_proxy(&self, proxy: Option<&ProxyAddress>) -> Result<(), TargetError> {
+        let via = proxy.map(|proxy| {
+            let origin = &proxy.origin;
+            Via::new(&origin.host, origin.port, proxy.credentials.reveal())
+        });
+        self.via.store(via.transpose()?.map(Arc::new));
+        Ok(())
     }
 
     /// The runtime on which it works.
@@ -108,10 +129,11 @@ impl Outbound {
     /// Why there is none.
     pub async fn fetch(&self, ask: Ask) -> Result<Bytes, OutboundError> {
         let pool = self.pool.clone();
+        let via = self.via.load_full();
         self.runtime
             .spawn(async move {
                 let (name, within) = (ask.to.to_string(), ask.within);
-                match tokio::time::timeout(within, Box::pin(fetch(&pool, ask))).await {
+                match tokio::time::timeout(within, Box::pin(fetch(&pool, via, ask))).await {
                     Ok(fetched) => fetched,
                     Err(_) => Err(OutboundError::Late(name, within.as_secs())),
                 }
@@ -121,11 +143,15 @@ impl Outbound {
     }
 }
 
-async fn fetch(pool: &Pool, ask: Ask) -> Result<Bytes, OutboundError> {
+async fn fetch(pool: &Pool, via: Option<Arc<Via>>, ask: Ask) -> Result<Bytes, OutboundError> {
     let name = ask.to.to_string();
     let origin = &ask.to.origin;
     let bad = |why: String| OutboundError::Address(name.clone(), why);
-    let target = if origin.tls {
+    let mut settings = TargetSettings {
+        via,
+        ..TargetSettings::default()
+    };
+    if origin.tls {
         let trust = UpstreamTls {
             ca: ask.ca,
             ..UpstreamTls::default()
@@ -135,11 +161,10 @@ async fn fetch(pool: &Pool, ask: Ask) -> Result<Bytes, OutboundError> {
             .await
             .map_err(|_| OutboundError::Ending)?
             .map_err(|error| bad(error.to_string()))?;
-        Target::tls(&origin.host, origin.port, Arc::clone(&built.config))
-    } else {
-        Target::plain(&origin.host, origin.port)
+        settings.tls = Some(built.config);
     }
-    .map_err(|error| bad(error.to_string()))?;
+    let target =
+        Target::new(&origin.host, origin.port, settings).map_err(|error| bad(error.to_string()))?;
     let path = PathAndQuery::try_from(ask.to.path.as_str()).map_err(|e| bad(e.to_string()))?;
     let method = if ask.body.is_some() {
         Method::POST

@@ -145,7 +145,13 @@ impl Walk<'_> {
 
         // route: needs nothing but the request line and Host.
         let (config, passes) = (&self.snapshot.config, &self.snapshot.passes);
-        let route = match route::route(config, passes, &request.uri, &request.headers) {
+        let routed = route::route(config, passes, &request.uri, &request.headers);
+        if !self.connection.secure
+            && let Some(sent) = self.sent_to_https(&routed, &request)
+        {
+            return Ok(sent);
+        }
+        let route = match routed {
             Ok(route) => route,
             Err(none) => return Err(self.no_route(none)),
         };
@@ -577,6 +583,7 @@ impl Walk<'_> {
             tell: server.forwarded_headers,
             peer,
             peer_trusted: server.trusted_proxies.iter().any(|net| net.contains(&peer)),
+            secure: self.connection.secure,
             peer_text,
             peer_element,
             memory: &self.connection.told,

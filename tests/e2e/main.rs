@@ -26,6 +26,7 @@ mod headers;
 mod journal;
 mod kerberos;
 mod limits;
+mod listeners;
 mod ntlm;
 mod oauth;
 mod paths;

@@ -54,6 +54,12 @@ impl GatewayBuilder {
         path
     }
 
+    /// A file in its folder.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     /// Where phones will connect.
     #[must_use]
     pub fn listen(&self) -> SocketAddr {

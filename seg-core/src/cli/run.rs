@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{DONE, NOT_DONE};
 use crate::config::{self, LogFormat, LogLevel};
 use crate::delegate;
+use crate::runtime::service::{self, Told};
 use crate::runtime::{Gateway, StartOptions};
 use crate::telemetry::log::{Format, LevelError, Levels, Log};
 use crate::telemetry::metrics::Metrics;
@@ -71,7 +72,10 @@ pub(super) fn run(config: Option<PathBuf>) -> ExitCode {
         tracing::info!(address = %address, "serving clients");
     }
     tracing::info!(address = %gateway.admin_address(), "serving the admin API");
-    match ends.wait() {
+    service::tell(Told::Ready);
+    let end = ends.wait();
+    service::tell(Told::Stopping);
+    match end {
         End::Drain => {
             exit_on_second_signal(ends);
             gateway.drain();

@@ -1,6 +1,7 @@
 //! From texts to types. Every value is parsed, every failure collected; a value that failed is
 //! replaced by its default so that the rest can still be checked.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -43,7 +44,6 @@ pub(super) fn build(
         warnings,
     };
     reader.check_names();
-    reader.warn_without_effect();
     let data_dir = reader
         .path("data.dir")
         .unwrap_or_else(|| base.to_path_buf());
@@ -249,11 +249,11 @@ fn server_tls(reader: &mut Reader<'_>, listen: &[SocketAddr]) -> ServerTls {
 }
 
 fn certificate_source(reader: &mut Reader<'_>) -> CertificateSource {
-    let certificate = reader.path("server.tls.certificate.path");
-    let key = reader.path("server.tls.private.key.path");
+    let certificates = reader.paths("server.tls.certificate.path");
+    let keys = reader.paths("server.tls.private.key.path");
     let pkcs12 = reader.path("server.tls.pkcs12.path");
     let password = Secret::new(reader.raw("server.tls.pkcs12.password").text.clone());
-    if pkcs12.is_some() && (certificate.is_some() || key.is_some()) {
+    if pkcs12.is_some() && !(certificates.is_empty() && keys.is_empty()) {
         reader.refuse(
             "server.tls.pkcs12.path",
             "stands beside a PEM certificate or key; give one of the two forms",
@@ -262,25 +262,21 @@ fn certificate_source(reader: &mut Reader<'_>) -> CertificateSource {
     if pkcs12.is_none() && !password.is_empty() {
         reader.refuse("server.tls.pkcs12.password", "needs server.tls.pkcs12.path");
     }
-    match (certificate, key, pkcs12) {
-        (_, _, Some(path)) => CertificateSource::Pkcs12 { path, password },
-        (Some(certificate), Some(key), None) => CertificateSource::Pem { certificate, key },
-        (None, None, None) => CertificateSource::SelfSigned,
-        (Some(_), None, None) => {
-            reader.refuse(
-                "server.tls.certificate.path",
-                "needs server.tls.private.key.path",
-            );
-            CertificateSource::SelfSigned
-        }
-        (None, Some(_), None) => {
-            reader.refuse(
-                "server.tls.private.key.path",
-                "needs server.tls.certificate.path",
-            );
-            CertificateSource::SelfSigned
-        }
+    if let Some(path) = pkcs12 {
+        return CertificateSource::Pkcs12 { path, password };
     }
+    let (missing, needs) = match certificates.len().cmp(&keys.len()) {
+        Ordering::Equal if keys.is_empty() => return CertificateSource::SelfSigned,
+        Ordering::Equal => {
+            let pairs = certificates.into_iter().zip(keys);
+            let pair = |(certificate, key)| PemPair { certificate, key };
+            return CertificateSource::Pem(pairs.map(pair).collect());
+        }
+        Ordering::Greater => ("server.tls.certificate.path", "server.tls.private.key.path"),
+        Ordering::Less => ("server.tls.private.key.path", "server.tls.certificate.path"),
+    };
+    reader.refuse(missing, &format!("needs {needs}, one for each of its own"));
+    CertificateSource::SelfSigned
 }
 
 /// The leg whose keys start with the prefix: empty for ActiveSync, `ews.` for its twins.
@@ -465,6 +461,10 @@ fn warn_of_dangers(config: &Config, reader: &mut Reader<'_>) {
             let message = "needs server.public.url, the address that clients are told";
             reader.refuse("redirect.mode", message);
         }
+    }
+    if config.server.proxy_protocol && config.server.trusted_proxies.is_empty() {
+        let message = "has no effect without server.trusted.proxies, the balancers that speak it";
+        reader.warn("server.proxy.protocol", message);
     }
     if config
         .server

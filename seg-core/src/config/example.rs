@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::keys::{Effect, GROUPS, Key, ROUTE_KEYS};
+use super::keys::{GROUPS, Key, ROUTE_KEYS};
 
 const HEAD: &str = "\
 # The configuration of seg: every key with its default and one line of meaning.
@@ -46,9 +46,6 @@ fn entry(text: &mut String, key: &Key, prefix: &str) {
     }
     if let Some(alias) = key.aliases.first() {
         let _ = write!(marks, "; also called {alias}");
-    }
-    if let Effect::Later(what) = key.effect {
-        let _ = write!(marks, "; no effect yet: lacks {what}");
     }
     let default = key.default.replace('\\', "\\\\");
     let _ = write!(

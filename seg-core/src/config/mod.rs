@@ -37,7 +37,7 @@ pub use changes::{Changes, changed_keys};
 pub use directory::{Directory, GroupRule};
 pub use example::example;
 pub use kerberos::{Kdc, Kerberos};
-pub use keys::{Effect, Group, Key, Kind};
+pub use keys::{Group, Key, Kind};
 pub use migrate::{Migrated, java_text, migrate};
 pub use oauth::OAuth;
 pub use problem::{At, ConfigError, Problem, Warning};

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::keys::{self, Effect, Key, Kind};
+use super::keys::{self, Key, Kind};
 use super::layers::{Raw, Values};
 use super::problem::{At, ConfigError, Problem, Warning};
 use super::value;
@@ -44,27 +44,6 @@ impl Reader<'_> {
             let message = format!("unknown key; the nearest known key is {nearest}");
             self.problems
                 .push(Problem::new(Some(written), at.clone(), message));
-        }
-    }
-
-    /// Names the keys that are set, but steer what isn't built yet.
-    pub(super) fn warn_without_effect(&mut self) {
-        for (written, raw) in self.values {
-            let row = keys::find(written).or_else(|| keys::find_route(written).map(|(_, row)| row));
-            let Some(Key {
-                effect: Effect::Later(what),
-                default,
-                ..
-            }) = row
-            else {
-                continue;
-            };
-            if raw.text.trim() != *default {
-                let message =
-                    format!("is accepted, but has no effect in this version: it lacks {what}");
-                self.warnings
-                    .push(Problem::new(Some(written), raw.at.clone(), message));
-            }
         }
     }
 
@@ -147,6 +126,11 @@ impl Reader<'_> {
     pub(super) fn path(&mut self, name: &str) -> Option<PathBuf> {
         self.optional(name, |text| Ok(PathBuf::from(text)))
             .map(|path| self.base.join(path))
+    }
+
+    pub(super) fn paths(&mut self, name: &str) -> Vec<PathBuf> {
+        let paths = self.list(name, |text| Ok(PathBuf::from(text)));
+        paths.into_iter().map(|path| self.base.join(path)).collect()
     }
 
     /// Refuses the value of a key for a reason.

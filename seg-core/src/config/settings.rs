@@ -175,13 +175,8 @@ impl ServerTls {
 pub enum CertificateSource {
     /// Nowhere: one is made at start.
     SelfSigned,
-    /// Two PEM files.
-    Pem {
-        /// The certificate and its chain.
-        certificate: PathBuf,
-        /// The private key.
-        key: PathBuf,
-    },
+    /// PEM files, at least one pair: the first is shown to whoever asks for no name of another.
+    Pem(Vec<PemPair>),
     /// One PKCS#12 file.
     Pkcs12 {
         /// The file.
@@ -452,8 +447,9 @@ impl Config {
         files.extend(self.file.as_deref());
         match &self.server.tls.certificate {
             CertificateSource::SelfSigned => {}
-            CertificateSource::Pem { certificate, key } => {
-                files.extend([certificate.as_path(), key]);
+            CertificateSource::Pem(pairs) => {
+                files.extend(pairs.iter().map(|pair| pair.certificate.as_path()));
+                files.extend(pairs.iter().map(|pair| pair.key.as_path()));
             }
             CertificateSource::Pkcs12 { path, .. } => files.push(path),
         }

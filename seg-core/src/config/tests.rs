@@ -353,12 +353,6 @@ fn known_keys_of_seg_v2_are_warned_about_with_the_reason() {
 }
 
 #[test]
-fn a_key_without_effect_yet_is_warned_about_unless_it_has_its_default() {
-    let text = "email.server.host.and.port=mail.example\noutbound.proxy.url=http://proxy:3128\nserver.proxy.protocol=false\n";
-    assert_eq!(warned(&loaded(text, &[])), ["outbound.proxy.url"]);
-}
-
-#[test]
 fn what_is_hardly_meant_is_warned_about() {
     for (text, keys) in [
         ("", &["email.server.host.and.port"][..]),

@@ -1,19 +1,20 @@
 //! A request for another service behind the same address: nobody is asked for a name, and nothing
 //! is judged. What is removed from a request on the way to a mail server is removed here too.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::header::{HOST, UPGRADE};
+use http::header::{HOST, LOCATION, UPGRADE};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
-use super::{Stop, Walk, expects_continue, fits};
+use super::{Stop, Walk, expects_continue, fits, refusing};
 use crate::filter::ChallengeRule;
 use crate::forward::{self, Errand, Held, LimitedBody};
 use crate::message::{Reply, Request};
 use crate::protocol::Plan;
 use crate::respond;
-use crate::route::{CanonicalPath, Pass};
+use crate::route::{self, CanonicalPath, NoRoute, Pass, Route};
 use crate::telemetry::metrics::{Outcome, Protocol};
 use crate::transform::{self, Inward};
 
@@ -100,6 +101,41 @@ impl Walk<'_> {
         Ok(respond::forwarded(
             exchange, None, untouched, None, None, metrics,
         ))
+    }
+
+    /// Over plain HTTP only pass-through routes are served; whoever asks for anything else is sent
+    /// to the TLS listener, before he says who he is a second time.
+    pub(super) fn sent_to_https(
+        &mut self,
+        routed: &Result<Route, NoRoute>,
+        request: &Request,
+    ) -> Option<Reply> {
+        match routed {
+            Ok(Route::Pass(_) | Route::LbHealth)
+            | Err(NoRoute::Host | NoRoute::Path(_) | NoRoute::Misdirected) => return None,
+            _ => {}
+        }
+        let server = &self.snapshot.config.server;
+        let authority = match &server.public_url {
+            Some(ours) => ours.authority(),
+            None => {
+                let host = route::host(&request.uri, &request.headers).ok()?;
+                match server.listen.first().map(SocketAddr::port) {
+                    None | Some(443) => host.to_owned(),
+                    Some(port) => format!("{host}:{port}"),
+                }
+            }
+        };
+        let target = request
+            .uri
+            .path_and_query()
+            .map_or("/", PathAndQuery::as_str);
+        let location = HeaderValue::try_from(format!("https://{authority}{target}")).ok()?;
+        self.record.outcome(Outcome::Local);
+        let mut reply = Reply::empty(StatusCode::PERMANENT_REDIRECT);
+        reply.headers.insert(LOCATION, location);
+        refusing::close(&mut reply);
+        Some(reply)
     }
 
     /// The headers for the way inward. Where the route has a header for the client's certificate,

@@ -70,7 +70,11 @@ pub(super) async fn tick(shared: Arc<Shared>, synced: bool) {
 
 /// What certificates of ours expire when.
 pub(super) fn note_certificates(metrics: &Metrics, snapshot: &Snapshot) {
-    if let Some(certificate) = &snapshot.certificate {
-        metrics.certificate_expiry("server", certificate.not_after);
+    for (index, certificate) in snapshot.shown.iter().enumerate() {
+        let name = match index {
+            0 => "server".to_owned(),
+            _ => format!("server.{}", index + 1),
+        };
+        metrics.certificate_expiry(&name, certificate.not_after);
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::Shared;
 use super::slots::{CutOrder, Signal, Slots};
-use crate::accept;
+use crate::accept::{self, Door};
 use crate::upstream::Pool;
 
 /// How often a draining core looks whether it is done.
@@ -85,15 +85,15 @@ impl Core {
     /// Serves until it is told to stop. Runs on the core's own thread.
     pub(super) async fn run(
         self: Arc<Self>,
-        listeners: Vec<StdListener>,
+        listeners: Vec<(StdListener, Door)>,
         mut commands: mpsc::UnboundedReceiver<CoreCommand>,
     ) {
         let stop_accepting = watch::Sender::new(false);
-        for listener in listeners {
+        for (listener, door) in listeners {
             match TcpListener::from_std(listener) {
                 Ok(listener) => {
                     let stop = stop_accepting.subscribe();
-                    tokio::spawn(accept::run(Arc::clone(&self), listener, stop));
+                    tokio::spawn(accept::run(Arc::clone(&self), listener, door, stop));
                 }
                 Err(error) => tracing::error!(error = %error, "a listener can't be served"),
             }

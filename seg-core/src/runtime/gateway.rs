@@ -19,7 +19,7 @@ use super::core::{Core, CoreCommand};
 use super::cutter::CoreCutter;
 use super::reload::Reloader;
 use super::{Shared, Snapshot, SnapshotError, background};
-use crate::accept;
+use crate::accept::{self, Door};
 use crate::admin;
 use crate::config::{self, Warning};
 use crate::decide::{Proofs, Rates, Restarts, Withheld};
@@ -148,17 +148,24 @@ impl Gateway {
         let admin_listen = snapshot.config.admin.listen;
         let token_path = snapshot.config.admin.token_path.clone();
         let token = admin::Token::load_or_create(&token_path)?;
-        let mut per_core: Vec<Vec<StdListener>> = (0..cores).map(|_| Vec::new()).collect();
+        let http_listen = snapshot.config.server.http_listen.clone();
+        let mut per_core: Vec<Vec<(StdListener, Door)>> = (0..cores).map(|_| Vec::new()).collect();
         let mut addresses = Vec::new();
-        for address in listen {
+        let doors = listen
+            .into_iter()
+            .map(|address| ("server.listen", Door::Tls, address));
+        let plain = http_listen
+            .into_iter()
+            .map(|address| ("server.http.listen", Door::Plain, address));
+        for (key, door, address) in doors.chain(plain) {
             let listeners = accept::bind(address, cores).map_err(|source| StartError::Listen {
-                key: "server.listen",
+                key,
                 address,
                 source,
             })?;
             addresses.extend(listeners.first().and_then(|first| first.local_addr().ok()));
             for (core, listener) in per_core.iter_mut().zip(listeners) {
-                core.push(listener);
+                core.push((listener, door));
             }
         }
         let admin_failed = |source| StartError::Listen {
@@ -178,6 +185,9 @@ impl Gateway {
             .build()
             .map_err(|error| StartError::System(error.to_string()))?;
         let outbound = Outbound::new(background.handle().clone());
+        outbound
+            .use_proxy(snapshot.config.outbound_proxy.as_ref())
+            .map_err(SnapshotError::from)?;
         let revocations = Revocations::new(outbound.clone());
 
         let shared = Arc::new(Shared {
@@ -362,7 +372,7 @@ fn available_cores() -> usize {
 
 fn start_core(
     core: Arc<Core>,
-    listeners: Vec<StdListener>,
+    listeners: Vec<(StdListener, Door)>,
     commands: mpsc::UnboundedReceiver<CoreCommand>,
 ) -> Result<JoinHandle<()>, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -12,6 +12,7 @@ mod cutter;
 mod explained;
 mod gateway;
 mod reload;
+pub mod service;
 mod slots;
 mod snapshot;
 

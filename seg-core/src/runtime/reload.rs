@@ -105,6 +105,11 @@ impl Reloader {
         let mut warn = |text: String| tracing::warn!("{text}");
         let mut snapshot = Snapshot::build(loaded.config, Some(&before), &mut warn)?;
         snapshot.keep_what_needs_a_restart(&before);
+        let proxy = snapshot.config.outbound_proxy.as_ref();
+        self.shared
+            .outbound
+            .use_proxy(proxy)
+            .map_err(SnapshotError::from)?;
         super::background::note_certificates(&self.shared.metrics, &snapshot);
         if let Some(log) = &self.log {
             let config::Log { format, level, .. } = snapshot.config.log;

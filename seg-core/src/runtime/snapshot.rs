@@ -36,8 +36,8 @@ pub struct Snapshot {
     pub authorities: tls::revocation::Authorities,
     /// Whose client certificates are.
     pub certificates: CertificateMapping,
-    /// The certificate that clients see.
-    pub certificate: Option<Certificate>,
+    /// The certificates that clients see.
+    pub shown: Vec<Certificate>,
     /// How names become users.
     pub identity: IdentityRules,
     /// The ActiveSync leg.
@@ -131,7 +131,7 @@ impl Snapshot {
     ) -> Result<Self, SnapshotError> {
         let mut built = tls::ServerTlsSet::build(&config)?;
         built.warnings.drain(..).for_each(&mut *warn);
-        let (tls, certificate) = (built.set, built.certificate);
+        let (tls, shown) = (built.set, built.certificates);
         let authorities = tls::revocation::Authorities::load(&config.server.tls)?;
         let certificates = {
             let rules = config.identity.certificate.clone();
@@ -239,7 +239,7 @@ impl Snapshot {
             tls,
             authorities,
             certificates,
-            certificate,
+            shown,
             identity,
             eas,
             ews,

@@ -132,6 +132,7 @@ impl Leg {
                     max_connections: config.max_connections,
                     standing,
                     allowed: None,
+                    via: None,
                 };
                 Ok(Arc::new(Upstream {
                     target: Target::new(&origin.host, origin.port, settings)?,
@@ -179,6 +180,7 @@ impl Leg {
             max_connections: self.max_connections,
             standing: Arc::new(Standing::new(Ejection::NEVER)),
             allowed: Some(Arc::new(move |address| rule.allows(address))),
+            via: None,
         };
         Ok(self.with(Arc::new(Upstream {
             target: Target::new(&to.host, to.port, settings)?,

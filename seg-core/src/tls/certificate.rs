@@ -43,6 +43,17 @@ impl Certificate {
         })
     }
 
+    /// Whether it is for this host: a name of its own, or one label below a `*.` name (RFC 6125
+    /// section 6.4.3).
+    pub fn covers(&self, host: &str) -> bool {
+        let above = host.split_once('.').map(|(_, above)| above);
+        self.names.iter().any(|name| {
+            let wild = name.strip_prefix("*.").zip(above);
+            name.eq_ignore_ascii_case(host)
+                || wild.is_some_and(|(domain, above)| domain.eq_ignore_ascii_case(above))
+        })
+    }
+
     /// What is wrong with its dates at some time: a sentence, or `None` while there is nothing to
     /// say. The last 14 days count as something.
     pub fn dates_at(&self, now: Timestamp) -> Option<String> {

@@ -6,6 +6,7 @@
 //! resumed past a change of certificates, CAs or client authentication.
 
 mod certificate;
+mod choice;
 mod error;
 mod explain;
 pub mod fuzz;
@@ -41,8 +42,8 @@ pub use upstream::client_config;
 pub struct Built<T> {
     /// What rustls takes.
     pub config: Arc<T>,
-    /// Our own certificate, where one is shown: the server's, or ours towards an upstream.
-    pub certificate: Option<Certificate>,
+    /// Our own certificates, where any are shown: the server's, or ours towards an upstream.
+    pub certificates: Vec<Certificate>,
     /// What is accepted, but should be mended.
     pub warnings: Vec<String>,
 }

@@ -9,9 +9,10 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::sign::CertifiedKey;
 
 use super::certificate::Certificate;
+use super::choice::Choice;
 use super::error::TlsError;
 use super::explain::{Explanation, explain_client};
 use super::{ALPN, Built, pem, pkcs12, provider, suite, versions};
@@ -34,8 +35,8 @@ pub struct ServerTlsSet {
 pub struct BuiltSet {
     /// What is served.
     pub set: ServerTlsSet,
-    /// The certificate that clients see.
-    pub certificate: Option<Certificate>,
+    /// The certificates that clients see.
+    pub certificates: Vec<Certificate>,
     /// What is accepted, but should be mended.
     pub warnings: Vec<String>,
 }
@@ -61,7 +62,7 @@ impl ServerTlsSet {
                 by_rule,
                 usual: usual.config,
             },
-            certificate: usual.certificate,
+            certificates: usual.certificates,
             warnings: usual.warnings,
         })
     }
@@ -98,13 +99,16 @@ fn server_config_for(config: &Config, rule: ClientAuth) -> Result<Built<ServerCo
     let tls = &config.server.tls;
     let provider = Arc::new(chosen_suites(tls));
     let mut warnings = Vec::new();
-    let key = certified_key(config, &provider, &mut warnings)?;
-    let certificate = key.cert.first().and_then(Certificate::read);
-    if let Some(dates) = certificate
-        .as_ref()
-        .and_then(|one| one.dates_at(Timestamp::now()))
-    {
-        warnings.push(format!("the server's certificate {dates}; renew it"));
+    let keys = certified_keys(config, &provider, &mut warnings)?;
+    let read = |key: &CertifiedKey| key.cert.first().and_then(Certificate::read);
+    let certificates: Vec<Certificate> = keys.iter().filter_map(read).collect();
+    for certificate in &certificates {
+        if let Some(dates) = certificate.dates_at(Timestamp::now()) {
+            let subject = &certificate.subject;
+            warnings.push(format!(
+                "the server's certificate {subject} {dates}; renew it"
+            ));
+        }
     }
     let failed = |error: rustls::Error| {
         TlsError::without_file(
@@ -116,7 +120,7 @@ fn server_config_for(config: &Config, rule: ClientAuth) -> Result<Built<ServerCo
         .with_protocol_versions(versions(tls.min_version))
         .map_err(failed)?
         .with_client_cert_verifier(client_verifier(tls, rule, &provider)?)
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
+        .with_cert_resolver(Arc::new(Choice::new(keys)));
     built.alpn_protocols = vec![ALPN.to_vec()];
     built.ticketer = aws_lc_rs::Ticketer::new().map_err(failed)?;
     // The ticket holds the whole session, so nothing is kept here; one is enough for a client
@@ -125,7 +129,7 @@ fn server_config_for(config: &Config, rule: ClientAuth) -> Result<Built<ServerCo
     built.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(Built {
         config: Arc::new(built),
-        certificate,
+        certificates,
         warnings,
     })
 }
@@ -142,14 +146,19 @@ fn chosen_suites(tls: &ServerTls) -> CryptoProvider {
     provider
 }
 
-fn certified_key(
+fn certified_keys(
     config: &Config,
     provider: &CryptoProvider,
     warnings: &mut Vec<String>,
-) -> Result<CertifiedKey, TlsError> {
+) -> Result<Vec<CertifiedKey>, TlsError> {
     match &config.server.tls.certificate {
-        CertificateSource::Pem { certificate, key } => from_pem(certificate, key, provider),
-        CertificateSource::Pkcs12 { path, password } => pkcs12::load(path, password, provider),
+        CertificateSource::Pem(pairs) => pairs
+            .iter()
+            .map(|pair| from_pem(&pair.certificate, &pair.key, provider))
+            .collect(),
+        CertificateSource::Pkcs12 { path, password } => {
+            pkcs12::load(path, password, provider).map(|key| vec![key])
+        }
         CertificateSource::SelfSigned => {
             warnings.push(
                 "no server certificate is configured: a self-signed one was made, which phones refuse; \
@@ -169,7 +178,8 @@ fn certified_key(
                 .map_err(|error| {
                     TlsError::without_file(error.to_string(), "configure a certificate instead")
                 })?;
-            Ok(CertifiedKey::new(vec![pair.certificate.clone()], key))
+            let chain = vec![pair.certificate.clone()];
+            Ok(vec![CertifiedKey::new(chain, key)])
         }
     }
 }

@@ -152,7 +152,7 @@ fn a_pem_certificate_is_shown_and_verified() {
     ca.sign("a", &for_host("mail.example"));
     let server = server_config(&ca.config(PEM_KEYS)).expect("server");
     assert_eq!(
-        server.certificate.as_ref().map(|one| one.names.clone()),
+        server.certificates.first().map(|one| one.names.clone()),
         Some(vec!["mail.example".to_owned()])
     );
     assert_eq!(server.warnings, Vec::<String>::new());
@@ -238,9 +238,9 @@ fn ignored_errors_still_want_the_key() {
 #[test]
 fn the_self_signed_certificate_survives_a_reload() {
     let ca = Ca::new();
-    let first = server_config(&ca.config("")).expect("server").certificate;
-    let second = server_config(&ca.config("")).expect("server").certificate;
-    assert!(first.is_some());
+    let first = server_config(&ca.config("")).expect("server").certificates;
+    let second = server_config(&ca.config("")).expect("server").certificates;
+    assert!(!first.is_empty());
     assert_eq!(first, second);
 }
 
@@ -256,6 +256,30 @@ fn key_and_certificate_must_belong_together() {
         error.reason.contains("does not belong to the certificate"),
         "{error}"
     );
+}
+
+#[test]
+fn a_client_is_shown_the_certificate_for_the_host_it_asks_for() {
+    let ca = Ca::new();
+    ca.sign("a", &for_host("mail.example"));
+    ca.sign("b", &for_host("*.corp.example"));
+    ca.sign("c", &for_host("mail.corp.example"));
+    let lines = "server.tls.certificate.path=a.pem,b.pem,c.pem\nserver.tls.private.key.path=a.key,b.key,c.key\n";
+    let server = server_config(&ca.config(lines)).expect("server").config;
+    let client = client_config(&trusting(&ca)).expect("client").config;
+    for (host, shown) in [
+        ("mail.example", "a"),
+        ("mdm.corp.example", "b"),
+        ("mail.corp.example", "c"),
+        ("MAIL.CORP.EXAMPLE", "c"),
+    ] {
+        let (client, _) = shake(&client, &server, host).expect(host);
+        let seen = client.peer_certificates().and_then(<[_]>::first);
+        let file = ca.path(&format!("{shown}.pem"));
+        assert_eq!(seen, certificates(&file).expect("a file").first(), "{host}");
+    }
+    assert!(shake(&client, &server, "other.example").is_err());
+    assert!(shake(&client, &server, "a.b.corp.example").is_err());
 }
 
 #[test]

@@ -43,15 +43,14 @@ pub fn client_config(tls: &UpstreamTls) -> Result<Built<ClientConfig>, TlsError>
         })?
         .dangerous()
         .with_custom_certificate_verifier(verifier);
-    let mut certificate = None;
+    let mut certificates = Vec::new();
     let mut built = match &tls.client_certificate {
         None => builder.with_no_client_auth(),
         Some(pair) => {
             let key = server::from_pem(&pair.certificate, &pair.key, &provider)?;
-            certificate = key.cert.first().and_then(Certificate::read);
-            if let Some(dates) = certificate
-                .as_ref()
-                .and_then(|one| one.dates_at(Timestamp::now()))
+            certificates.extend(key.cert.first().and_then(Certificate::read));
+            let dates = certificates.first();
+            if let Some(dates) = dates.and_then(|one: &Certificate| one.dates_at(Timestamp::now()))
             {
                 warnings.push(format!("{}: {dates}; renew it", pair.certificate.display()));
             }
@@ -62,7 +61,7 @@ pub fn client_config(tls: &UpstreamTls) -> Result<Built<ClientConfig>, TlsError>
     built.resumption = Resumption::in_memory_sessions(SESSIONS);
     Ok(Built {
         config: Arc::new(built),
-        certificate,
+        certificates,
         warnings,
     })
 }

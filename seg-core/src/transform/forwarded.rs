@@ -21,6 +21,8 @@ pub struct Forwarded<'a> {
     pub peer: IpAddr,
     /// Whether that is one of `server.trusted.proxies`.
     pub peer_trusted: bool,
+    /// Whether the client speaks TLS with us.
+    pub secure: bool,
     /// The value of `X-Forwarded-For` for an untrusted peer, made once a connection.
     pub peer_text: &'a str,
     /// The value of `Forwarded` up to the host, made once a connection.
@@ -87,7 +89,8 @@ impl Forwarded<'_> {
             None => line(&X_FORWARDED_FOR, &[self.peer_text.as_bytes()]),
         }
         let proto = before.proto.as_ref().map(HeaderValue::as_bytes);
-        line(&X_FORWARDED_PROTO, &[proto.unwrap_or(b"https")]);
+        let ours: &[u8] = if self.secure { b"https" } else { b"http" };
+        line(&X_FORWARDED_PROTO, &[proto.unwrap_or(ours)]);
         let told = before.host.as_ref().map(HeaderValue::as_bytes);
         line(&X_FORWARDED_HOST, &[told.unwrap_or(host)]);
         // A host with a quote or a backslash never gets here (`route`), but the header's grammar
@@ -136,11 +139,12 @@ impl Before {
 }
 
 /// The parts that are the same for every request of a connection.
-pub fn peer_parts(peer: IpAddr) -> (Arc<str>, String) {
+pub fn peer_parts(peer: IpAddr, secure: bool) -> (Arc<str>, String) {
+    let proto = if secure { "https" } else { "http" };
     let text = peer.to_string();
     let element = match peer {
-        IpAddr::V4(peer) => format!("for={peer};proto=https;"),
-        IpAddr::V6(peer) => format!("for=\"[{peer}]\";proto=https;"),
+        IpAddr::V4(peer) => format!("for={peer};proto={proto};"),
+        IpAddr::V6(peer) => format!("for=\"[{peer}]\";proto={proto};"),
     };
     (text.into(), element)
 }
@@ -165,12 +169,13 @@ mod tests {
             );
         }
         let peer: IpAddr = "192.0.2.1".parse().expect("an address");
-        let (peer_text, peer_element) = peer_parts(peer);
+        let (peer_text, peer_element) = peer_parts(peer, true);
         let memory = ToldMemory::default();
         let forwarded = Forwarded {
             tell,
             peer,
             peer_trusted: trusted,
+            secure: true,
             peer_text: &peer_text,
             peer_element: &peer_element,
             memory: &memory,
@@ -216,12 +221,13 @@ mod tests {
 
     #[test]
     fn another_host_on_the_same_connection_is_told_as_it_is() {
-        let (peer_text, peer_element) = peer_parts(IpAddr::from([192, 0, 2, 1]));
+        let (peer_text, peer_element) = peer_parts(IpAddr::from([192, 0, 2, 1]), true);
         let memory = ToldMemory::default();
         let forwarded = Forwarded {
             tell: true,
             peer: IpAddr::from([192, 0, 2, 1]),
             peer_trusted: false,
+            secure: true,
             peer_text: &peer_text,
             peer_element: &peer_element,
             memory: &memory,

@@ -47,18 +47,24 @@ async fn establish(
         host: target.host().into(),
         source,
     };
-    let addresses = target.addresses().current().await.map_err(unresolved)?;
-    let (tcp, peer) = match dial(target, &addresses, deadline).await {
+    // Where a proxy stands between, it is who is connected to, and who knows names.
+    let next = target.via().map_or(target, |via| via.proxy());
+    let addresses = next.addresses().current().await.map_err(unresolved)?;
+    let (mut tcp, peer) = match dial(next, &addresses, deadline).await {
         Ok(dialled) => dialled,
         // The server may have moved since its name was looked up.
-        Err(error) => match target.addresses().after_failure(&addresses).await {
-            Some(anew) => dial(target, &anew, deadline)
+        Err(error) => match next.addresses().after_failure(&addresses).await {
+            Some(anew) => dial(next, &anew, deadline)
                 .await
                 .map_err(SendErrorKind::ConnectFailed)?,
             None => return Err(SendErrorKind::ConnectFailed(error)),
         },
     };
     tcp::prepare(&tcp, tcp::SERVER_GONE).map_err(SendErrorKind::ConnectFailed)?;
+    if let Some(via) = target.via().filter(|_| target.is_tls()) {
+        let tunnel = via.tunnel(&mut tcp, target).await;
+        tunnel.map_err(SendErrorKind::ConnectFailed)?;
+    }
     let socket = Socket::new(tcp);
     let io = match target.tls_settings() {
         None => Io::Plain(socket),

@@ -96,7 +96,10 @@ pub fn send<S: BodySource>(
         BodyKind::Stream { len: None } => Feed::Chunked { first: true },
     };
     let own_host = head.host.is_some();
-    let wire = head.into_wire(target.authority());
+    let mut wire = head.into_wire(target.authority());
+    if let Some(via) = target.via().filter(|_| !target.is_tls()) {
+        wire.head = via.absolute(&wire.head, target);
+    }
     Sending {
         pool: pool.clone(),
         target: Some(InUse::new(target.clone())),

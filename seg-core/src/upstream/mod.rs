@@ -37,6 +37,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 mod timer;
+mod via;
 
 pub use body::UpstreamBody;
 pub use elsewhere::{Alternatives, Servers};
@@ -50,3 +51,4 @@ pub use source::{BodySource, NoBody, SourceError};
 pub use sources::Sources;
 pub use standing::{Ejection, Fitness, Standing, StandingNow};
 pub use target::{Allowed, Settings as TargetSettings, Target, TargetError};
+pub use via::Via;

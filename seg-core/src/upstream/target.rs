@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use super::resolve::Addresses;
 use super::sources::Sources;
 use super::standing::{Ejection, Standing};
+use super::via::Via;
 
 /// A server to send requests to: address, TLS settings, the name in the `Host` header.
 ///
@@ -36,6 +37,7 @@ struct Inner {
     standing: Arc<Standing>,
     binding: ArcSwapOption<Vec<u8>>,
     allowed: Option<Allowed>,
+    via: Option<Arc<Via>>,
 }
 
 /// Says whether a connection to an address may be opened.
@@ -55,6 +57,8 @@ pub struct Settings {
     pub standing: Arc<Standing>,
     /// Which of the addresses that its name has are meant; `None`: all of them.
     pub allowed: Option<Allowed>,
+    /// The proxy on the way to it.
+    pub via: Option<Arc<Via>>,
 }
 
 impl fmt::Debug for Settings {
@@ -74,6 +78,7 @@ impl Default for Settings {
             max_connections: None,
             standing: Arc::new(Standing::new(Ejection::NEVER)),
             allowed: None,
+            via: None,
         }
     }
 }
@@ -189,6 +194,7 @@ impl Target {
                 .map(|most| Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)))),
             standing: settings.standing,
             allowed: settings.allowed,
+            via: settings.via,
         })))
     }
 
@@ -237,6 +243,10 @@ impl Target {
 
     pub(super) fn sources(&self) -> &Sources {
         &self.0.sources
+    }
+
+    pub(super) fn via(&self) -> Option<&Arc<Via>> {
+        self.0.via.as_ref()
     }
 
     /// Whether a connection to this address of its may be opened.

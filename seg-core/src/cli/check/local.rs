@@ -143,9 +143,15 @@ fn listener(report: &mut Report, key: &str, address: SocketAddr, running: bool) 
 pub(super) fn certificates(report: &mut Report, config: &Config) {
     let part = match &config.server.tls.certificate {
         CertificateSource::SelfSigned => "server.tls.certificate.path".to_owned(),
-        CertificateSource::Pem { certificate, key } => {
-            readable_by_others(report, "server.tls.private.key.path", key);
-            format!("server.tls.certificate.path {}", certificate.display())
+        CertificateSource::Pem(pairs) => {
+            for pair in pairs {
+                readable_by_others(report, "server.tls.private.key.path", &pair.key);
+            }
+            let files = pairs
+                .iter()
+                .map(|pair| pair.certificate.display().to_string());
+            let files: Vec<String> = files.collect();
+            format!("server.tls.certificate.path {}", files.join(", "))
         }
         CertificateSource::Pkcs12 { path, .. } => {
             readable_by_others(report, "server.tls.pkcs12.path", path);
@@ -154,10 +160,10 @@ pub(super) fn certificates(report: &mut Report, config: &Config) {
     };
     match tls::server_config(config) {
         Ok(built) => {
-            if let Some(certificate) = &built.certificate {
+            for certificate in &built.certificates {
                 report.ok(&part, certificate.to_string());
-                name_of_public_url(report, config, &part, certificate);
             }
+            hosts_of_certificates(report, config, &part, &built.certificates);
             for warning in built.warnings {
                 report.warning(&part, warning);
             }
@@ -171,25 +177,23 @@ pub(super) fn certificates(report: &mut Report, config: &Config) {
     }
 }
 
-fn name_of_public_url(report: &mut Report, config: &Config, part: &str, certificate: &Certificate) {
-    let Some(origin) = &config.server.public_url else {
-        return;
-    };
-    let covers = |name: &String| {
-        *name == origin.host
-            || name.strip_prefix("*.").is_some_and(|domain| {
-                origin
-                    .host
-                    .split_once('.')
-                    .is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(domain))
-            })
-    };
-    if !certificate.names.iter().any(covers) {
-        let message = format!(
-            "is not for {}, the host of server.public.url: clients will refuse it",
-            origin.host
-        );
-        report.warning(part, message);
+/// Every host under which clients come must stand in a certificate.
+fn hosts_of_certificates(
+    report: &mut Report,
+    config: &Config,
+    part: &str,
+    certificates: &[Certificate],
+) {
+    let server = &config.server;
+    let public = server.public_url.iter().map(|origin| &origin.host);
+    let hosts = public.map(|host| ("server.public.url", host));
+    let allowed = server.allowed_hosts.iter();
+    let hosts = hosts.chain(allowed.map(|host| ("server.allowed.hosts", host)));
+    for (key, host) in hosts {
+        if !certificates.iter().any(|one| one.covers(host)) {
+            let message = format!("is not for {host}, a host of {key}: clients will refuse it");
+            report.warning(part, message);
+        }
     }
 }
 

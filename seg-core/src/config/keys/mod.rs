@@ -38,16 +38,6 @@ pub enum Kind {
     Text(&'static str),
 }
 
-/// Whether a key does something in this version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// It does.
-    Now,
-    /// It is read and checked, and a value other than the default is warned about: what it
-    /// steers, named here, isn't built yet.
-    Later(&'static str),
-}
-
 /// One key.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
@@ -67,8 +57,6 @@ pub struct Key {
     pub secret: bool,
     /// The key whose value holds while this one is empty.
     pub inherits: Option<&'static str>,
-    /// Whether it does something yet.
-    pub effect: Effect,
 }
 
 /// Keys that belong together in the example file.
@@ -131,7 +119,6 @@ impl Key {
             restart: false,
             secret: false,
             inherits: None,
-            effect: Effect::Now,
         }
     }
 
@@ -156,13 +143,6 @@ impl Key {
     const fn inherits(self, parent: &'static str) -> Self {
         Self {
             inherits: Some(parent),
-            ..self
-        }
-    }
-
-    const fn later(self, what: &'static str) -> Self {
-        Self {
-            effect: Effect::Later(what),
             ..self
         }
     }

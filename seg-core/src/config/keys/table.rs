@@ -9,9 +9,9 @@ use crate::config::value::{
 use crate::config::value::{KerberosName, UpstreamLogin};
 
 const LISTEN: Kind = Kind::Text("comma list of address:port");
+const FILES: Kind = Kind::Text("comma list of files");
 const HOSTS: Kind = Kind::Text("comma list of host names");
 const ORIGINS: Kind = Kind::Text("comma list of https://host:port");
-const PLAIN_HTTP: &str = "the plain-HTTP listener";
 
 /// The keys of one leg towards mail servers. The `ews.` twin is empty by default and then has the
 /// value of the key without `ews.`; only its health path has a default of its own, because the
@@ -84,7 +84,7 @@ pub(in crate::config) static GROUPS: &[Group] = &[
         Key::new("server.listen", "0.0.0.0:8443", LISTEN,
             "where phones and mail clients connect, with TLS").restart(),
         Key::new("server.http.listen", "", LISTEN,
-            "plain HTTP: pass-through routes, everything else is sent to https").restart().later(PLAIN_HTTP),
+            "plain HTTP: pass-through routes, everything else is sent to https").restart(),
         Key::new("server.public.url", "", Kind::Text("https://host:port"),
             "our own address as clients know it, for Autodiscover, 451 and callbacks"),
         Key::new("server.allowed.hosts", "", HOSTS,
@@ -92,15 +92,16 @@ pub(in crate::config) static GROUPS: &[Group] = &[
         Key::new("server.trusted.proxies", "", Kind::Text("comma list of networks"),
             "load balancers whose forwarded headers and PROXY protocol are believed"),
         Key::new("server.proxy.protocol", "false", Kind::Switch,
-            "true: connections from trusted proxies start with the PROXY protocol").later("the PROXY protocol"),
+            "true: connections from trusted proxies start with the PROXY protocol"),
         Key::new("server.forwarded.headers", "on", Kind::TOGGLE,
             "off: the client's address is not told to mail servers"),
     ] },
     Group { title: "TLS towards clients", keys: &[
-        Key::new("server.tls.certificate.path", "", Kind::Path,
-            "PEM file with the certificate and its chain; no certificate at all: a self-signed one is made at start"),
-        Key::new("server.tls.private.key.path", "", Kind::Path,
-            "PEM file with the private key"),
+        Key::new("server.tls.certificate.path", "", FILES,
+            "PEM files with a certificate and its chain each: clients see the one for the host they ask for, \
+             else the first; empty: a self-signed one is made at start"),
+        Key::new("server.tls.private.key.path", "", FILES,
+            "PEM files with the private keys, in the same order"),
         Key::new("server.tls.pkcs12.path", "", Kind::Path,
             "certificate, chain and key in one PKCS#12 file, instead of the two above"),
         Key::new("server.tls.pkcs12.password", "", Kind::Text("text"),
@@ -315,7 +316,7 @@ pub(in crate::config) static GROUPS: &[Group] = &[
             "the file with the admin API's token, made on first start; empty: admin.token in data.dir").restart(),
         Key::new("outbound.proxy.url", "", Kind::Text("http://user:password@host:port"),
             "a proxy for the gateway's own requests to device management, keys and revocation lists")
-            .secret().later("outgoing requests through a proxy"),
+            .secret(),
     ] },
     Group { title: "Log", keys: &[
         Key::new("log.format", "json", Kind::Choice(LogFormat::WORDS),
