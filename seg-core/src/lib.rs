@@ -28,6 +28,7 @@ pub mod callback;
 pub mod config;
 pub mod runtime;
 pub mod servers;
+pub mod succession;
 pub mod socket;
 mod tcp;
 pub mod telemetry;

@@ -69,10 +69,13 @@ pub(crate) async fn serve(connection: Arc<Connection>, request: Request) -> (Rep
         snapshot: &snapshot,
         record: &mut turn.record,
     };
-    let reply = match walk.walk(request).await {
+    let mut reply = match walk.walk(request).await {
         Ok(reply) => reply,
         Err(Stop(reply)) => *reply,
     };
+    if connection.core.is_leaving() {
+        refusing::close(&mut reply);
+    }
     turn.record.answered(&reply, head_only);
     (reply, turn)
 }

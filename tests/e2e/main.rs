@@ -22,6 +22,7 @@ mod ews_login;
 mod ews_policy;
 mod ews_streams;
 mod fuzz_targets;
+mod handover;
 mod headers;
 mod journal;
 mod kerberos;

@@ -43,6 +43,9 @@ pub struct Gateway {
     pub admin: Admin,
 }
 
+/// The process of a gateway that another has followed; it is killed when dropped.
+pub struct Former(Child);
+
 impl GatewayBuilder {
     /// Writes a file beside the properties and returns its path.
     ///
@@ -131,7 +134,7 @@ impl GatewayBuilder {
 
     fn spawn(&self) -> Child {
         self.write_properties();
-        spawn(self.folder.path(), &self.environment)
+        spawn(self.folder.path(), &self.environment, &[])
     }
 
     fn write_properties(&self) {
@@ -303,9 +306,40 @@ impl Gateway {
     pub async fn restart_after_kill(&mut self) {
         self.child.kill().expect("the child can be killed");
         self.child.wait().expect("the child has ended");
-        self.child = spawn(self.folder.path(), &self.environment);
+        self.child = spawn(self.folder.path(), &self.environment, &[]);
         self.until_ready().await;
         self.read_token();
+    }
+
+    /// Has a process take over that is started in the same folder, and returns the one before.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn take_over(&mut self) -> Former {
+        let taken = || self.log().matches("another gateway serves now").count();
+        let before = taken();
+        let mut child = spawn(self.folder.path(), &self.environment, &["--take-over"]);
+        eventually("a gateway that serves in the place of another", || {
+            if let Some(status) = child.try_wait().expect("the child can be asked") {
+                panic!("it has ended with {status}:\n{}", self.log());
+            }
+            std::future::ready((taken() > before).then_some(()))
+        })
+        .await;
+        Former(std::mem::replace(&mut self.child, child))
+    }
+
+    /// Starts a process in the same folder that is to take over, with this environment, and waits
+    /// for its end.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub async fn fail_to_take_over(&self, name: &str, value: &str) -> ExitStatus {
+        let mut environment = self.environment.clone();
+        environment.push((name.to_owned(), value.to_owned()));
+        let mut child = spawn(self.folder.path(), &environment, &["--take-over"]);
+        let mut ended = || child.try_wait().expect("the child can be asked");
+        eventually("its end", || std::future::ready(ended())).await
     }
 
     /// Stops it in the way in which it still writes its log, within a second.
@@ -340,6 +374,35 @@ impl Gateway {
     }
 }
 
+impl Former {
+    /// Waits until it has ended by itself.
+    ///
+    /// # Panics
+    /// When it doesn't.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let mut ended = || self.0.try_wait().expect("the child can be asked");
+        eventually("the former gateway's end", || std::future::ready(ended())).await
+    }
+
+    /// Whether it still runs.
+    ///
+    /// # Panics
+    /// When it can't be asked.
+    #[must_use]
+    pub fn runs(&mut self) -> bool {
+        let ended = self.0.try_wait().expect("the child can be asked");
+        ended.is_none()
+    }
+}
+
+impl Drop for Former {
+    fn drop(&mut self) {
+        // It may have ended already, as the test wanted.
+        let _already_ended = self.0.kill();
+        let _already_collected = self.0.wait();
+    }
+}
+
 impl Drop for Gateway {
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -359,7 +422,7 @@ impl Drop for Gateway {
     }
 }
 
-fn spawn(folder: &Path, environment: &[(String, String)]) -> Child {
+fn spawn(folder: &Path, environment: &[(String, String)], further: &[&str]) -> Child {
     let log = fs::OpenOptions::new()
         .create(true)
         .append(true)
@@ -375,6 +438,7 @@ fn spawn(folder: &Path, environment: &[(String, String)]) -> Child {
     command
         .args(["run", "--config"])
         .arg(folder.join("application.properties"))
+        .args(further)
         .current_dir(folder)
         .envs(environment.iter().cloned())
         .stdin(Stdio::null())

@@ -269,7 +269,7 @@ impl Shared {
     }
 
     /// Judges again whoever the changes can have reached. Answers how many were cut.
-    fn reach(&self, reach: Reach) -> u64 {
+    pub(super) fn reach(&self, reach: Reach) -> u64 {
         let Reach {
             mut leases,
             owners,

@@ -110,6 +110,28 @@ impl Feed {
         }
     }
 
+    /// The next changes, one batch of them. `None` as for [`Feed::next`]. Cancel-safe.
+    pub(super) async fn next_batch(&mut self) -> Option<Vec<Sequenced>> {
+        loop {
+            if self.seen < self.shared.feed.floor() {
+                return None;
+            }
+            let changes = self.catch_up().await.ok()?;
+            if let Some(last) = changes.last() {
+                self.seen = last.revision;
+                return Some(changes);
+            }
+            loop {
+                match self.live.recv().await {
+                    Ok(Event::Change { revision, .. }) if revision > self.seen => break,
+                    Ok(_) => {}
+                    Err(broadcast::error::RecvError::Lagged(_)) => break,
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                }
+            }
+        }
+    }
+
     async fn catch_up(&self) -> Result<Vec<Sequenced>, StoreError> {
         let (answer, changes) = oneshot::channel();
         let works = self.works.as_ref().ok_or(StoreError::Closed)?;

@@ -30,6 +30,7 @@ mod import;
 mod open;
 mod orders;
 mod settle;
+mod succession;
 mod view;
 
 use std::fs::File;
@@ -50,6 +51,7 @@ use crate::{Ask, Decision, DeviceKey, Settings, UserKey, UserMode, Verdict};
 pub use admit::{Admission, Lease};
 pub use feed::{Feed, Gone};
 pub use import::{IMPORT_ERRORS_MAX, Import, ImportMode, ImportOptions, Refused, SOURCE_DEFAULT};
+pub use succession::Relay;
 pub use view::{Counts, Filter, PAGE_MAX, Page, Records};
 
 /// Tells the cores which of their requests to end. Called outside every lock, once a core and
@@ -72,6 +74,12 @@ pub struct Cut {
 /// The compliance engine. See the [module](self) for the life of a block.
 pub struct Engine {
     shared: Arc<Shared>,
+    /// The store; `None`: it was let go of for another process.
+    hold: Mutex<Option<Hold>>,
+}
+
+/// What is held of a store. In the order in which it is let go of.
+struct Hold {
     writer: Writer,
     /// Keeps other gateways out of the data folder.
     _lock: Option<File>,

@@ -4,9 +4,10 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::{Engine, Shared};
+use super::{Engine, Hold, Shared};
 use crate::Settings;
 use crate::clock::{Clock, SystemClock};
 use crate::journal::{self, MemoryStore, Recovery, Store, StoreError, Work, Writer};
@@ -81,12 +82,12 @@ impl Engine {
     }
 
     fn over_writer(shared: Arc<Shared>, writer: Writer, lock: Option<File>) -> Self {
-        shared.sequencer.lock().works = Some(writer.works());
-        Self {
+        let engine = Self {
             shared,
-            writer,
-            _lock: lock,
-        }
+            hold: Mutex::new(None),
+        };
+        engine.hold(writer, lock);
+        engine
     }
 
     /// Exports the live state now; the journal does so every hour by itself. Answers the file.
@@ -109,10 +110,19 @@ impl Engine {
         compacted.await.unwrap_or(Err(StoreError::Closed))
     }
 
+    /// From here on changes are queued for this writer.
+    pub(super) fn hold(&self, writer: Writer, lock: Option<File>) {
+        let works = writer.works();
+        *self.hold.lock() = Some(Hold {
+            writer,
+            _lock: lock,
+        });
+        self.shared.sequencer.lock().works = Some(works);
+    }
+
     fn ask(&self, work: Work) -> Result<(), StoreError> {
-        self.writer
-            .works()
-            .send(work)
-            .map_err(|_| StoreError::Closed)
+        let works = self.shared.sequencer.lock().works.clone();
+        let works = works.ok_or(StoreError::Closed)?;
+        works.send(work).map_err(|_| StoreError::Closed)
     }
 }

@@ -13,7 +13,8 @@ impl Engine {
     /// Whether the journal's last flush succeeded.
     #[must_use]
     pub fn store_ok(&self) -> bool {
-        self.writer.is_healthy()
+        let hold = self.hold.lock();
+        hold.as_ref().is_some_and(|hold| hold.writer.is_healthy())
     }
 }
 

@@ -396,7 +396,7 @@ fn load<T: Load>(
 }
 
 /// The changes of a batch: all of them, or an error.
-pub(super) fn read(bytes: &[u8], interner: &Interner) -> Result<Vec<Sequenced>, frame::FrameError> {
+pub(crate) fn read(bytes: &[u8], interner: &Interner) -> Result<Vec<Sequenced>, frame::FrameError> {
     let raw = frame::open(bytes)?;
     let mut batch = Vec::new();
     frame::each(&raw, |change| {

@@ -86,6 +86,7 @@ fn dev(args: DevArgs) -> Result<(), Box<dyn Error>> {
         cores: None,
         log: Some(Arc::clone(&log)),
         metrics: Some(metrics),
+        ..StartOptions::default()
     })?;
     let known = runtime.block_on(introduce(&gateway));
     if known.is_ok() {

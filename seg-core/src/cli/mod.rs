@@ -37,6 +37,10 @@ enum Command {
         /// built-in defaults.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// Takes sockets and journal over from the gateway that runs with the same data.dir, so that
+        /// no connection is refused; that one then ends.
+        #[arg(long)]
+        take_over: bool,
     },
     /// Runs the gateway with a sandbox mail server behind it, and prints commands to try.
     Dev(dev::DevArgs),
@@ -75,7 +79,7 @@ pub fn main() -> ExitCode {
         }
     };
     match args.command {
-        Command::Run { config } => run::run(config),
+        Command::Run { config, take_over } => run::run(config, take_over),
         Command::Dev(args) => dev::run(args),
         Command::Check(args) => block_on(check::run(&args)),
         Command::Wbxml(command) => wire::wbxml(&command),

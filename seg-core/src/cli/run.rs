@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 use super::{DONE, NOT_DONE};
 use crate::config::{self, LogFormat, LogLevel};
 use crate::delegate;
 use crate::runtime::service::{self, Told};
 use crate::runtime::{Gateway, StartOptions};
+use crate::succession::{Inherited, activation};
 use crate::telemetry::log::{Format, LevelError, Levels, Log};
 use crate::telemetry::metrics::Metrics;
 
@@ -20,7 +22,17 @@ use crate::telemetry::metrics::Metrics;
 const DEFAULT_FILE: &str = "application.properties";
 
 /// Runs the gateway. SIGTERM drains, a second signal or SIGINT stops at once.
-pub(super) fn run(config: Option<PathBuf>) -> ExitCode {
+///
+/// With `take_over` it follows the gateway that runs with the same data folder, and that one ends.
+pub(super) fn run(config: Option<PathBuf>, take_over: bool) -> ExitCode {
+    // While this is the only thread.
+    let passed = match activation::sockets() {
+        Ok(passed) => passed,
+        Err(error) => {
+            eprintln!("seg: {error}");
+            return ExitCode::from(NOT_DONE);
+        }
+    };
     let config = config.or_else(|| {
         let default = Path::new(DEFAULT_FILE);
         default.exists().then(|| default.to_path_buf())
@@ -59,6 +71,8 @@ pub(super) fn run(config: Option<PathBuf>) -> ExitCode {
         cores: None,
         log: Some(Arc::clone(&log)),
         metrics: Some(metrics),
+        inherited: Inherited::new(passed),
+        take_over,
     };
     let gateway = match Gateway::start(options) {
         Ok(gateway) => gateway,
@@ -72,10 +86,20 @@ pub(super) fn run(config: Option<PathBuf>) -> ExitCode {
         tracing::info!(address = %address, "serving clients");
     }
     tracing::info!(address = %gateway.admin_address(), "serving the admin API");
-    service::tell(Told::Ready);
-    let end = ends.wait();
-    service::tell(Told::Stopping);
+    service::tell(if take_over {
+        Told::TakenOver
+    } else {
+        Told::Ready
+    });
+    let end = ends.wait_or(gateway.followed());
+    if !matches!(end, End::Followed) {
+        service::tell(Told::Stopping);
+    }
     match end {
+        End::Followed => {
+            exit_on_second_signal(ends);
+            gateway.leave();
+        }
         End::Drain => {
             exit_on_second_signal(ends);
             gateway.drain();
@@ -115,6 +139,8 @@ pub(crate) fn log_format(format: LogFormat) -> Format {
 pub(super) enum End {
     Drain,
     Stop,
+    /// Another process serves.
+    Followed,
 }
 
 /// SIGTERM and SIGINT, listened for from before the gateway serves: one that comes right after
@@ -140,11 +166,18 @@ impl Ends {
 
     /// Waits for one of them.
     pub(super) fn wait(&mut self) -> End {
+        let (_never, followed) = watch::channel(false);
+        self.wait_or(followed)
+    }
+
+    /// The same, or until another process serves.
+    fn wait_or(&mut self, mut followed: watch::Receiver<bool>) -> End {
         let Self { runtime, term, int } = self;
         runtime.block_on(async {
             tokio::select! {
                 _ = term.recv() => End::Drain,
                 _ = int.recv() => End::Stop,
+                Ok(_) = followed.wait_for(|followed| *followed) => End::Followed,
             }
         })
     }

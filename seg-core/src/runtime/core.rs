@@ -2,7 +2,7 @@
 
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use seg_compliance::Cut;
@@ -28,6 +28,9 @@ pub(super) enum CoreCommand {
     },
     /// Accept nothing more, end polls over that time, then stop.
     Drain { over: Duration },
+    /// Another process accepts now: end polls over that time, each connection after its next
+    /// answer, then stop. Again: in that time.
+    Leave { over: Duration },
     /// Stop now.
     Stop,
 }
@@ -44,6 +47,7 @@ pub struct Core {
     pub pool: Pool,
     connections: AtomicUsize,
     drain: watch::Sender<bool>,
+    leaving: AtomicBool,
 }
 
 impl std::fmt::Debug for Core {
@@ -63,12 +67,19 @@ impl Core {
             pool,
             connections: AtomicUsize::new(0),
             drain: watch::Sender::new(false),
+            leaving: AtomicBool::new(false),
         })
     }
 
     /// Turns true when connections shall finish what they have and close.
     pub(crate) fn drain_connections(&self) -> watch::Receiver<bool> {
         self.drain.subscribe()
+    }
+
+    /// Whether each answer shall be the last of its connection, because another process serves the
+    /// next.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
     }
 
     /// Counts a connection until the guard is dropped.
@@ -104,6 +115,14 @@ impl Core {
                 CoreCommand::Cut { cuts, taken } => self.cut(cuts, taken),
                 CoreCommand::Drain { over } => {
                     let _ = stop_accepting.send(true);
+                    let _ = self.drain.send(true);
+                    return self.drain(over, commands).await;
+                }
+                CoreCommand::Leave { over } => {
+                    // A connection that is closed while it is idle can lose the request that is on
+                    // its way: until the time is over, the client closes it, told by an answer.
+                    self.leaving.store(true, Ordering::Relaxed);
+                    let _ = stop_accepting.send(true);
                     return self.drain(over, commands).await;
                 }
                 CoreCommand::Stop => return,
@@ -126,11 +145,10 @@ impl Core {
     /// gateway at once, and waits for the rest. Blocks are obeyed to the end.
     async fn drain(
         self: Arc<Self>,
-        over: Duration,
+        mut over: Duration,
         mut commands: mpsc::UnboundedReceiver<CoreCommand>,
     ) {
         let begun = Instant::now();
-        let _ = self.drain.send(true);
         let mut polls = self.slots.polls();
         let total = polls.len();
         let mut step = tokio::time::interval(DRAIN_STEP);
@@ -139,11 +157,16 @@ impl Core {
                 biased;
                 command = commands.recv() => match command {
                     Some(CoreCommand::Cut { cuts, taken }) => self.cut(cuts, taken),
-                    Some(CoreCommand::Drain { .. }) => {}
+                    Some(CoreCommand::Drain { over: anew } | CoreCommand::Leave { over: anew }) => {
+                        over = over.min(anew);
+                    }
                     Some(CoreCommand::Stop) | None => return,
                 },
                 _ = step.tick() => {
                     let elapsed = begun.elapsed();
+                    if elapsed >= over {
+                        self.drain.send_if_modified(|draining| !std::mem::replace(draining, true));
+                    }
                     let left = if elapsed >= over || over.is_zero() {
                         0
                     } else {

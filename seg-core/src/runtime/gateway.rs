@@ -9,12 +9,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use seg_compliance::{Engine, journal};
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use super::administered::Administered;
+use super::administration::Administration;
 use super::core::{Core, CoreCommand};
 use super::cutter::CoreCutter;
 use super::reload::Reloader;
@@ -30,6 +32,7 @@ use crate::protocol::PollMemory;
 use crate::protocol::ews::EwsMemory;
 use crate::redirect::Moves;
 use crate::servers;
+use crate::succession::{self, Former, HandoverError, Inherited, Taking};
 use crate::telemetry::log::Log;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::revocation::{self, Revocations};
@@ -55,6 +58,10 @@ pub struct StartOptions {
     pub log: Option<Arc<Log>>,
     /// The counters, where somebody has begun to count before the start.
     pub metrics: Option<Arc<Metrics>>,
+    /// Listening sockets that are open already.
+    pub inherited: Inherited,
+    /// Follows the gateway that runs with the same data folder.
+    pub take_over: bool,
 }
 
 /// Why a gateway did not start.
@@ -81,6 +88,14 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// A socket that somebody has opened for us.
+    #[error(
+        "the service manager passes a socket at {0}, which neither server.listen, server.http.listen nor admin.listen names"
+    )]
+    Stray(SocketAddr),
+    /// The gateway that should hand over.
+    #[error("{0}")]
+    Handover(#[from] HandoverError),
     /// A revocation list that the start was told to wait for.
     #[error("{0}")]
     Revocation(String),
@@ -100,7 +115,7 @@ pub struct Gateway {
     addresses: Vec<SocketAddr>,
     admin_address: SocketAddr,
     reloader: Arc<Reloader>,
-    stop_admin: watch::Sender<bool>,
+    former: Arc<Former>,
     background: Option<tokio::runtime::Runtime>,
     /// What was odd about the configuration.
     pub warnings: Vec<Warning>,
@@ -120,6 +135,8 @@ impl Gateway {
             cores,
             log,
             metrics,
+            mut inherited,
+            take_over,
         } = options;
         let loaded =
             config::load(config.as_deref(), env.iter().cloned()).map_err(SnapshotError::from)?;
@@ -132,51 +149,70 @@ impl Gateway {
         background::note_certificates(&metrics, &snapshot);
         metrics.config_reload(true);
 
-        let (engine, recovery) = Engine::open(&snapshot.config.data_dir, snapshot.settings())
-            .map_err(|source| StartError::Store {
-                path: snapshot.config.data_dir.display().to_string(),
-                source,
-            })?;
-        for step in &recovery.steps {
-            tracing::error!("the store was damaged: {step}");
+        // Who follows another opens everything else before he has that one let go of its journal.
+        let mut taking = None;
+        let mut opened = None;
+        if take_over {
+            let (begun, sockets) = Taking::begin(&snapshot.config.data_dir)?;
+            (taking, inherited) = (Some(begun), sockets);
+        } else {
+            opened = Some(open_store(&snapshot)?);
         }
-        let engine = Arc::new(engine);
-        let _none_yet = engine.configure(snapshot.settings(), snapshot.policies.clone(), &[]);
-
         let cores = cores.unwrap_or_else(available_cores).max(1);
-        let listen = snapshot.config.server.listen.clone();
         let admin_listen = snapshot.config.admin.listen;
         let token_path = snapshot.config.admin.token_path.clone();
         let token = admin::Token::load_or_create(&token_path)?;
-        let http_listen = snapshot.config.server.http_listen.clone();
+        let mut sockets = Vec::new();
         let mut per_core: Vec<Vec<(StdListener, Door)>> = (0..cores).map(|_| Vec::new()).collect();
         let mut addresses = Vec::new();
-        let doors = listen
-            .into_iter()
-            .map(|address| ("server.listen", Door::Tls, address));
-        let plain = http_listen
-            .into_iter()
-            .map(|address| ("server.http.listen", Door::Plain, address));
-        for (key, door, address) in doors.chain(plain) {
-            let listeners = accept::bind(address, cores).map_err(|source| StartError::Listen {
+        for (key, door, address) in doors(&snapshot.config.server) {
+            let failed = |source| StartError::Listen {
                 key,
                 address,
                 source,
-            })?;
-            addresses.extend(listeners.first().and_then(|first| first.local_addr().ok()));
-            for (core, listener) in per_core.iter_mut().zip(listeners) {
-                core.push((listener, door));
+            };
+            let mut here = inherited.take(address);
+            if here.is_empty() {
+                here = accept::bind(address, cores).map_err(failed)?;
             }
+            addresses.extend(here.first().and_then(|first| first.local_addr().ok()));
+            let spread = succession::spread(&here, cores).map_err(failed)?;
+            for (core, listeners) in per_core.iter_mut().zip(spread) {
+                core.extend(listeners.into_iter().map(|listener| (listener, door)));
+            }
+            sockets.extend(here);
         }
         let admin_failed = |source| StartError::Listen {
             key: "admin.listen",
             address: admin_listen,
             source,
         };
-        let admin_listener = StdListener::bind(admin_listen)
+        let admin_listener = match inherited.take(admin_listen).pop() {
+            Some(listener) => Ok(listener),
+            None => StdListener::bind(admin_listen),
+        };
+        let admin_listener = admin_listener
             .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
             .map_err(admin_failed)?;
         let admin_address = admin_listener.local_addr().map_err(admin_failed)?;
+        sockets.push(admin_listener.try_clone().map_err(admin_failed)?);
+        if let Some(stray) = inherited.left().first()
+            && !take_over
+        {
+            return Err(StartError::Stray(*stray));
+        }
+        if let Some(taking) = &mut taking {
+            taking.release()?;
+        }
+        let (engine, recovery) = match opened {
+            Some(opened) => opened,
+            None => open_store(&snapshot)?,
+        };
+        for step in &recovery.steps {
+            tracing::error!("the store was damaged: {step}");
+        }
+        let engine = Arc::new(engine);
+        let _none_yet = engine.configure(snapshot.settings(), snapshot.policies.clone(), &[]);
 
         let background = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -225,26 +261,35 @@ impl Gateway {
             threads.push((sender.clone(), start_core(core, listeners, commands)?));
             senders.push(sender);
         }
-        engine.set_cutter(Arc::new(CoreCutter(senders)));
-        shared.listening.store(true, Ordering::Relaxed);
+        engine.set_cutter(Arc::new(CoreCutter(senders.clone())));
 
-        let (stop_admin, mut stopped) = watch::channel(false);
         let administered = Arc::new(Administered::new(&shared, &reloader));
+        let administration = Arc::new(Administration::new(
+            background.handle().clone(),
+            admin_listener,
+            administered,
+            token,
+        ));
+        let former = Arc::new(Former {
+            shared: Arc::clone(&shared),
+            administration,
+            sockets: Mutex::new(sockets),
+            followed: watch::Sender::new(false),
+            hurry: Box::new(move || {
+                for core in &senders {
+                    let over = Duration::ZERO;
+                    let _ = core.send(CoreCommand::Leave { over });
+                }
+            }),
+            feed: Mutex::default(),
+        });
         {
             let _inside = background.enter();
             // Before anybody is told that the gateway is ready: until then SIGHUP would end it.
             let hangups = signal(SignalKind::hangup())
                 .map_err(|error| StartError::System(error.to_string()))?;
-            let listener = tokio::net::TcpListener::from_std(admin_listener).map_err(|source| {
-                StartError::Listen {
-                    key: "admin.listen",
-                    address: admin_address,
-                    source,
-                }
-            })?;
-            background.spawn(admin::serve(listener, administered, token, async move {
-                let _ = stopped.wait_for(|stop| *stop).await.map(|value| *value);
-            }));
+            shared.listening.store(true, Ordering::Relaxed);
+            former.administration.open().map_err(admin_failed)?;
             let synced = recovery.state == journal::State::Synced;
             background.spawn(background::tick(Arc::clone(&shared), synced));
             background.spawn(servers::watch(Arc::clone(&shared)));
@@ -257,13 +302,17 @@ impl Gateway {
                 hangups,
             ));
         }
+        if let Some(taking) = taking {
+            taking.serving(&engine, background.handle())?;
+        }
+        succession::wait(&background, &former);
         Ok(Self {
             shared,
             cores: threads,
             addresses,
             admin_address,
             reloader,
-            stop_admin,
+            former,
             background: Some(background),
             warnings: loaded.warnings,
             recovery,
@@ -306,15 +355,31 @@ impl Gateway {
         self.finish(&CoreCommand::Drain { over });
     }
 
+    /// Turns true when another process serves in our place.
+    pub fn followed(&self) -> watch::Receiver<bool> {
+        self.former.followed.subscribe()
+    }
+
+    /// Leaves the clients to the process that follows: polls are ended as by [`Gateway::drain`],
+    /// connections after their next answer. Blocks until it is done.
+    pub fn leave(mut self) {
+        let over = self.shared.snapshot().config.server.drain;
+        tracing::info!(seconds = over.as_secs(), "leaving: ending polls");
+        self.finish(&CoreCommand::Leave { over });
+    }
+
     /// Stops at once.
     pub fn stop(mut self) {
         self.finish(&CoreCommand::Stop);
     }
 
     fn finish(&mut self, command: &CoreCommand) {
+        // What listens is closed by whoever accepts last.
+        self.former.sockets.lock().clear();
         for (core, _) in &self.cores {
             let _ = core.send(match command {
                 CoreCommand::Drain { over } => CoreCommand::Drain { over: *over },
+                CoreCommand::Leave { over } => CoreCommand::Leave { over: *over },
                 _ => CoreCommand::Stop,
             });
         }
@@ -324,7 +389,8 @@ impl Gateway {
             }
             drop(core);
         }
-        let _ = self.stop_admin.send(true);
+        self.former.administration.close();
+        self.former.part();
         if let Some(background) = self.background.take() {
             background.shutdown_timeout(Duration::from_secs(2));
         }
@@ -364,6 +430,22 @@ fn load_revocations(
             "the background runtime ended".to_owned(),
         )),
     }
+}
+
+/// What clients come to: the key, what is spoken there, and the address.
+fn doors(server: &config::Server) -> impl Iterator<Item = (&'static str, Door, SocketAddr)> {
+    let tls = server.listen.iter();
+    let plain = server.http_listen.iter();
+    let tls = tls.map(|address| ("server.listen", Door::Tls, *address));
+    tls.chain(plain.map(|address| ("server.http.listen", Door::Plain, *address)))
+}
+
+fn open_store(snapshot: &Snapshot) -> Result<(Engine, journal::Recovery), StartError> {
+    let folder = &snapshot.config.data_dir;
+    Engine::open(folder, snapshot.settings()).map_err(|source| StartError::Store {
+        path: folder.display().to_string(),
+        source,
+    })
 }
 
 fn available_cores() -> usize {

@@ -6,6 +6,7 @@
 //! everything that blocks or computes for long.
 
 mod administered;
+mod administration;
 mod background;
 mod core;
 mod cutter;
@@ -16,6 +17,7 @@ pub mod service;
 mod slots;
 mod snapshot;
 
+pub(crate) use self::administration::Administration;
 pub use self::core::Core;
 pub use gateway::{Gateway, StartError, StartOptions};
 pub use reload::{ReloadRefused, Reloader};

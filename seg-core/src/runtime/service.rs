@@ -8,6 +8,8 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 pub enum Told {
     /// Clients are served.
     Ready,
+    /// The same, by a process that the service manager has not started.
+    TakenOver,
     /// The end has begun.
     Stopping,
 }
@@ -18,8 +20,12 @@ pub fn tell(told: Told) {
         return;
     };
     let text = match told {
-        Told::Ready => "READY=1\nSTATUS=Serving clients\n",
-        Told::Stopping => "STOPPING=1\nSTATUS=Draining\n",
+        Told::Ready => "READY=1\nSTATUS=Serving clients\n".to_owned(),
+        Told::TakenOver => {
+            let process = std::process::id();
+            format!("READY=1\nMAINPID={process}\nSTATUS=Serving clients\n")
+        }
+        Told::Stopping => "STOPPING=1\nSTATUS=Draining\n".to_owned(),
     };
     let name = socket.as_encoded_bytes();
     let address = match name.strip_prefix(b"@") {

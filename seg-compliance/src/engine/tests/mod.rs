@@ -6,6 +6,7 @@ mod durable;
 mod feed;
 mod imports;
 mod races;
+mod succession;
 mod verdicts;
 
 use std::sync::Arc;
