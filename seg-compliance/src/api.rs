@@ -1,6 +1,8 @@
 //! The JSON bodies of the admin API, shared by the gateway that serves them and the program that
 //! reads them. Field names are a contract.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -45,6 +47,18 @@ pub struct Decision {
     pub revision: u64,
     /// False in observe mode.
     pub enforced: bool,
+    /// What a policy in `mode = "test"` would have made of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial: Option<Trial>,
+}
+
+/// See [`crate::Trial`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trial {
+    /// The id of the policy.
+    pub rule: String,
+    /// The verdict that it would have given.
+    pub verdict: Verdict,
 }
 
 impl From<&crate::Decision> for Decision {
@@ -56,6 +70,10 @@ impl From<&crate::Decision> for Decision {
             reason: decision.reason.as_deref().map(str::to_owned),
             revision: decision.revision,
             enforced: decision.enforced,
+            trial: decision.trial.as_ref().map(|trial| Trial {
+                rule: trial.rule.to_string(),
+                verdict: trial.verdict,
+            }),
         }
     }
 }
@@ -188,6 +206,115 @@ pub struct ImportResult {
     pub revision: u64,
     /// The bad lines, at most [`crate::engine::IMPORT_ERRORS_MAX`] of them.
     pub errors: Vec<ImportError>,
+    /// Of a dry run that was asked for it: which verdicts would be others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
+}
+
+/// What would be, under other policies or other records.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Devices that were looked at.
+    pub devices: u64,
+    /// Devices whose verdict would be another.
+    pub changed: u64,
+    /// How many would go from which verdict to which: `allow to block`.
+    pub verdicts: BTreeMap<String, u64>,
+    /// The first of them, one by one.
+    pub changes: Vec<PlanChange>,
+}
+
+/// One device whose verdict would be another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanChange {
+    /// The device.
+    pub device: DeviceKey,
+    /// The user of its record.
+    pub user: Option<UserKey>,
+    /// What holds now.
+    pub was: Decision,
+    /// What would hold.
+    pub will: Decision,
+}
+
+/// The fleet in numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// When it was counted.
+    pub at: Timestamp,
+    /// Devices with a record.
+    pub devices: u64,
+    /// Devices seen without a record.
+    pub unknown: u64,
+    /// The counts.
+    pub rows: Vec<ReportRow>,
+    /// The sources.
+    pub sources: Vec<ReportSource>,
+}
+
+/// Devices that have something in common.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportRow {
+    /// `verdict`, `step`, `reason`, `platform`, `client`, `source`, `test` (the policy in test mode
+    /// that would have decided).
+    pub kind: String,
+    /// What they have in common; empty: not reported.
+    pub value: String,
+    /// How many there are.
+    pub devices: u64,
+    /// How many of them are allowed.
+    pub allow: u64,
+    /// How many are quarantined.
+    pub quarantine: u64,
+    /// How many are blocked.
+    pub block: u64,
+}
+
+/// A source and the age of what it reported.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportSource {
+    /// Its name.
+    pub source: String,
+    /// When it last reported everything it had to report.
+    pub reported: Timestamp,
+    /// How long ago that is.
+    pub age_seconds: i64,
+    /// Whether that is longer than it may be.
+    pub stale: bool,
+}
+
+/// `GET /v1/policies`: the policies in force, in their order.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PolicyList {
+    /// The policies.
+    pub policies: Vec<PolicyView>,
+}
+
+/// A policy as it stands in the file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PolicyView {
+    /// Its id.
+    pub id: String,
+    /// The line on which it begins.
+    pub line: u64,
+    /// Its other fields.
+    #[serde(flatten)]
+    pub fields: Map<String, Value>,
+}
+
+impl PolicyList {
+    /// What these policies say.
+    #[must_use]
+    pub fn of(policies: &crate::Policies) -> Self {
+        let view = |policy: &crate::policy::Policy| PolicyView {
+            id: policy.id().to_string(),
+            line: policy.line() as u64,
+            fields: policy.said().as_object().cloned().unwrap_or_default(),
+        };
+        Self {
+            policies: policies.iter().map(view).collect(),
+        }
+    }
 }
 
 /// A bad line of an import.
@@ -236,6 +363,9 @@ pub struct ExplainStep {
     pub rule: Option<String>,
     /// See [`crate::Decision::reason`].
     pub reason: Option<String>,
+    /// The line of policies.toml on which the policy begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
     /// What it looked at.
     pub saw: Map<String, Value>,
 }
@@ -371,6 +501,43 @@ pub enum ChangeKind {
     Ordered,
     /// An order was taken back.
     OrderCleared,
+}
+
+/// What somebody did, or was refused to do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AuditEvent {
+    /// The name of the token, `file` for a reload by a changed file, or the source of a webhook.
+    pub who: String,
+    /// What the token may do: `read`, `operate`, `import`, `admin`; empty: it was no token.
+    #[serde(default)]
+    pub role: String,
+    /// What was done, as method and path of the admin API; of a webhook or reload, its name.
+    pub action: String,
+    /// The device, user, source or file it was done to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// What was sent or counted; never a secret.
+    #[serde(default)]
+    pub detail: Value,
+    /// The address it came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// The status it was answered with.
+    pub status: u16,
+    /// The newest revision when it was answered.
+    pub revision: u64,
+}
+
+/// An entry of the audit trail.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    /// Counts the entries.
+    pub number: u64,
+    /// When it was answered.
+    pub at: Timestamp,
+    /// What was done.
+    #[serde(flatten)]
+    pub event: AuditEvent,
 }
 
 /// `POST /v1/reload`.

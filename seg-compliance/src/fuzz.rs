@@ -2,6 +2,7 @@
 
 use crate::intern::Interner;
 use crate::journal::frame;
+use crate::policy::{Policies, expression_is_sound};
 use crate::record::{Line, csv, ndjson};
 
 /// Lines of an NDJSON import.
@@ -34,4 +35,21 @@ pub fn journal_frame(bytes: &[u8]) {
 pub fn journal_changes(bytes: &[u8]) {
     let interner = Interner::default();
     let _ = frame::each(bytes, |change| change.decode(&interner).map(|_| ()));
+}
+
+/// A policies.toml, as an administrator writes it.
+pub fn policies(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if let Err(error) = Policies::parse(&text) {
+        assert!(
+            error
+                .line
+                .is_some_and(|line| line <= text.lines().count() + 1)
+        );
+    }
+}
+
+/// A condition in CEL.
+pub fn policy_expression(bytes: &[u8]) {
+    expression_is_sound(&String::from_utf8_lossy(bytes));
 }

@@ -41,11 +41,11 @@ impl Borrow<str> for Symbol {
     }
 }
 
-/// A shared list of group names.
+/// A shared list of names: the groups or the apps of a device.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Groups(Arc<Box<[Symbol]>>);
+pub(crate) struct Words(Arc<Box<[Symbol]>>);
 
-impl Groups {
+impl Words {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(Symbol::as_str)
     }
@@ -55,7 +55,7 @@ impl Groups {
 #[derive(Default)]
 pub(crate) struct Interner {
     symbols: Mutex<Table<Symbol>>,
-    groups: Mutex<Table<Groups>>,
+    words: Mutex<Table<Words>>,
     reasons: Mutex<Table<Arc<str>>>,
 }
 
@@ -75,13 +75,13 @@ impl Interner {
             .share(text, || text.into(), |reason| Arc::strong_count(reason) > 1)
     }
 
-    pub(crate) fn groups<'t>(&self, names: impl Iterator<Item = &'t str>) -> Groups {
-        let list = Groups(Arc::new(names.map(|name| self.symbol(name)).collect()));
+    pub(crate) fn words<'t>(&self, names: impl Iterator<Item = &'t str>) -> Words {
+        let list = Words(Arc::new(names.map(|name| self.symbol(name)).collect()));
         let shared = list.clone();
         // The list itself holds one reference while the table is asked.
-        self.groups
+        self.words
             .lock()
-            .share(&list, || shared, |groups| Arc::strong_count(&groups.0) > 2)
+            .share(&list, || shared, |words| Arc::strong_count(&words.0) > 2)
     }
 }
 
@@ -132,10 +132,7 @@ mod tests {
         let (one, two) = (interner.symbol("ios"), interner.symbol("ios"));
         assert!(Arc::ptr_eq(&one.0, &two.0));
         let (a, b) = (["x", "y"], ["x", "y"]);
-        let (a, b) = (
-            interner.groups(a.into_iter()),
-            interner.groups(b.into_iter()),
-        );
+        let (a, b) = (interner.words(a.into_iter()), interner.words(b.into_iter()));
         assert!(Arc::ptr_eq(&a.0, &b.0));
     }
 

@@ -1,4 +1,4 @@
-//! The five keys of application.properties that decide: `compliance.*`.
+//! The keys of application.properties that decide: `compliance.*`.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,11 @@ pub struct Settings {
     pub known_device: Verdict,
     /// `compliance.user.mode`: how a request without a device is judged.
     pub user_mode: UserMode,
+    /// `compliance.stale.max.minutes`: how long a source may be silent before its facts are too
+    /// old; `None`: for ever.
+    pub stale_after: Option<u32>,
+    /// `compliance.stale.answer`: what holds then, where a policy does not say so itself.
+    pub stale: StaleAnswer,
 }
 
 impl Default for Settings {
@@ -27,6 +32,8 @@ impl Default for Settings {
             unknown_device: Verdict::Block,
             known_device: Verdict::Allow,
             user_mode: UserMode::AnyCompliant,
+            stale_after: None,
+            stale: StaleAnswer::Block,
         }
     }
 }
@@ -60,6 +67,44 @@ impl std::str::FromStr for Mode {
             .into_iter()
             .find(|mode| mode.name() == text)
             .ok_or_else(|| UnknownWord::new(text, "enforce or observe"))
+    }
+}
+
+/// What holds for a device whose facts are too old.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StaleAnswer {
+    /// What was known last, as if it were fresh.
+    LastKnown,
+    /// It is blocked.
+    #[default]
+    Block,
+    /// It is let through.
+    Allow,
+}
+
+impl StaleAnswer {
+    pub(crate) const ALL: [Self; 3] = [Self::LastKnown, Self::Block, Self::Allow];
+
+    /// `last-known`, `block`, `allow`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::LastKnown => "last-known",
+            Self::Block => "block",
+            Self::Allow => "allow",
+        }
+    }
+}
+
+impl std::str::FromStr for StaleAnswer {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        Self::ALL
+            .into_iter()
+            .find(|answer| answer.name() == text)
+            .ok_or_else(|| UnknownWord::new(text, "last-known, block or allow"))
     }
 }
 

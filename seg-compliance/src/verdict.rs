@@ -109,6 +109,17 @@ pub struct Decision {
     pub revision: u64,
     /// False in observe mode: decide, log and count, refuse nobody.
     pub enforced: bool,
+    /// What a policy in `mode = "test"` would have made of it.
+    pub trial: Option<Trial>,
+}
+
+/// What would have been decided, had the first policy in `mode = "test"` that fires been enforced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trial {
+    /// The id of the policy.
+    pub rule: Arc<str>,
+    /// The verdict that it would have given.
+    pub verdict: Verdict,
 }
 
 impl Decision {
@@ -155,6 +166,24 @@ pub struct Ask<'a> {
     pub protocol: Protocol,
     /// The EAS command or EWS operation; empty: not known.
     pub command: &'a str,
+    /// How the request came.
+    pub via: Via<'a>,
+}
+
+/// How a request came: the outside of it, which policies may look at. Empty texts are not
+/// reported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Via<'a> {
+    /// The client's address, behind trusted proxies the one that they tell.
+    pub address: Option<std::net::IpAddr>,
+    /// The `Host`, without its port.
+    pub host: &'a str,
+    /// The canonical path.
+    pub path: &'a str,
+    /// The HTTP method.
+    pub method: &'a str,
+    /// The version of the protocol: `MS-ASProtocolVersion`, or the EWS schema's.
+    pub version: &'a str,
 }
 
 #[cfg(test)]

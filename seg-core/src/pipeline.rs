@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use http::{HeaderMap, Method, StatusCode, header};
 use jiff::Timestamp;
-use seg_compliance::{Ask, Decision, Verdict};
+use seg_compliance::{Ask, Decision, Verdict, Via};
 
 use crate::config::UpstreamLogin;
 use crate::decide::{self, Lesson};
@@ -277,6 +277,7 @@ impl Walk<'_> {
             device_type: call.device_type(),
             protocol: call.protocol(),
             command: call.command(),
+            via: Via::default(),
         };
         let judged = !matches!(&call, Call::Eas(call) if !call.judged());
 
@@ -294,6 +295,17 @@ impl Walk<'_> {
         // decide: right before the lease is needed.
         let admitted = if judged {
             let core = &self.connection.core;
+            let ask = Ask {
+                via: decide::via(
+                    self.connection.peer.ip(),
+                    &server.trusted_proxies,
+                    &method,
+                    &uri,
+                    &headers,
+                    call.version(),
+                ),
+                ..ask
+            };
             let admitted = decide::admit(&shared.engine, &core.slots, core.id, &ask);
             let admitted = admitted.and_then(|admitted| match &call {
                 Call::Eas(_) => Ok(admitted),

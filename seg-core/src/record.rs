@@ -108,11 +108,7 @@ impl Record {
     pub fn decision(&mut self, decision: &Decision) {
         self.metrics.decision(
             self.protocol,
-            match decision.verdict {
-                seg_compliance::Verdict::Allow => Verdict::Allow,
-                seg_compliance::Verdict::Block => Verdict::Block,
-                seg_compliance::Verdict::Quarantine => Verdict::Quarantine,
-            },
+            verdict_label(decision.verdict),
             match decision.step {
                 seg_compliance::Step::Override => Step::Override,
                 seg_compliance::Step::Mdm => Step::Mdm,
@@ -125,6 +121,14 @@ impl Record {
                 Mode::Observe
             },
         );
+        if let Some(trial) = &decision.trial {
+            self.metrics.decision(
+                self.protocol,
+                verdict_label(trial.verdict),
+                Step::Policy,
+                Mode::Test,
+            );
+        }
         self.decision = Some(decision.clone());
     }
 
@@ -201,6 +205,14 @@ impl Record {
     }
 }
 
+const fn verdict_label(verdict: seg_compliance::Verdict) -> Verdict {
+    match verdict {
+        seg_compliance::Verdict::Allow => Verdict::Allow,
+        seg_compliance::Verdict::Block => Verdict::Block,
+        seg_compliance::Verdict::Quarantine => Verdict::Quarantine,
+    }
+}
+
 impl BodyGuard for Record {
     fn sent(&mut self, n: usize) {
         self.sent += n as u64;
@@ -268,6 +280,10 @@ impl Record {
             members.text("verdict_reason", decision.reason.as_deref());
             members.number("revision", Some(decision.revision));
             members.truth("enforced", Some(decision.enforced));
+            if let Some(trial) = &decision.trial {
+                members.text("test_rule", Some(&trial.rule));
+                members.text("test_verdict", Some(trial.verdict.name()));
+            }
         }
         members.text("reason", self.reason);
         members.text("detail", self.detail.as_deref());

@@ -1,6 +1,7 @@
 //! End-to-end tests, one binary: it links once. Each module is a promise of the gateway, kept or
 //! broken before a mail server: the sandbox, which counts what reaches it, or a real one.
 
+mod administration;
 mod autodiscover;
 mod bad_input;
 mod block;
@@ -32,6 +33,7 @@ mod ntlm;
 mod oauth;
 mod paths;
 mod passing;
+mod policies;
 mod power_cut;
 mod programs;
 mod redirects;

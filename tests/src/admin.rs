@@ -41,6 +41,15 @@ impl Admin {
         body
     }
 
+    /// The text of a GET.
+    ///
+    /// # Panics
+    /// When nothing answers.
+    pub async fn text(&self, target: &str) -> String {
+        let answer = self.exchange("GET", target, "").await;
+        answer.expect("the admin API answers").text()
+    }
+
     /// Sends `body` and expects success.
     ///
     /// # Panics

@@ -11,7 +11,7 @@ use clap::Parser;
 use seg_bench::{Failure, percentile};
 use seg_compliance::engine::ImportOptions;
 use seg_compliance::record::ndjson;
-use seg_compliance::{Ask, DeviceKey, Engine, Protocol, Settings, UserKey, Verdict};
+use seg_compliance::{Ask, DeviceKey, Engine, Protocol, Settings, UserKey, Verdict, Via};
 use serde_json::{Value, json};
 
 // As in the gateway, because the bytes of a device are the allocator's too.
@@ -254,6 +254,7 @@ fn ask<'a>(device: &'a DeviceKey, user: &'a UserKey) -> Ask<'a> {
         device_type: "iPhone",
         protocol: Protocol::Eas,
         command: "Sync",
+        via: Via::default(),
     }
 }
 

@@ -60,6 +60,13 @@ pub(super) enum Verb {
     Watch(Watch),
     /// Show every step to the verdict, and what it saw
     Explain(Explain),
+    /// Say which verdicts a policies file or an import would change, and change nothing
+    Plan(Plan),
+    /// Check, show and test policies
+    #[command(subcommand)]
+    Policies(PoliciesVerb),
+    /// The fleet in numbers, or who changed what
+    Report(Report),
 }
 
 /// A device, or all that a user has.
@@ -130,7 +137,8 @@ pub(super) struct List {
     /// Devices that were seen, but have no record
     #[arg(long)]
     pub(super) unknown: bool,
-    /// Devices that would be refused if compliance.mode were enforce
+    /// Devices that would be refused if compliance.mode were enforce, or if policies in mode test
+    /// were enforced
     #[arg(long, conflicts_with = "verdict")]
     pub(super) would_block: bool,
 }
@@ -162,12 +170,70 @@ pub(super) struct Import {
     /// Say what would happen, change nothing
     #[arg(long)]
     pub(super) dry_run: bool,
+    /// Apply a snapshot even if it changes more devices than
+    /// compliance.import.max.change.percent allows
+    #[arg(long)]
+    pub(super) force: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
     Ndjson,
     Csv,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Plan {
+    /// A policies file (*.toml), or a file to import (- reads standard input)
+    pub(super) file: std::path::PathBuf,
+    /// The import is everything there is
+    #[arg(long)]
+    pub(super) snapshot: bool,
+    /// NDJSON or CSV; default: by the file's name, else NDJSON
+    #[arg(long, value_enum)]
+    pub(super) format: Option<Format>,
+    /// Name of the system that the records come from
+    #[arg(long, value_name = "NAME")]
+    pub(super) source: Option<String>,
+    /// Most changes that are told one by one
+    #[arg(long, default_value_t = 10_000)]
+    pub(super) limit: usize,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PoliciesVerb {
+    /// Read a policies file as the gateway would, without one
+    Check {
+        /// The file
+        #[arg(default_value = "policies.toml")]
+        file: std::path::PathBuf,
+    },
+    /// Show the policies that are in force
+    Show,
+    /// Run the cases of a file against policies, without a gateway
+    Test {
+        /// The file with the cases
+        cases: std::path::PathBuf,
+        /// The policies
+        #[arg(long, value_name = "FILE", default_value = "policies.toml")]
+        policies: std::path::PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Report {
+    /// Print CSV
+    #[arg(long, conflicts_with = "audit")]
+    pub(super) csv: bool,
+    /// Print the audit trail, one entry a line
+    #[arg(long)]
+    pub(super) audit: bool,
+    /// Entries from this time on
+    #[arg(long, value_name = "TIME", requires = "audit")]
+    pub(super) from: Option<String>,
+    /// Entries before this time
+    #[arg(long, value_name = "TIME", requires = "audit")]
+    pub(super) to: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -274,6 +340,14 @@ mod tests {
             "sync-compliance export all.ndjson",
             "sync-compliance watch --from 12",
             "sync-compliance explain --device D --user u --agent a --type t --command Sync",
+            "sync-compliance import f --snapshot --force",
+            "sync-compliance plan policies.toml",
+            "sync-compliance plan - --snapshot --source mdm --limit 10",
+            "sync-compliance policies check",
+            "sync-compliance policies show",
+            "sync-compliance policies test cases.toml --policies p.toml",
+            "sync-compliance report --csv",
+            "sync-compliance report --audit --from 2026-11-22T00:00:00Z",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
         }

@@ -59,6 +59,23 @@ impl Client {
         self.read(self.open(path, query, Patience::Call)?)
     }
 
+    /// GET of one JSON value a line.
+    pub(super) fn lines(&self, path: &str, query: &[(&str, &str)]) -> Result<Vec<Value>, Failure> {
+        let text = self
+            .open(path, query, Patience::Call)?
+            .into_body()
+            .into_with_config()
+            .limit(BODY_MAX)
+            .read_to_string()
+            .map_err(|error| self.unusable(error.to_string()))?;
+        let lines = text.lines().filter(|line| !line.is_empty());
+        lines
+            .map(|line| {
+                serde_json::from_str(line).map_err(|error| self.unusable(error.to_string()))
+            })
+            .collect()
+    }
+
     /// GET, as a stream.
     pub(super) fn open(
         &self,

@@ -116,6 +116,27 @@ pub(super) enum Job {
     Export(Option<PathBuf>),
     Watch { from: Option<u64> },
     Explain(args::Explain),
+    Plan(Plan),
+    Policies(args::PoliciesVerb),
+    Report(ReportForm),
+}
+
+/// A plan: of a policies file, or of an import.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) what: Result<PathBuf, Import>,
+    pub(super) limit: usize,
+}
+
+/// What `report` prints.
+#[derive(Debug)]
+pub(super) enum ReportForm {
+    Table,
+    Csv,
+    Audit {
+        from: Option<String>,
+        to: Option<String>,
+    },
 }
 
 /// An import; `file` is `None` for standard input.
@@ -127,6 +148,7 @@ pub(super) struct Import {
     pub(super) source: Option<String>,
     pub(super) strict: bool,
     pub(super) dry_run: bool,
+    pub(super) force: bool,
 }
 
 impl Job {
@@ -152,6 +174,14 @@ impl Job {
             }
             Verb::Watch(watch) => Self::Watch { from: watch.from },
             Verb::Explain(explain) => Self::Explain(explain),
+            Verb::Plan(plan) => Self::Plan(plan_of(plan)),
+            Verb::Policies(verb) => Self::Policies(verb),
+            Verb::Report(report) if report.audit => Self::Report(ReportForm::Audit {
+                from: report.from,
+                to: report.to,
+            }),
+            Verb::Report(report) if report.csv => Self::Report(ReportForm::Csv),
+            Verb::Report(_) => Self::Report(ReportForm::Table),
         })
     }
 }
@@ -198,6 +228,31 @@ fn import_of(import: args::Import) -> Import {
         source: import.source,
         strict: import.strict,
         dry_run: import.dry_run,
+        force: import.force,
+    }
+}
+
+fn plan_of(plan: args::Plan) -> Plan {
+    let is_policies = plan
+        .file
+        .extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
+    let what = if is_policies {
+        Ok(plan.file)
+    } else {
+        Err(import_of(args::Import {
+            file: plan.file,
+            snapshot: plan.snapshot,
+            format: plan.format,
+            source: plan.source,
+            strict: false,
+            dry_run: true,
+            force: false,
+        }))
+    };
+    Plan {
+        what,
+        limit: plan.limit,
     }
 }
 

@@ -95,6 +95,10 @@ fn usage<'w>(text: &clap::Error, out: &'w mut dyn Write, err: &'w mut dyn Write)
 
 fn call(command_line: CommandLine, output: &mut Output<'_>) -> Result<Outcome, Failure> {
     let job = Job::of(command_line.verb, Timestamp::now())?;
+    let job = match verbs::run_alone(job, output)? {
+        Ok(outcome) => return Ok(outcome),
+        Err(job) => job,
+    };
     let client = Client::new(Gateway::find(&command_line.connection)?);
     verbs::run(job, &client, output)
 }

@@ -59,6 +59,12 @@ pub(super) fn decision(decision: &Value) -> String {
     if let Some(reason) = word(decision, "reason") {
         sentence.push_str(&format!(": {reason}"));
     }
+    if let Some(trial) = decision.get("trial") {
+        let (rule, verdict) = (word(trial, "rule"), word(trial, "verdict"));
+        if let (Some(rule), Some(verdict)) = (rule, verdict) {
+            sentence.push_str(&format!("; {rule} (only tried) would {verdict}"));
+        }
+    }
     match decision.get("revision").and_then(Value::as_u64) {
         None | Some(0) => {}
         Some(revision) => sentence.push_str(&format!(" (revision {revision})")),

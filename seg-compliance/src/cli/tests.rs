@@ -243,7 +243,14 @@ fn list_would_block_shows_what_observe_mode_lets_through() {
             "step":"mdm","reason":"not_compliant","enforced":{enforced}}}}}],"next":null}}"#
         ))
     };
-    let gateway = Gateway::plays(vec![page("block", false), page("quarantine", true)]);
+    let tried = ok(
+        r#"{"devices":[{"device_id":"D-tried","live":0,"decision":{"verdict":"allow",
+        "step":"default","enforced":true,"trial":{"rule":"old","verdict":"block"}}},
+        {"device_id":"D-well","live":0,"decision":{"verdict":"allow","step":"default",
+        "enforced":true}}],"next":null}"#,
+    );
+    let pages = vec![page("block", false), page("quarantine", true), tried];
+    let gateway = Gateway::plays(pages);
     let (code, out, _) = gateway.call(&["list", "--would-block"]);
     assert_eq!(code, 0);
     assert!(
@@ -251,9 +258,15 @@ fn list_would_block_shows_what_observe_mode_lets_through() {
         "{out}"
     );
     assert!(!out.contains("D-quarantine"), "{out}");
+    assert!(
+        out.contains("D-tried") && out.contains("old (only tried) would block"),
+        "{out}"
+    );
+    assert!(!out.contains("D-well"), "{out}");
     let seen = gateway.seen();
     assert!(seen[0].line.contains("verdict=block"));
     assert!(seen[1].line.contains("verdict=quarantine"));
+    assert!(seen[2].line.contains("verdict=allow"));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use jiff::Timestamp;
 
 use super::{Engine, Shared};
+use crate::policy::Moment;
 use crate::table::LeaseRef;
 use crate::{Ask, Decision, DeviceKey, UserKey};
 
@@ -45,10 +46,11 @@ impl Engine {
         let mut epoch = shared.epoch.load(Ordering::SeqCst);
         // Into the lane first: who changes the rules looks there after raising the epoch.
         let held = shared.lanes.open(core, token, ask, since, deadline);
+        let moment = Moment::new(&*shared.clock);
         let mut decision = match (ask.device, ask.user) {
-            (Some(device), _) => shared.register_device(ask, device, held),
-            (None, Some(user)) => shared.register_user(ask, user, held),
-            (None, None) => shared.decide(ask),
+            (Some(device), _) => shared.register_device(ask, device, held, &moment),
+            (None, Some(user)) => shared.register_user(ask, user, held, &moment),
+            (None, None) => shared.decide(ask, &moment),
         };
         let lease = Lease {
             shared: Arc::clone(shared),
@@ -63,20 +65,29 @@ impl Engine {
             }
             let now = shared.epoch.load(Ordering::SeqCst);
             if now == epoch {
+                if moment.until() != Moment::ALWAYS {
+                    shared.lanes.stands(held, moment.until());
+                }
                 return Admission::Granted(lease, decision);
             }
             epoch = now;
-            decision = shared.decide(ask);
+            decision = shared.decide(ask, &moment);
         }
     }
 }
 
 impl Shared {
-    fn register_device(&self, ask: &Ask<'_>, device: &DeviceKey, held: LeaseRef) -> Decision {
+    fn register_device(
+        &self,
+        ask: &Ask<'_>,
+        device: &DeviceKey,
+        held: LeaseRef,
+        moment: &Moment<'_>,
+    ) -> Decision {
         let rules = self.rules.load();
-        let says = self.users.says(ask.user);
+        let says = self.says(ask.user);
         self.devices.update(device, |entry| {
-            let decision = self.judge_entry(&rules, ask, Some(entry), &says);
+            let decision = self.judge_entry(&rules, ask, Some(entry), &says, moment);
             if !decision.refuses() {
                 entry.leases.push(held);
             }
@@ -86,12 +97,18 @@ impl Shared {
 
     /// The user's devices are judged one by one, outside his entry; a device that changed
     /// meanwhile has raised the version.
-    fn register_user(&self, ask: &Ask<'_>, user: &UserKey, held: LeaseRef) -> Decision {
+    fn register_user(
+        &self,
+        ask: &Ask<'_>,
+        user: &UserKey,
+        held: LeaseRef,
+        moment: &Moment<'_>,
+    ) -> Decision {
         loop {
             let rules = self.rules.load();
-            let says = self.users.says(Some(user));
+            let says = self.says(Some(user));
             let (devices, version) = self.devices_of(user);
-            let decision = self.judge_user(&rules, ask, &devices, &says, &mut Vec::new());
+            let decision = self.judge_user(&rules, ask, &devices, &says, moment, &mut Vec::new());
             if decision.refuses() {
                 return decision;
             }

@@ -7,11 +7,12 @@ use tokio::sync::oneshot;
 use super::expiry::Whose;
 use super::{Engine, Shared};
 use crate::api;
+use crate::intern::Symbol;
 use crate::journal::{Change, Commit, Sequenced, StoreError, Work};
 use crate::judge::Override;
-use crate::record::{Facts, Patch, REASON_MAX};
+use crate::record::{Facts, Patch, REASON_MAX, Said};
 use crate::table::{Entry, LeaseRef};
-use crate::{Ask, Decision, DeviceKey, Protocol, UserKey};
+use crate::{Ask, Decision, DeviceKey, Protocol, UserKey, Via};
 
 /// The order of changes.
 #[derive(Default)]
@@ -135,8 +136,9 @@ impl Engine {
     ) -> Result<api::Applied, StoreError> {
         let shared = &self.shared;
         let pending = shared.commit(|_| {
+            let said = Said::new(patch, &shared.interner);
             shared
-                .merge(device, patch, None)
+                .merge(device, &said, None)
                 .map(|facts| Change::Record {
                     device: device.clone(),
                     facts: Box::new(facts),
@@ -188,7 +190,8 @@ impl Engine {
     ) -> Result<api::Applied, StoreError> {
         let (revision, cut) = (pending.revision, pending.cut);
         pending.durable().await?;
-        let decision = api::Decision::from(&self.shared.decide(&plain_ask(None, Some(user), "")));
+        let ask = plain_ask(None, Some(user), "");
+        let decision = api::Decision::from(&self.shared.decide(&ask, &self.shared.moment()));
         Ok(api::Applied {
             revision,
             cut,
@@ -210,19 +213,28 @@ pub(super) fn plain_ask<'a>(
         device_type: "",
         protocol: Protocol::Eas,
         command: "",
+        via: Via::default(),
     }
 }
 
 impl Shared {
     /// What holds for a device and the user of its record, with the agent it last came with.
     pub(super) fn standing(&self, device: &DeviceKey) -> Decision {
-        let (owner, agent) = self.devices.read(device, |entry| {
+        let (owner, agent) = self.owner_and_agent(device);
+        let agent = agent.as_ref().map_or("", |agent| agent.as_str());
+        self.decide(
+            &plain_ask(Some(device), owner.as_ref(), agent),
+            &self.moment(),
+        )
+    }
+
+    /// The user of a device's record, and the agent that the device last came with.
+    pub(super) fn owner_and_agent(&self, device: &DeviceKey) -> (Option<UserKey>, Option<Symbol>) {
+        self.devices.read(device, |entry| {
             let owner = entry.and_then(|entry| entry.owner().cloned());
             let last = entry.and_then(|entry| entry.last.as_ref());
             (owner, last.map(|last| last.agent.clone()))
-        });
-        let agent = agent.as_ref().map_or("", |agent| agent.as_str());
-        self.decide(&plain_ask(Some(device), owner.as_ref(), agent))
+        })
     }
 
     /// One change, made under the sequencer's lock from what is known there.
@@ -293,8 +305,10 @@ impl Shared {
         let revision = sequenced.revision;
         match &sequenced.change {
             Change::Record { device, facts } => {
+                let mut facts = (**facts).clone();
+                facts.user = facts.user.map(|user| self.users.shared(&user));
                 self.store_device(device, revision, pending, reach, |entry| {
-                    entry.facts = (**facts).clone();
+                    entry.facts = facts;
                     entry.known = true;
                 });
                 self.seen.forget(device);
@@ -357,6 +371,7 @@ impl Shared {
             }
             change(entry);
             entry.revision = revision;
+            entry.memory.forget();
             reach.leases.extend(entry.leases.iter().copied());
             (old, entry.owner().cloned())
         });
@@ -367,6 +382,9 @@ impl Shared {
             // The old owner is judged by this device until it is durable that it is not his.
             if let (Some(old), false) = (&old, pending) {
                 self.users.unlink(old, device);
+            }
+            for owner in old.iter().chain(&new) {
+                reach.leases.extend(self.rank(owner));
             }
             reach.owners.extend(old);
         }
@@ -392,23 +410,27 @@ impl Shared {
         reach.users.push(user.clone());
     }
 
-    /// The facts of `device` after `patch`; `None`: as they were. A source takes the record over; a
+    /// The facts of `device` after `said`; `None`: as they were. A source takes the record over; a
     /// change by hand (no source) leaves it with the source it came from.
     pub(super) fn merge(
         &self,
         device: &DeviceKey,
-        patch: &Patch,
-        source: Option<&str>,
+        said: &Said,
+        source: Option<&Symbol>,
     ) -> Option<Facts> {
         self.devices.read(device, |entry| {
             let known = entry.filter(|entry| entry.known);
             let nothing = Facts::default();
             let held = known.map_or(&nothing, |entry| &entry.facts);
-            let mut facts = held.merged(patch, &self.interner);
+            let mut facts = held.merged(said);
             match (source, known) {
-                (Some(source), _) => facts.source = Some(self.interner.symbol(source)),
+                (Some(source), _) => facts.source = Some(source.clone()),
                 (None, None) => facts.source = Some(self.interner.symbol("admin")),
                 (None, Some(_)) => {}
+            }
+            if known.is_none() {
+                let now = self.clock.now().as_second();
+                facts.since = u32::try_from(now).unwrap_or_default();
             }
             // Revision 0: the store failed at its last change.
             let stands = known.is_some_and(|entry| entry.revision != 0 && entry.facts == facts);

@@ -33,8 +33,9 @@ impl Engine {
             .map(|Reverse((at, _))| *at)
     }
 
-    /// Looks at the overrides that have ended by `now`: deletes them and cuts what is in flight
-    /// only because of them. Answers how many were cut.
+    /// Looks at the overrides that have ended by `now`: deletes them; judges again every request in
+    /// flight whose verdict stood only until now, because an override, a window or the patience
+    /// with a silent device or source has ended. Answers how many were cut.
     pub fn tick(&self, now: Timestamp) -> u64 {
         let mut ended = Vec::new();
         {
@@ -43,10 +44,12 @@ impl Engine {
                 ended.extend(expiries.pop().map(|Reverse((_, whose))| whose));
             }
         }
-        ended
+        let ended: u64 = ended
             .iter()
             .map(|whose| self.shared.end_override(whose, now))
-            .sum()
+            .sum();
+        let due = self.shared.lanes.due(now.as_millisecond());
+        ended + self.shared.judge_again(due)
     }
 }
 

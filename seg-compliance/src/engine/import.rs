@@ -9,6 +9,10 @@
 //!
 //! Each batch of up to 1,024 records is durable whole or not at all. An import that ends before
 //! [`Import::finish`] removes nothing.
+//!
+//! A snapshot can be **guarded**: it is held until its last line, what it would change is counted,
+//! and where that is more than a share of its source's devices nothing is applied. So half a list
+//! that a management system gave for a whole one blocks nobody.
 
 use std::collections::HashSet;
 use std::collections::VecDeque;
@@ -16,11 +20,13 @@ use std::collections::VecDeque;
 use ahash::RandomState;
 
 use super::change::Pending;
+use super::plan::Planned;
 use super::{Engine, Shared};
 use crate::DeviceKey;
 use crate::api::{ImportError, ImportResult};
+use crate::intern::Symbol;
 use crate::journal::{BATCH_MAX, Change, Sequenced, StoreError};
-use crate::record::{Line, Patch};
+use crate::record::{Line, Said};
 
 /// Most bad lines an import reports; it counts them all.
 pub const IMPORT_ERRORS_MAX: usize = 1_000;
@@ -50,6 +56,11 @@ pub struct ImportOptions {
     pub strict: bool,
     /// Nothing is applied: only counted. Requests that would be cut are not.
     pub dry_run: bool,
+    /// With `dry_run`: tells which verdicts would be others, at most so many of them one by one.
+    pub plan: Option<usize>,
+    /// A snapshot that would change the verdict of more than so many percent of its source's
+    /// devices, or remove them, is refused; `None`: is not.
+    pub guard: Option<u8>,
 }
 
 /// An import that was not carried out.
@@ -58,6 +69,19 @@ pub enum Refused {
     /// A strict import with bad lines: nothing was applied.
     #[error("{} of {} lines are bad, nothing was applied", .0.errors.len(), .0.read)]
     BadLines(Box<ImportResult>),
+    /// A guarded snapshot would change too much: nothing was applied.
+    #[error(
+        "the snapshot would change {changed} of the {devices} devices of this source, more than \
+         {percent} percent; nothing was applied"
+    )]
+    TooMuch {
+        /// Devices that would have another verdict, or none.
+        changed: u64,
+        /// Devices of the source.
+        devices: u64,
+        /// What is allowed.
+        percent: u8,
+    },
     /// The store failed. Batches before may be durable; what makes a verdict stricter is in force.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -66,16 +90,17 @@ pub enum Refused {
 /// An import under way.
 pub struct Import<'e> {
     engine: &'e Engine,
-    source: String,
+    source: Symbol,
     options: ImportOptions,
-    /// Records that wait for their batch, or for the end where it is strict.
-    held: Vec<(DeviceKey, Patch)>,
+    /// Records that wait for their batch, or for the end where it is strict or guarded.
+    held: Vec<(DeviceKey, Said)>,
     /// Devices named, where that matters.
     named: HashSet<DeviceKey, RandomState>,
     /// A bad line named no device.
     nameless: bool,
     bad: u64,
     result: ImportResult,
+    plan: Option<Planned>,
     waiting: VecDeque<Pending>,
 }
 
@@ -83,12 +108,11 @@ impl Engine {
     /// Begins an import.
     #[must_use]
     pub fn begin_import(&self, options: ImportOptions) -> Import<'_> {
+        let source = options.source.as_deref().unwrap_or(SOURCE_DEFAULT);
         Import {
             engine: self,
-            source: options
-                .source
-                .clone()
-                .unwrap_or_else(|| SOURCE_DEFAULT.to_owned()),
+            source: self.shared.interner.symbol(source),
+            plan: options.plan.map(Planned::new),
             options,
             held: Vec::new(),
             named: HashSet::default(),
@@ -131,8 +155,9 @@ impl Import<'_> {
             self.held = Vec::new();
             return Ok(());
         }
-        self.held.push((device, patch));
-        if !self.options.strict && self.held.len() >= BATCH_MAX {
+        let said = Said::new(&patch, &self.engine.shared.interner);
+        self.held.push((device, said));
+        if !self.waits_for_the_end() && self.held.len() >= BATCH_MAX {
             self.apply_held().await?;
         }
         Ok(())
@@ -148,6 +173,7 @@ impl Import<'_> {
             self.result.revision = self.engine.revision();
             return Err(Refused::BadLines(Box::new(self.result)));
         }
+        self.check_guard()?;
         self.apply_held().await?;
         if self.is_snapshot() && !self.nameless {
             self.remove_unnamed().await?;
@@ -157,11 +183,66 @@ impl Import<'_> {
         self.result.revision = self.result.revision.max(self.engine.revision());
         self.waiting.push_back(last);
         self.wait_for(0).await?;
+        if !self.options.dry_run {
+            // What was read is the source's word: its facts are fresh.
+            self.engine.source_reported(self.source.as_str()).await?;
+        }
+        self.result.plan = self.plan.map(Planned::done);
         Ok(self.result)
     }
 
     fn is_snapshot(&self) -> bool {
         self.options.mode == ImportMode::Snapshot
+    }
+
+    fn waits_for_the_end(&self) -> bool {
+        self.options.strict || self.guard().is_some()
+    }
+
+    fn guard(&self) -> Option<u8> {
+        let guarded = self.is_snapshot() && !self.options.dry_run;
+        self.options
+            .guard
+            .filter(|percent| guarded && *percent < 100)
+    }
+
+    /// Counts what a guarded snapshot would change before it does.
+    fn check_guard(&self) -> Result<(), Refused> {
+        let Some(percent) = self.guard() else {
+            return Ok(());
+        };
+        let shared = &self.engine.shared;
+        let mut devices = 0_u64;
+        let mut changed = 0_u64;
+        shared.devices.each(|device, entry| {
+            if entry.known && entry.facts.source.as_ref() == Some(&self.source) {
+                devices += 1;
+                changed += u64::from(!self.nameless && !self.named.contains(device));
+            }
+        });
+        if devices == 0 {
+            return Ok(());
+        }
+        for (device, said) in &self.held {
+            let his = shared.devices.read(device, |entry| {
+                entry.is_some_and(|entry| {
+                    entry.known && entry.facts.source.as_ref() == Some(&self.source)
+                })
+            });
+            let facts = his.then(|| shared.merge(device, said, Some(&self.source)));
+            if let Some(Some(facts)) = facts {
+                let (was, will) = shared.foresee(device, Some(&facts));
+                changed += u64::from(was.verdict != will.verdict);
+            }
+        }
+        if changed.saturating_mul(100) > devices.saturating_mul(percent.into()) {
+            return Err(Refused::TooMuch {
+                changed,
+                devices,
+                percent,
+            });
+        }
+        Ok(())
     }
 
     async fn apply_held(&mut self) -> Result<(), StoreError> {
@@ -176,22 +257,29 @@ impl Import<'_> {
         Ok(())
     }
 
-    fn count(&mut self, batch: &[(DeviceKey, Patch)]) {
-        for (device, patch) in batch {
-            match self.engine.shared.merge(device, patch, Some(&self.source)) {
-                Some(_) => self.result.applied += 1,
+    fn count(&mut self, batch: &[(DeviceKey, Said)]) {
+        let shared = &self.engine.shared;
+        for (device, said) in batch {
+            match shared.merge(device, said, Some(&self.source)) {
+                Some(facts) => {
+                    self.result.applied += 1;
+                    if let Some(plan) = &mut self.plan {
+                        let user = facts.user.clone();
+                        plan.note(device, user, shared.foresee(device, Some(&facts)));
+                    }
+                }
                 None => self.result.unchanged += 1,
             }
         }
     }
 
-    async fn apply(&mut self, batch: &[(DeviceKey, Patch)]) -> Result<(), StoreError> {
+    async fn apply(&mut self, batch: &[(DeviceKey, Said)]) -> Result<(), StoreError> {
         let mut applied = 0;
         let pending = self
             .engine
             .shared
-            .commit_each(batch.iter(), |shared, (device, patch)| {
-                let facts = Box::new(shared.merge(device, patch, Some(&self.source))?);
+            .commit_each(batch.iter(), |shared, (device, said)| {
+                let facts = Box::new(shared.merge(device, said, Some(&self.source))?);
                 applied += 1;
                 Some(Change::Record {
                     device: device.clone(),
@@ -205,9 +293,9 @@ impl Import<'_> {
 
     async fn remove_unnamed(&mut self) -> Result<(), StoreError> {
         let mut unnamed = Vec::new();
-        let (source, named) = (self.source.as_str(), &self.named);
+        let (source, named) = (&self.source, &self.named);
         self.engine.shared.devices.each(|device, entry| {
-            let from = entry.facts.source.as_ref().map(|source| source.as_str());
+            let from = entry.facts.source.as_ref();
             if entry.known && from == Some(source) && !named.contains(device) {
                 unnamed.push(device.clone());
             }
@@ -215,11 +303,18 @@ impl Import<'_> {
         unnamed.sort_unstable();
         if self.options.dry_run {
             self.result.removed = unnamed.len() as u64;
+            if let Some(plan) = &mut self.plan {
+                for device in &unnamed {
+                    let shared = &self.engine.shared;
+                    let user = shared.owner(device);
+                    plan.note(device, user, shared.foresee(device, None));
+                }
+            }
             return Ok(());
         }
         for batch in unnamed.chunks(BATCH_MAX) {
             let mut removed = 0;
-            let source = self.source.as_str();
+            let source = &self.source;
             let pending = self
                 .engine
                 .shared
@@ -227,8 +322,7 @@ impl Import<'_> {
                     // Another source may have taken it over meanwhile.
                     let still = shared.devices.read(device, |entry| {
                         entry.is_some_and(|entry| {
-                            let from = entry.facts.source.as_ref().map(|source| source.as_str());
-                            entry.known && from == Some(source)
+                            entry.known && entry.facts.source.as_ref() == Some(source)
                         })
                     });
                     removed += u64::from(still);

@@ -14,6 +14,10 @@
 //! 4. The writer thread flushes, drops `Before`, publishes `change` and `decision`, and wakes the
 //!    caller: now the block is acknowledged.
 //!
+//! Time changes verdicts too: an override ends, a device has been silent for too long, a window
+//! opens. Whoever judges notes until when the verdict stands ([`crate::policy`]); a request in
+//! flight carries that time in its lane, and [`Engine::tick`] judges again what is due.
+//!
 //! An override of a user, settings and policies don't stand in the device's entry. Whoever changes
 //! them stores first, raises the epoch, then judges all leases in the lanes again; `admit` has put
 //! its request into its lane before it judged, and reads the epoch again after it registered. So
@@ -23,13 +27,18 @@
 //! of one of his devices (`version`), which registration compares.
 
 mod admit;
+mod audit;
 mod change;
 mod expiry;
 mod feed;
 mod import;
 mod open;
 mod orders;
+mod plan;
+mod ranks;
+mod report;
 mod settle;
+mod sources;
 mod succession;
 mod view;
 
@@ -43,14 +52,16 @@ use parking_lot::{Mutex, RwLock};
 use crate::api;
 use crate::clock::Clock;
 use crate::intern::Interner;
-use crate::journal::Writer;
-use crate::judge::{Known, Rules, Silent, Steps, Trace, judge, user_row};
-use crate::policy::Policies;
+use crate::journal::{Store, Writer};
+use crate::judge::{Known, Rules, Silent, Steps, judge, user_row};
+use crate::policy::{Moment, Policies};
 use crate::table::{Devices, Entry, LaneAsk, Lanes, LeaseRef, SEEN_MAX, Seen, UserSays, Users};
 use crate::{Ask, Decision, DeviceKey, Settings, UserKey, UserMode, Verdict};
 pub use admit::{Admission, Lease};
+pub use audit::Period;
 pub use feed::{Feed, Gone};
 pub use import::{IMPORT_ERRORS_MAX, Import, ImportMode, ImportOptions, Refused, SOURCE_DEFAULT};
+pub use sources::SourceAge;
 pub use succession::Relay;
 pub use view::{Counts, Filter, PAGE_MAX, Page, Records};
 
@@ -81,6 +92,7 @@ pub struct Engine {
 /// What is held of a store. In the order in which it is let go of.
 struct Hold {
     writer: Writer,
+    store: Arc<dyn Store>,
     /// Keeps other gateways out of the data folder.
     _lock: Option<File>,
 }
@@ -93,6 +105,11 @@ pub(crate) struct Shared {
     seen: Seen,
     interner: Interner,
     rules: ArcSwap<Rules>,
+    sources: sources::Sources,
+    /// The devices of each user have their places; kept from the first policy that looks at them.
+    ranked: AtomicBool,
+    /// The number of the last entry of the audit trail.
+    entries: AtomicU64,
     /// Raised after every change that does not stand in an entry: user overrides, rules.
     epoch: AtomicU64,
     /// Whether a device was ever given an order: until then no request looks for one.
@@ -116,7 +133,17 @@ impl Engine {
     /// were cut.
     pub fn configure(&self, settings: Settings, policies: Policies, changed: &[&str]) -> u64 {
         let shared = &self.shared;
-        shared.rules.store(Arc::new(Rules { settings, policies }));
+        if policies.look_at_ranks() {
+            shared.rank_devices();
+        }
+        let deadlines = shared.sources.deadlines(settings.stale_after);
+        shared.rules.rcu(|held| Rules {
+            settings,
+            policies: policies.clone(),
+            generation: held.generation.wrapping_add(1),
+            tried: false,
+            deadlines: Arc::clone(&deadlines),
+        });
         shared.epoch.fetch_add(1, Ordering::SeqCst);
         let cut = shared.judge_again(shared.lanes.pick(|_| true));
         shared.feed.publish(|revision| api::Event::Reload {
@@ -135,7 +162,7 @@ impl Engine {
     /// The verdict, without a lease.
     #[must_use]
     pub fn decide(&self, ask: &Ask<'_>) -> Decision {
-        self.shared.decide(ask)
+        self.shared.decide(ask, &self.shared.moment())
     }
 
     /// The verdict and every step to it.
@@ -168,8 +195,11 @@ impl Shared {
             interner: Interner::default(),
             rules: ArcSwap::from_pointee(Rules {
                 settings,
-                policies: Policies::default(),
+                ..Rules::default()
             }),
+            sources: sources::Sources::default(),
+            ranked: AtomicBool::new(false),
+            entries: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
             any_order: AtomicBool::new(false),
             cutter: RwLock::new(None),
@@ -180,22 +210,49 @@ impl Shared {
         }
     }
 
-    fn decide(&self, ask: &Ask<'_>) -> Decision {
-        self.decide_as(ask, &self.users.says(ask.user))
+    /// The time of a judgement that begins now.
+    fn moment(&self) -> Moment<'_> {
+        Moment::new(&*self.clock)
+    }
+
+    /// What is said of a user.
+    fn says(&self, user: Option<&UserKey>) -> UserSays {
+        let mut says = self.users.says(user);
+        if self.ranked.load(Ordering::SeqCst)
+            && let Some(user) = user
+        {
+            let devices = self.devices_of(user).0.len();
+            says.next_rank = u16::try_from(devices + 1).unwrap_or(u16::MAX);
+        }
+        says
+    }
+
+    fn decide(&self, ask: &Ask<'_>, moment: &Moment<'_>) -> Decision {
+        self.decide_as(ask, &self.says(ask.user), moment)
     }
 
     /// The verdict, as if `says` was said of the user.
-    fn decide_as(&self, ask: &Ask<'_>, says: &UserSays) -> Decision {
-        let rules = self.rules.load();
+    fn decide_as(&self, ask: &Ask<'_>, says: &UserSays, moment: &Moment<'_>) -> Decision {
+        self.decide_under(&self.rules.load(), ask, says, moment)
+    }
+
+    /// The verdict under these rules.
+    fn decide_under(
+        &self,
+        rules: &Rules,
+        ask: &Ask<'_>,
+        says: &UserSays,
+        moment: &Moment<'_>,
+    ) -> Decision {
         match (ask.device, ask.user) {
-            (Some(device), _) => self
-                .devices
-                .read(device, |entry| self.judge_entry(&rules, ask, entry, says)),
+            (Some(device), _) => self.devices.read(device, |entry| {
+                self.judge_entry(rules, ask, entry, says, moment)
+            }),
             (None, Some(user)) => {
                 let devices = self.devices_of(user).0;
-                self.judge_user(&rules, ask, &devices, says, &mut Vec::new())
+                self.judge_user(rules, ask, &devices, says, moment, &mut Vec::new())
             }
-            (None, None) => self.judge_entry(&rules, ask, None, says),
+            (None, None) => self.judge_entry(rules, ask, None, says, moment),
         }
     }
 
@@ -211,7 +268,7 @@ impl Shared {
             user: ask.user.or(owner.as_ref()),
             ..*ask
         };
-        let says = self.users.says(ask.user);
+        let (says, moment) = (self.says(ask.user), self.moment());
         let traced = |device: Option<&DeviceKey>, ask: &Ask<'_>, steps: &mut Steps| match device {
             Some(device) => self.devices.read(device, |entry| {
                 let known = entry.is_some_and(|entry| {
@@ -219,16 +276,22 @@ impl Shared {
                         && (ask.user.is_none()
                             || entry.owner().is_none_or(|owner| Some(owner) == ask.user))
                 });
-                (self.judge_traced(&rules, ask, entry, &says, steps), known)
+                (
+                    self.judge_traced(&rules, ask, entry, &says, &moment, steps),
+                    known,
+                )
             }),
-            None => (self.judge_traced(&rules, ask, None, &says, steps), false),
+            None => (
+                self.judge_traced(&rules, ask, None, &says, &moment, steps),
+                false,
+            ),
         };
         let (None, Some(user)) = (ask.device, ask.user) else {
             return traced(ask.device, ask, steps);
         };
         let devices = self.devices_of(user).0;
         let mut verdicts = Vec::new();
-        let decision = self.judge_user(&rules, ask, &devices, &says, &mut verdicts);
+        let decision = self.judge_user(&rules, ask, &devices, &says, &moment, &mut verdicts);
         let decisive = verdicts
             .iter()
             .find(|(_, held)| *held == decision)
@@ -252,8 +315,9 @@ impl Shared {
         ask: &Ask<'_>,
         entry: Option<&Entry>,
         says: &UserSays,
+        moment: &Moment<'_>,
     ) -> Decision {
-        self.strictest(rules, ask, entry, says).0
+        self.strictest(rules, ask, entry, says, moment).0
     }
 
     fn judge_traced(
@@ -262,20 +326,11 @@ impl Shared {
         ask: &Ask<'_>,
         entry: Option<&Entry>,
         says: &UserSays,
+        moment: &Moment<'_>,
         steps: &mut Steps,
     ) -> Decision {
-        let (_, known) = self.strictest(rules, ask, entry, says);
-        self.judge_known(rules, ask, known, steps)
-    }
-
-    fn judge_known<T: Trace>(
-        &self,
-        rules: &Rules,
-        ask: &Ask<'_>,
-        known: Known<'_>,
-        trace: &mut T,
-    ) -> Decision {
-        judge(rules, &*self.clock, ask, known, trace)
+        let (_, known) = self.strictest(rules, ask, entry, says, moment);
+        judge(rules, ask, known, moment, steps)
     }
 
     fn strictest<'a>(
@@ -284,18 +339,20 @@ impl Shared {
         ask: &Ask<'_>,
         entry: Option<&'a Entry>,
         says: &'a UserSays,
+        moment: &Moment<'_>,
     ) -> (Decision, Known<'a>) {
         let user = says.current.as_ref();
-        let current = entry.map_or(
+        let mut current = entry.map_or(
             Known {
                 user,
                 ..Known::NOTHING
             },
             |entry| entry.current(user),
         );
-        let mut strictest = (self.judge_known(rules, ask, current, &mut Silent), current);
+        current.next_rank = says.next_rank;
+        let mut strictest = (judge(rules, ask, current, moment, &mut Silent), current);
         let mut also = |known: Known<'a>| {
-            let decision = self.judge_known(rules, ask, known, &mut Silent);
+            let decision = judge(rules, ask, known, moment, &mut Silent);
             if decision.verdict > strictest.0.verdict {
                 strictest = (decision, known);
             }
@@ -319,6 +376,7 @@ impl Shared {
         ask: &Ask<'_>,
         devices: &[DeviceKey],
         says: &UserSays,
+        moment: &Moment<'_>,
         verdicts: &mut Vec<(DeviceKey, Decision)>,
     ) -> Decision {
         let mut strictest: Option<Decision> = None;
@@ -335,7 +393,7 @@ impl Shared {
                         .facts
                         .is_some_and(|facts| facts.user.as_ref() == ask.user);
                     his.then(|| {
-                        let decision = self.judge_known(rules, &ask, known, &mut Silent);
+                        let decision = judge(rules, &ask, known, moment, &mut Silent);
                         (device.clone(), decision)
                     })
                 };
@@ -359,7 +417,7 @@ impl Shared {
                     ..Known::NOTHING
                 };
                 let decision = chosen(rules.settings.user_mode, &list)
-                    .unwrap_or_else(|| self.judge_known(rules, ask, nothing, &mut Silent));
+                    .unwrap_or_else(|| judge(rules, ask, nothing, moment, &mut Silent));
                 if strictest
                     .as_ref()
                     .is_none_or(|held| decision.verdict > held.verdict)
@@ -369,7 +427,7 @@ impl Shared {
                 }
             }
         }
-        strictest.unwrap_or_else(|| self.judge_entry(rules, ask, None, says))
+        strictest.unwrap_or_else(|| self.judge_entry(rules, ask, None, says, moment))
     }
 
     /// The user's devices, and the number of the last change of one.
@@ -388,7 +446,9 @@ impl Shared {
             let Some(asked) = self.lanes.asked(lease) else {
                 continue;
             };
-            let decision = self.decide(&asked.ask());
+            let moment = self.moment();
+            let decision = self.decide(&asked.ask(), &moment);
+            self.lanes.stands(lease, moment.until());
             if decision.refuses() && self.detach(&asked, lease) {
                 self.feed.publish(|revision| api::Event::Cut {
                     revision,

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -40,6 +41,11 @@ impl Engine {
         shared.sequencer.lock().revision = recovery.revision;
         shared.feed.durable(recovery.revision);
         shared.feed.compacted(opened.store.floor());
+        shared
+            .entries
+            .store(opened.store.last_entry()?, Ordering::SeqCst);
+        shared.remember_sources(&*opened.store, now)?;
+        let store = Arc::clone(&opened.store);
         let exports = Some(opened.exports);
         let writer = Writer::start(
             opened.store,
@@ -48,7 +54,7 @@ impl Engine {
             exports,
             Some(opened.mark),
         )?;
-        let engine = Self::over_writer(shared, writer, Some(opened.lock));
+        let engine = Self::over_writer(shared, writer, store, Some(opened.lock));
         // Overrides that ended while nobody looked.
         engine.tick(now);
         tracing::info!(
@@ -76,17 +82,28 @@ impl Engine {
     pub(super) fn over(store: Arc<dyn Store>, settings: Settings, clock: Arc<dyn Clock>) -> Self {
         let shared = Arc::new(Shared::new(settings, clock));
         // Without a thread every change is answered with `Closed`.
-        let writer = Writer::start(store, Arc::clone(&shared) as Arc<_>, 0, None, None)
-            .unwrap_or_else(|_| Writer::closed());
-        Self::over_writer(shared, writer, None)
+        let writer = Writer::start(
+            Arc::clone(&store),
+            Arc::clone(&shared) as Arc<_>,
+            0,
+            None,
+            None,
+        )
+        .unwrap_or_else(|_| Writer::closed());
+        Self::over_writer(shared, writer, store, None)
     }
 
-    fn over_writer(shared: Arc<Shared>, writer: Writer, lock: Option<File>) -> Self {
+    fn over_writer(
+        shared: Arc<Shared>,
+        writer: Writer,
+        store: Arc<dyn Store>,
+        lock: Option<File>,
+    ) -> Self {
         let engine = Self {
             shared,
             hold: Mutex::new(None),
         };
-        engine.hold(writer, lock);
+        engine.hold(writer, store, lock);
         engine
     }
 
@@ -111,13 +128,25 @@ impl Engine {
     }
 
     /// From here on changes are queued for this writer.
-    pub(super) fn hold(&self, writer: Writer, lock: Option<File>) {
+    pub(super) fn hold(&self, writer: Writer, store: Arc<dyn Store>, lock: Option<File>) {
         let works = writer.works();
         *self.hold.lock() = Some(Hold {
             writer,
+            store,
             _lock: lock,
         });
         self.shared.sequencer.lock().works = Some(works);
+    }
+
+    /// Has something written beside the log.
+    pub(super) async fn aside(
+        &self,
+        work: impl FnOnce(&dyn Store) -> Result<(), StoreError> + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let (done, written) = oneshot::channel();
+        let work = Box::new(work);
+        self.ask(Work::Aside { work, done })?;
+        written.await.unwrap_or(Err(StoreError::Closed))
     }
 
     fn ask(&self, work: Work) -> Result<(), StoreError> {

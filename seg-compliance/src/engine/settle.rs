@@ -1,11 +1,13 @@
 //! What becomes of changes: durable, or not.
 
+use std::sync::atomic::Ordering;
+
 use super::change::{Reach, plain_ask};
 use super::{Engine, Shared};
 use crate::api;
 use crate::intern::Interner;
 use crate::journal::{Load, Sequenced, Sink};
-use crate::judge::{Known, Silent};
+use crate::judge::{Known, Silent, judge};
 use crate::table::{Before, UserSays};
 use crate::{Decision, DeviceKey, UserKey, Verdict};
 
@@ -86,13 +88,18 @@ impl Shared {
         let before = before?;
         if let Some(old) = before.owner().filter(|old| Some(*old) != owner.as_ref()) {
             self.users.unlink(old, device);
+            let _turn = self
+                .ranked
+                .load(Ordering::SeqCst)
+                .then(|| self.sequencer.lock());
+            self.rank(old);
         }
         if !self.feed.has_readers() {
             return None;
         }
         let user = owner.as_ref().or_else(|| before.owner());
         let was = self.judge_before(device, user, &before);
-        let now = self.decide(&plain_ask(Some(device), user, ""));
+        let now = self.decide(&plain_ask(Some(device), user, ""), &self.moment());
         (was != now.verdict).then(|| (user.cloned(), was, now))
     }
 
@@ -113,21 +120,21 @@ impl Shared {
                 &ask,
                 &UserSays {
                     current: before,
-                    before: Vec::new(),
+                    ..UserSays::default()
                 },
+                &self.moment(),
             )
             .verdict;
-        let now = self.decide(&ask);
+        let now = self.decide(&ask, &self.moment());
         (was != now.verdict).then(|| (Some(user.clone()), was, now))
     }
 
     /// What held for `user` on a device before the changes that are durable now.
     fn judge_before(&self, device: &DeviceKey, user: Option<&UserKey>, before: &Before) -> Verdict {
-        let says = self.users.says(user);
+        let says = self.says(user);
         let known = before.known(says.current.as_ref());
         let ask = plain_ask(Some(device), user, "");
-        self.judge_known(&self.rules.load(), &ask, known, &mut Silent)
-            .verdict
+        judge(&self.rules.load(), &ask, known, &self.moment(), &mut Silent).verdict
     }
 
     /// The store failed. What is stricter stays in force, marked so that the next change writes it
@@ -139,7 +146,7 @@ impl Shared {
             let verdict = |known: Known<'_>| {
                 let owner = known.facts.and_then(|facts| facts.user.as_ref());
                 let ask = plain_ask(Some(device), owner, "");
-                self.judge_known(&rules, &ask, known, &mut Silent).verdict
+                judge(&rules, &ask, known, &self.moment(), &mut Silent).verdict
             };
             let owners = (before.owner().cloned(), entry.owner().cloned());
             // Nothing was ordered that is not durable.
@@ -152,6 +159,7 @@ impl Shared {
             entry.known = before.known;
             entry.set = before.set;
             entry.revision = before.revision;
+            entry.memory.forget();
             Some((owners.1, owners.0))
         });
         // The first of the two no longer owns the device, whichever way it went.

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::change::Reach;
 use super::{Engine, Feed, Gone, Shared};
@@ -66,6 +67,11 @@ impl Engine {
         }
         shared.feed.durable(opened.recovery.revision);
         shared.feed.compacted(opened.store.floor());
+        let entries = opened.store.last_entry()?;
+        shared.entries.store(entries, Ordering::SeqCst);
+        shared.remember_sources(&*opened.store, now)?;
+        shared.refresh_deadlines();
+        let store = Arc::clone(&opened.store);
         let writer = Writer::start(
             opened.store,
             Arc::clone(shared) as Arc<_>,
@@ -73,7 +79,7 @@ impl Engine {
             Some(opened.exports),
             Some(opened.mark),
         )?;
-        self.hold(writer, Some(opened.lock));
+        self.hold(writer, store, Some(opened.lock));
         Ok(())
     }
 

@@ -251,7 +251,8 @@ impl Shared {
             .or_else(|| seen.as_ref().map(SeenDevice::wire));
         let user = user.or(record.user.as_ref());
         let agent = last.as_ref().map_or("", |last| last.agent.as_str());
-        let decision = self.decide(&super::change::plain_ask(Some(device), user, agent));
+        let ask = super::change::plain_ask(Some(device), user, agent);
+        let decision = self.decide(&ask, &self.moment());
         Some(api::Device {
             known: held.known,
             source: held
@@ -261,7 +262,7 @@ impl Shared {
                 .map(|source| source.as_str().to_owned()),
             device_override: held.set,
             order: held.order,
-            user_override: self.users.says(user).current.map(|set| set.wire()),
+            user_override: self.says(user).current.map(|set| set.wire()),
             decision: api::Decision::from(&decision),
             live: u32::try_from(held.live).unwrap_or(u32::MAX),
             first_request: seen.map(|seen| seen.first),

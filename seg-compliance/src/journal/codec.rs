@@ -9,7 +9,7 @@ use crate::clock::from_millisecond;
 use crate::intern::Interner;
 use crate::judge::Override;
 use crate::order::{Order, OrderKind, OrderState};
-use crate::record::{Facts, GROUPS_MAX, PackedTime};
+use crate::record::{APPS_MAX, Facts, Flag, GROUPS_MAX, PackedTime};
 use crate::{DeviceKey, UserKey, Verdict};
 
 /// Why bytes are no changes.
@@ -99,7 +99,24 @@ mod tag {
     pub(super) const ORDER_STATE: u8 = 20;
     pub(super) const ORDERED: u8 = 21;
     pub(super) const CHANGED: u8 = 22;
+    pub(super) const SINCE: u8 = 32;
+    pub(super) const PASSCODE: u8 = 33;
+    pub(super) const ATTESTED: u8 = 34;
+    pub(super) const REVOKED: u8 = 35;
+    pub(super) const APPS: u8 = 36;
+    pub(super) const APP: u8 = 37;
 }
+
+const FLAGS: [(u8, Flag); 8] = [
+    (tag::MANAGED, Flag::Managed),
+    (tag::COMPLIANT, Flag::Compliant),
+    (tag::COMPROMISED, Flag::Compromised),
+    (tag::ENCRYPTED, Flag::Encrypted),
+    (tag::PROFILE, Flag::Profile),
+    (tag::PASSCODE, Flag::Passcode),
+    (tag::ATTESTED, Flag::Attested),
+    (tag::REVOKED, Flag::Revoked),
+];
 
 /// Appends a change.
 pub(crate) fn write(out: &mut Vec<u8>, sequenced: &Sequenced) {
@@ -200,7 +217,8 @@ impl Raw<'_> {
                 (tag::VERDICT, value) => verdict = Some(read_verdict(value)?),
                 (tag::REASON, value) => reason = Some(interner.reason(read_text(value)?)),
                 (tag::EXPIRES, value) => expires = Some(read_time(value)?),
-                _ => return Err(CodecError::Unknown("a field of an override")),
+                // Of a later version.
+                _ => {}
             }
         }
         let verdict = verdict.ok_or(CodecError::Ends("an override"))?;
@@ -214,21 +232,17 @@ impl Raw<'_> {
 }
 
 fn write_facts(out: &mut Vec<u8>, facts: &Facts) {
-    let flags = [
-        (tag::MANAGED, facts.managed),
-        (tag::COMPLIANT, facts.compliant),
-        (tag::COMPROMISED, facts.compromised),
-        (tag::ENCRYPTED, facts.encrypted),
-        (tag::PROFILE, facts.profile),
-    ];
-    for (tag, flag) in flags {
-        if let Some(flag) = flag {
-            write_field(out, tag, &[u8::from(flag)]);
+    for (tag, flag) in FLAGS {
+        if let Some(value) = facts.flag(flag) {
+            write_field(out, tag, &[u8::from(value)]);
         }
     }
     let texts = [
         (tag::USER, facts.user.as_ref().map(UserKey::as_str)),
-        (tag::REASON, facts.reason.as_deref()),
+        (
+            tag::REASON,
+            facts.reason.as_ref().map(|symbol| symbol.as_str()),
+        ),
         (
             tag::PLATFORM,
             facts.platform.as_ref().map(|symbol| symbol.as_str()),
@@ -255,10 +269,16 @@ fn write_facts(out: &mut Vec<u8>, facts: &Facts) {
             write_field(out, tag, text.as_bytes());
         }
     }
-    if let Some(groups) = &facts.groups {
-        write_field(out, tag::GROUPS, &[]);
-        for group in groups.iter() {
-            write_field(out, tag::GROUP, group.as_bytes());
+    let lists = [
+        (tag::GROUPS, tag::GROUP, &facts.groups),
+        (tag::APPS, tag::APP, &facts.apps),
+    ];
+    for (list, item, words) in lists {
+        if let Some(words) = words {
+            write_field(out, list, &[]);
+            for word in words.iter() {
+                write_field(out, item, word.as_bytes());
+            }
         }
     }
     if let Some(verdict) = facts.verdict {
@@ -272,45 +292,63 @@ fn write_facts(out: &mut Vec<u8>, facts: &Facts) {
             write_field(out, tag, &time.as_millisecond().to_le_bytes());
         }
     }
+    if facts.since > 0 {
+        write_field(out, tag::SINCE, &facts.since.to_le_bytes());
+    }
 }
 
+/// A field of a later version is skipped: what it says is lost on this one, the rest is not.
 fn read_facts(body: &[u8], interner: &Interner) -> Result<Facts, CodecError> {
     let mut facts = Facts::default();
     let mut groups: Option<Vec<&str>> = None;
+    let mut apps: Option<Vec<&str>> = None;
     for field in Fields(body) {
         let (tag, value) = field?;
+        if let Some((_, flag)) = FLAGS.iter().find(|(known, _)| *known == tag) {
+            facts.flags.set(*flag, Some(read_flag(value)?));
+            continue;
+        }
         match tag {
-            tag::MANAGED => facts.managed = Some(read_flag(value)?),
-            tag::COMPLIANT => facts.compliant = Some(read_flag(value)?),
-            tag::COMPROMISED => facts.compromised = Some(read_flag(value)?),
-            tag::ENCRYPTED => facts.encrypted = Some(read_flag(value)?),
-            tag::PROFILE => facts.profile = Some(read_flag(value)?),
             tag::USER => {
                 let user = UserKey::new(read_text(value)?);
                 facts.user = Some(user.map_err(|_| CodecError::Value("a user"))?);
             }
-            tag::REASON => facts.reason = Some(interner.reason(read_text(value)?)),
+            tag::REASON => facts.reason = Some(interner.symbol(read_text(value)?)),
             tag::PLATFORM => facts.platform = Some(interner.symbol(read_text(value)?)),
             tag::MODEL => facts.model = Some(interner.symbol(read_text(value)?)),
             tag::OS_VERSION => facts.os_version = Some(interner.symbol(read_text(value)?)),
             tag::OWNERSHIP => facts.ownership = Some(interner.symbol(read_text(value)?)),
             tag::SOURCE => facts.source = Some(interner.symbol(read_text(value)?)),
             tag::GROUPS => groups = Some(Vec::new()),
-            tag::GROUP => {
-                let groups = groups.get_or_insert_default();
-                if groups.len() >= GROUPS_MAX {
-                    return Err(CodecError::Value("the groups of a record"));
-                }
-                groups.push(read_text(value)?);
-            }
+            tag::GROUP => read_item(&mut groups, value, GROUPS_MAX)?,
+            tag::APPS => apps = Some(Vec::new()),
+            tag::APP => read_item(&mut apps, value, APPS_MAX)?,
             tag::VERDICT => facts.verdict = Some(read_verdict(value)?),
             tag::LAST_SEEN => facts.last_seen = PackedTime::new(Some(read_time(value)?)),
             tag::UPDATED => facts.updated = PackedTime::new(Some(read_time(value)?)),
-            _ => return Err(CodecError::Unknown("a field of a record")),
+            tag::SINCE => {
+                let bytes = value.try_into();
+                facts.since = u32::from_le_bytes(bytes.map_err(|_| CodecError::Value("a time"))?);
+            }
+            _ => {}
         }
     }
-    facts.groups = groups.map(|names| interner.groups(names.into_iter()));
+    facts.groups = groups.map(|names| interner.words(names.into_iter()));
+    facts.apps = apps.map(|names| interner.words(names.into_iter()));
     Ok(facts)
+}
+
+fn read_item<'b>(
+    list: &mut Option<Vec<&'b str>>,
+    value: &'b [u8],
+    most: usize,
+) -> Result<(), CodecError> {
+    let list = list.get_or_insert_default();
+    if list.len() >= most {
+        return Err(CodecError::Value("a list of a record"));
+    }
+    list.push(read_text(value)?);
+    Ok(())
 }
 
 fn write_override(out: &mut Vec<u8>, set: &Override) {
@@ -500,12 +538,7 @@ fn read_number(bytes: &mut &[u8]) -> Result<u64, CodecError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Patch;
     use proptest::prelude::*;
-
-    fn facts(json: &str, interner: &Interner) -> Facts {
-        Facts::default().merged(&Patch::from_json(json.as_bytes()).unwrap().1, interner)
-    }
 
     #[test]
     fn every_change_comes_back_as_it_went() {
@@ -514,11 +547,11 @@ mod tests {
             DeviceKey::new("D1").unwrap(),
             UserKey::new("alice@x").unwrap(),
         );
-        let full = facts(
+        let full = Facts::of_json(
             r#"{"user":"alice@x","managed":true,"compliant":false,"compromised":false,
                "encrypted":true,"platform":"ios","model":"iPhone15,2","os_version":"18.1",
                "last_seen":"2026-11-22T09:00:00.123Z","profile":true,"ownership":"corporate",
-               "groups":["a","b"],"verdict":"quarantine","reason":"ä","updated":"1969-01-01T00:00:00Z"}"#,
+               "groups":["a","b"],"apps":["com.a"],"passcode":true,"attested":false,"revoked":false,"verdict":"quarantine","reason":"ä","updated":"1969-01-01T00:00:00Z"}"#,
             &interner,
         );
         let set = Override {
@@ -544,7 +577,7 @@ mod tests {
             },
             Change::Record {
                 device: device.clone(),
-                facts: Box::new(facts(r#"{"groups":[]}"#, &interner)),
+                facts: Box::new(Facts::of_json(r#"{"groups":[]}"#, &interner)),
             },
             Change::DeviceOverride {
                 device: device.clone(),
@@ -591,6 +624,16 @@ mod tests {
             );
         }
         assert!(read(&mut rest).unwrap().is_none());
+    }
+
+    #[test]
+    fn fields_of_a_later_version_are_skipped() {
+        let interner = Interner::default();
+        let mut body = Vec::new();
+        write_field(&mut body, 250, b"later");
+        write_field(&mut body, tag::MANAGED, &[1]);
+        let facts = read_facts(&body, &interner).unwrap();
+        assert_eq!(facts.flag(Flag::Managed), Some(true));
     }
 
     proptest! {

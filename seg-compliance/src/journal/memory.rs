@@ -12,6 +12,8 @@ struct Log {
     batches: BTreeMap<u64, Vec<u8>>,
     staged: BTreeMap<u64, Vec<u8>>,
     floor: u64,
+    notes: BTreeMap<String, Vec<u8>>,
+    audit: BTreeMap<u64, Vec<u8>>,
     /// For tests: appending fails.
     broken: bool,
 }
@@ -71,6 +73,55 @@ impl Store for MemoryStore {
         let mut log = self.0.lock();
         log.batches = std::mem::take(&mut log.staged);
         log.floor = floor;
+        Ok(())
+    }
+
+    fn note(&self, name: &str, value: &[u8]) -> Result<(), StoreError> {
+        self.0.lock().notes.insert(name.to_owned(), value.to_vec());
+        Ok(())
+    }
+
+    fn notes(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let log = self.0.lock();
+        Ok(log
+            .notes
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect())
+    }
+
+    fn enter(&self, entries: &[(u64, Vec<u8>)]) -> Result<(), StoreError> {
+        self.0.lock().audit.extend(entries.iter().cloned());
+        Ok(())
+    }
+
+    fn entries(
+        &self,
+        from: u64,
+        each: &mut dyn FnMut(u64, &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let found: Vec<_> = self
+            .0
+            .lock()
+            .audit
+            .range(from..)
+            .map(|(number, entry)| (*number, entry.clone()))
+            .collect();
+        for (number, entry) in found {
+            if each(number, &entry).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn last_entry(&self) -> Result<u64, StoreError> {
+        let log = self.0.lock();
+        Ok(log.audit.last_key_value().map_or(0, |(number, _)| *number))
+    }
+
+    fn strike(&self, before: u64) -> Result<(), StoreError> {
+        self.0.lock().audit.retain(|number, _| *number >= before);
         Ok(())
     }
 }

@@ -95,4 +95,26 @@ pub(crate) trait Store: Send + Sync {
 
     /// Makes what was staged the log, in one step, and drops the old one.
     fn switch(&self, floor: u64) -> Result<(), StoreError>;
+
+    /// Keeps a small thing under its name, beside the log.
+    fn note(&self, name: &str, value: &[u8]) -> Result<(), StoreError>;
+
+    /// All small things, by name.
+    fn notes(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError>;
+
+    /// Appends entries of the audit trail.
+    fn enter(&self, entries: &[(u64, Vec<u8>)]) -> Result<(), StoreError>;
+
+    /// Hands the entries of the audit trail from number `from` on to `each`, in order.
+    fn entries(
+        &self,
+        from: u64,
+        each: &mut dyn FnMut(u64, &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError>;
+
+    /// The number of the last entry of the audit trail; 0: there is none.
+    fn last_entry(&self) -> Result<u64, StoreError>;
+
+    /// Deletes the entries before number `before`.
+    fn strike(&self, before: u64) -> Result<(), StoreError>;
 }

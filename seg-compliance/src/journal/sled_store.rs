@@ -17,6 +17,10 @@ const LOCK_WAIT: Duration = Duration::from_millis(10);
 const META: &[u8] = b"meta";
 const META_VERSION: u8 = 1;
 const TREE: &str = "journal.";
+const NOTE: &[u8] = b"note.";
+const AUDIT: &str = "audit";
+/// Entries that are deleted in one step.
+const STRIKE: usize = 1_024;
 
 /// Which tree is the log, and from where on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +67,10 @@ impl SledStore {
             durable: Durable::open(folder)?,
             log: RwLock::new((meta, tree)),
         })
+    }
+
+    fn audit(&self) -> Result<sled::Tree, StoreError> {
+        self.db.open_tree(AUDIT).map_err(|error| classified(&error))
     }
 
     fn flush(&self) -> Result<(), StoreError> {
@@ -135,6 +143,72 @@ impl Store for SledStore {
             .map_err(|error| classified(&error))?;
         self.flush()
     }
+
+    fn note(&self, name: &str, value: &[u8]) -> Result<(), StoreError> {
+        let key = [NOTE, name.as_bytes()].concat();
+        self.db
+            .insert(key, value)
+            .map_err(|error| classified(&error))?;
+        self.flush()
+    }
+
+    fn notes(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let mut notes = Vec::new();
+        for item in self.db.scan_prefix(NOTE) {
+            let (key, value) = item.map_err(|error| classified(&error))?;
+            let name = key.get(NOTE.len()..).unwrap_or_default();
+            notes.push((String::from_utf8_lossy(name).into_owned(), value.to_vec()));
+        }
+        Ok(notes)
+    }
+
+    fn enter(&self, entries: &[(u64, Vec<u8>)]) -> Result<(), StoreError> {
+        apply(&self.audit()?, entries)?;
+        self.flush()
+    }
+
+    fn entries(
+        &self,
+        from: u64,
+        each: &mut dyn FnMut(u64, &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        for item in self.audit()?.range(from.to_be_bytes()..) {
+            let (key, entry) = item.map_err(|error| classified(&error))?;
+            if each(number(&key)?, &entry).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn last_entry(&self) -> Result<u64, StoreError> {
+        let last = self.audit()?.last().map_err(|error| classified(&error))?;
+        last.map_or(Ok(0), |(key, _)| number(&key))
+    }
+
+    fn strike(&self, before: u64) -> Result<(), StoreError> {
+        let tree = self.audit()?;
+        loop {
+            let mut batch = sled::Batch::default();
+            let mut count = 0;
+            for item in tree.range(..before.to_be_bytes()).take(STRIKE) {
+                batch.remove(item.map_err(|error| classified(&error))?.0);
+                count += 1;
+            }
+            tree.apply_batch(batch)
+                .map_err(|error| classified(&error))?;
+            self.flush()?;
+            if count < STRIKE {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn number(key: &[u8]) -> Result<u64, StoreError> {
+    let key = key.try_into();
+    let key = key.map_err(|_| StoreError::Damaged("a key of the audit trail is bad".into()))?;
+    Ok(u64::from_be_bytes(key))
 }
 
 impl Meta {

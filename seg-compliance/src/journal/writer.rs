@@ -41,6 +41,11 @@ pub(crate) enum Work {
     Export {
         done: oneshot::Sender<Result<PathBuf, StoreError>>,
     },
+    /// Something that is kept beside the log.
+    Aside {
+        work: Box<dyn FnOnce(&dyn Store) -> Result<(), StoreError> + Send>,
+        done: oneshot::Sender<Result<(), StoreError>>,
+    },
     Stop,
 }
 
@@ -182,6 +187,13 @@ impl Thread {
             Work::Read { after, answer } => drop(answer.send(self.read(after))),
             Work::Compact { done } => drop(done.send(self.compact())),
             Work::Export { done } => self.export(Some(done)),
+            Work::Aside { work, done } => {
+                let written = work(&*self.store);
+                if let Err(error) = &written {
+                    tracing::error!(target: "seg::store", %error, "not durable");
+                }
+                drop(done.send(written));
+            }
             Work::Stop => return ControlFlow::Break(()),
         }
         ControlFlow::Continue(())

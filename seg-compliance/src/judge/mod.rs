@@ -3,23 +3,43 @@
 //! Whoever decides, explains or judges again calls [`judge`]; the explanation is the same walk with
 //! a pen in hand, so the two can't disagree.
 
+mod memory;
 mod trace;
 
 use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
 
-use crate::clock::Clock;
-use crate::policy::{Policies, Subject};
-use crate::record::Facts;
-use crate::{Ask, Decision, Mode, Settings, Step, Verdict};
+use crate::intern::Symbol;
+use crate::policy::{Moment, Policies, Presumed, Subject};
+use crate::record::{Facts, Flag};
+use crate::{Ask, Decision, Mode, Settings, StaleAnswer, Step, Trial, Verdict};
+pub(crate) use memory::Memory;
 pub(crate) use trace::{Silent, Steps, Trace, user_row};
 
 /// What is in force besides the facts: swapped whole.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Rules {
     pub(crate) settings: Settings,
     pub(crate) policies: Policies,
+    /// Counts what was in force; what is remembered of policies holds for one of them.
+    pub(crate) generation: u32,
+    /// Rules that are only tried: nothing is remembered under them.
+    pub(crate) tried: bool,
+    /// When the facts of a source are too old, in milliseconds since 1970; empty: never.
+    pub(crate) deadlines: Arc<[(Symbol, i64)]>,
+}
+
+impl Rules {
+    /// When the facts are too old.
+    fn deadline(&self, facts: &Facts) -> Option<i64> {
+        if self.deadlines.is_empty() {
+            return None;
+        }
+        let source = facts.source.as_ref()?;
+        let found = self.deadlines.iter().find(|(name, _)| name == source);
+        found.map(|(_, at)| *at)
+    }
 }
 
 /// An administrator's word for a device or a user.
@@ -32,8 +52,9 @@ pub(crate) struct Override {
 }
 
 impl Override {
-    pub(crate) fn expired(&self, clock: &dyn Clock) -> bool {
-        self.expires.is_some() && self.ends_by(clock.now())
+    pub(crate) fn expired(&self, moment: &Moment<'_>) -> bool {
+        self.expires
+            .is_some_and(|expires| moment.reached(expires.as_millisecond()))
     }
 
     pub(crate) fn ends_by(&self, now: Timestamp) -> bool {
@@ -50,6 +71,12 @@ pub(crate) struct Known<'a> {
     pub(crate) user: Option<&'a Override>,
     /// The last change of the device.
     pub(crate) revision: u64,
+    /// The device's place among those of its user; 0: nobody asks.
+    pub(crate) rank: u16,
+    /// The place that a device without a record would take; 0: nobody asks.
+    pub(crate) next_rank: u16,
+    /// What is remembered of the policies.
+    pub(crate) memory: Option<&'a Memory>,
 }
 
 impl Known<'_> {
@@ -58,12 +85,16 @@ impl Known<'_> {
         device: None,
         user: None,
         revision: 0,
+        rank: 0,
+        next_rank: 0,
+        memory: None,
     };
 }
 
 static NOT_COMPLIANT: LazyLock<Arc<str>> = LazyLock::new(|| "not_compliant".into());
 static UNKNOWN_DEVICE: LazyLock<Arc<str>> = LazyLock::new(|| "unknown_device".into());
 static USER_MISMATCH: LazyLock<Arc<str>> = LazyLock::new(|| "user_mismatch".into());
+static STALE_FACTS: LazyLock<Arc<str>> = LazyLock::new(|| "stale_facts".into());
 static DEVICE: LazyLock<Arc<str>> = LazyLock::new(|| "device".into());
 static USER: LazyLock<Arc<str>> = LazyLock::new(|| "user".into());
 
@@ -76,11 +107,14 @@ static USER: LazyLock<Arc<str>> = LazyLock::new(|| "user".into());
 ///
 /// A record with a user speaks of that user only; another user's device is unknown. A record
 /// without a user, and an override of a device without a record, hold for everybody.
+///
+/// Where the facts are too old, policies that read them and the default answer as configured for
+/// that. An override and what the management system pushed are words, not facts: they don't age.
 pub(crate) fn judge<T: Trace>(
     rules: &Rules,
-    clock: &dyn Clock,
     ask: &Ask<'_>,
     known: Known<'_>,
+    moment: &Moment<'_>,
     trace: &mut T,
 ) -> Decision {
     let mismatch = match (known.facts.and_then(|facts| facts.user.as_ref()), ask.user) {
@@ -91,17 +125,48 @@ pub(crate) fn judge<T: Trace>(
         facts: known.facts.filter(|_| !mismatch),
         ..known
     };
-    let decision = by_override(clock, known, mismatch)
-        .or_else(|| by_mdm(known))
-        .or_else(|| by_policy(rules, ask, known))
-        .unwrap_or_else(|| by_default(rules, known, mismatch));
+    let deadline = known.facts.and_then(|facts| rules.deadline(facts));
+    let case = Case {
+        rules,
+        known,
+        mismatch,
+        subject: Subject {
+            ask,
+            facts: known.facts,
+            rank: if known.facts.is_some() {
+                known.rank
+            } else {
+                known.next_rank
+            },
+            stale: deadline
+                .filter(|deadline| moment.reached(*deadline))
+                .map(|_| rules.settings.stale),
+        },
+        moment,
+    };
+    let mut trial = None;
+    let decision = case
+        .by_override()
+        .or_else(|| case.by_mdm())
+        .or_else(|| case.by_policy(case.presumed(), &mut trial))
+        .unwrap_or_else(|| case.by_default());
     let decision = Decision {
         revision: known.revision.max(known.user.map_or(0, |set| set.revision)),
         enforced: rules.settings.mode == Mode::Enforce,
+        trial,
         ..decision
     };
-    trace.walk(rules, clock, ask, known, mismatch, &decision);
+    trace.walk(&case, &decision);
     decision
+}
+
+/// Everything that one judgement looks at.
+pub(crate) struct Case<'c> {
+    rules: &'c Rules,
+    known: Known<'c>,
+    mismatch: bool,
+    subject: Subject<'c>,
+    moment: &'c Moment<'c>,
 }
 
 /// Revision and mode are filled in by [`judge`].
@@ -118,73 +183,113 @@ fn found(
         reason: why.cloned(),
         revision: 0,
         enforced: true,
+        trial: None,
     }
 }
 
-fn by_override(clock: &dyn Clock, known: Known<'_>, mismatch: bool) -> Option<Decision> {
-    let device = known
-        .device
-        .filter(|set| !(mismatch && set.verdict == Verdict::Allow))
-        .filter(|set| !set.expired(clock));
-    let user = known.user.filter(|set| !set.expired(clock));
-    let (set, rule) = match (device, user) {
-        (Some(device), Some(user)) if user.verdict > device.verdict => (user, &*USER),
-        (Some(device), _) => (device, &*DEVICE),
-        (None, Some(user)) => (user, &*USER),
-        (None, None) => return None,
-    };
-    Some(found(
-        Step::Override,
-        set.verdict,
-        Some(rule),
-        set.reason.as_ref(),
-    ))
-}
-
-/// `allow` is a fact for the last step, never a way around the policies; but who pushed it has
-/// spoken, so `compliant` is not asked.
-fn by_mdm(known: Known<'_>) -> Option<Decision> {
-    let facts = known.facts?;
-    match (facts.verdict, facts.compliant) {
-        (Some(Verdict::Allow), _) => None,
-        (Some(verdict), _) => Some(found(Step::Mdm, verdict, None, facts.reason.as_ref())),
-        (None, Some(false)) => Some(found(Step::Mdm, Verdict::Block, None, Some(&NOT_COMPLIANT))),
-        (None, _) => None,
+impl Case<'_> {
+    fn by_override(&self) -> Option<Decision> {
+        let device = self
+            .known
+            .device
+            .filter(|set| !(self.mismatch && set.verdict == Verdict::Allow))
+            .filter(|set| !set.expired(self.moment));
+        let user = self.known.user.filter(|set| !set.expired(self.moment));
+        let (set, rule) = match (device, user) {
+            (Some(device), Some(user)) if user.verdict > device.verdict => (user, &*USER),
+            (Some(device), _) => (device, &*DEVICE),
+            (None, Some(user)) => (user, &*USER),
+            (None, None) => return None,
+        };
+        let reason = set.reason.as_ref();
+        Some(found(Step::Override, set.verdict, Some(rule), reason))
     }
-}
 
-fn by_policy(rules: &Rules, ask: &Ask<'_>, known: Known<'_>) -> Option<Decision> {
-    if rules.policies.is_empty() {
-        return None;
+    /// `allow` is a fact for the last step, never a way around the policies; but who pushed it has
+    /// spoken, so `compliant` is not asked.
+    fn by_mdm(&self) -> Option<Decision> {
+        let facts = self.known.facts?;
+        match (facts.verdict, facts.flag(Flag::Compliant)) {
+            (Some(Verdict::Allow), _) => None,
+            (Some(verdict), _) => {
+                let reason: Option<Arc<str>> =
+                    facts.reason.as_ref().map(|reason| reason.as_str().into());
+                Some(found(Step::Mdm, verdict, None, reason.as_ref()))
+            }
+            (None, Some(false)) => {
+                Some(found(Step::Mdm, Verdict::Block, None, Some(&NOT_COMPLIANT)))
+            }
+            (None, _) => None,
+        }
     }
-    let subject = Subject {
-        ask,
-        facts: known.facts,
-    };
-    rules.policies.iter().find_map(|policy| {
-        let verdict = policy.verdict()?;
-        policy.fires(&subject).then(|| {
-            found(
-                Step::Policy,
-                verdict,
-                Some(policy.id()),
-                Some(policy.reason().unwrap_or_else(|| policy.id())),
-            )
-        })
-    })
-}
 
-fn by_default(rules: &Rules, known: Known<'_>, mismatch: bool) -> Decision {
-    let settings = &rules.settings;
-    match known.facts {
-        Some(_) => found(Step::Default, settings.known_device, None, None),
-        None => {
-            let reason = if mismatch {
-                &*USER_MISMATCH
+    /// How far the record decides among the policies: as remembered, or found out now.
+    fn presumed(&self) -> Option<Presumed> {
+        if self.rules.policies.is_empty() || self.rules.tried || self.subject.facts.is_none() {
+            return None;
+        }
+        let memory = self.known.memory?;
+        if let Some((presumed, until)) = memory.recall(self.rules.generation, self.moment) {
+            if until != Moment::ALWAYS {
+                self.moment.note(until);
+            }
+            return Some(presumed);
+        }
+        // A moment of its own: what it notes belongs to the policies alone.
+        let now = self.moment.sibling();
+        let presumed = self.rules.policies.presume(&self.subject, &now);
+        let deadline = self
+            .subject
+            .facts
+            .and_then(|facts| self.rules.deadline(facts));
+        if let Some(deadline) = deadline {
+            now.note(deadline);
+        }
+        memory.keep(self.rules.generation, presumed, now.until());
+        if now.until() != Moment::ALWAYS {
+            self.moment.note(now.until());
+        }
+        Some(presumed)
+    }
+
+    fn by_policy(&self, presumed: Option<Presumed>, trial: &mut Option<Trial>) -> Option<Decision> {
+        if self.rules.policies.is_empty() {
+            return None;
+        }
+        let walked = self
+            .rules
+            .policies
+            .walk(&self.subject, self.moment, presumed);
+        *trial = walked.trial.map(|(policy, verdict)| Trial {
+            rule: Arc::clone(policy.id()),
+            verdict,
+        });
+        walked.ends.map(|(policy, verdict, stale)| {
+            let reason = if stale {
+                &*STALE_FACTS
             } else {
-                &*UNKNOWN_DEVICE
+                policy.reason().unwrap_or_else(|| policy.id())
             };
-            found(Step::Default, settings.unknown_device, None, Some(reason))
+            found(Step::Policy, verdict, Some(policy.id()), Some(reason))
+        })
+    }
+
+    fn by_default(&self) -> Decision {
+        let settings = &self.rules.settings;
+        match (self.known.facts, self.subject.stale) {
+            (Some(_), Some(StaleAnswer::Block)) => {
+                found(Step::Default, Verdict::Block, None, Some(&STALE_FACTS))
+            }
+            (Some(_), Some(StaleAnswer::Allow)) => found(Step::Default, Verdict::Allow, None, None),
+            (Some(_), _) => found(Step::Default, settings.known_device, None, None),
+            (None, _) => {
+                let reason = if self.mismatch {
+                    &*USER_MISMATCH
+                } else {
+                    &*UNKNOWN_DEVICE
+                };
+                found(Step::Default, settings.unknown_device, None, Some(reason))
+            }
         }
     }
 }

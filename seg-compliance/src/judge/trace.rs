@@ -2,24 +2,18 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Known, Override, Rules, by_default, by_mdm, by_override};
+use super::{Case, Override};
 use crate::api::ExplainStep;
-use crate::clock::Clock;
-use crate::policy::{PolicyMode, Subject};
-use crate::{Ask, Decision, Settings, Step, Verdict};
+use crate::clock::from_millisecond;
+use crate::intern::Symbol;
+use crate::policy::{Fires, PolicyMode};
+use crate::record::{Flag, PackedTime};
+use crate::{Decision, Settings, Step, Verdict};
 
 /// Who listens to a walk.
 pub(crate) trait Trace {
     /// The walk has ended with `decision`.
-    fn walk(
-        &mut self,
-        rules: &Rules,
-        clock: &dyn Clock,
-        ask: &Ask<'_>,
-        known: Known<'_>,
-        mismatch: bool,
-        decision: &Decision,
-    );
+    fn walk(&mut self, case: &Case<'_>, decision: &Decision);
 }
 
 /// Nobody: the path of a request.
@@ -27,8 +21,7 @@ pub(crate) struct Silent;
 
 impl Trace for Silent {
     #[inline]
-    fn walk(&mut self, _: &Rules, _: &dyn Clock, _: &Ask<'_>, _: Known<'_>, _: bool, _: &Decision) {
-    }
+    fn walk(&mut self, _: &Case<'_>, _: &Decision) {}
 }
 
 /// `explain`.
@@ -36,35 +29,14 @@ impl Trace for Silent {
 pub(crate) struct Steps(pub(crate) Vec<ExplainStep>);
 
 impl Trace for Steps {
-    fn walk(
-        &mut self,
-        rules: &Rules,
-        clock: &dyn Clock,
-        ask: &Ask<'_>,
-        known: Known<'_>,
-        mismatch: bool,
-        decision: &Decision,
-    ) {
+    fn walk(&mut self, case: &Case<'_>, decision: &Decision) {
         let mut decided = None;
-        self.push(
-            &mut decided,
-            Step::Override,
-            by_override(clock, known, mismatch),
-            override_saw(clock, ask, known, mismatch),
-        );
-        self.push(
-            &mut decided,
-            Step::Mdm,
-            by_mdm(known),
-            mdm_saw(ask, known, mismatch),
-        );
-        self.policies(&mut decided, rules, ask, known);
-        self.push(
-            &mut decided,
-            Step::Default,
-            Some(by_default(rules, known, mismatch)),
-            default_saw(&rules.settings, known),
-        );
+        let said = case.by_override();
+        self.push(&mut decided, Step::Override, said, override_saw(case));
+        self.push(&mut decided, Step::Mdm, case.by_mdm(), mdm_saw(case));
+        self.policies(&mut decided, case);
+        let said = Some(case.by_default());
+        self.push(&mut decided, Step::Default, said, default_saw(case));
         debug_assert_eq!(decided, Some((decision.step, decision.verdict)));
     }
 }
@@ -82,6 +54,7 @@ impl Steps {
             outcome: String::new(),
             rule: None,
             reason: None,
+            line: None,
             saw,
         };
         self.0.push(match (&decided, said) {
@@ -106,14 +79,8 @@ impl Steps {
     }
 
     /// One row a policy, or one that says there is none.
-    fn policies(
-        &mut self,
-        decided: &mut Option<(Step, Verdict)>,
-        rules: &Rules,
-        ask: &Ask<'_>,
-        known: Known<'_>,
-    ) {
-        if rules.policies.is_empty() {
+    fn policies(&mut self, decided: &mut Option<(Step, Verdict)>, case: &Case<'_>) {
+        if case.rules.policies.is_empty() {
             self.push(
                 decided,
                 Step::Policy,
@@ -121,27 +88,33 @@ impl Steps {
                 object(json!({ "policies": 0 })),
             );
         }
-        let subject = Subject {
-            ask,
-            facts: known.facts,
-        };
-        for policy in rules.policies.iter() {
-            let fires = policy.fires(&subject);
+        for policy in case.rules.policies.iter() {
+            let fires = policy.outcome(&case.subject, case.moment);
+            let verdict = match fires {
+                Fires::Stale => Some(Verdict::Block),
+                _ => policy.action().verdict(),
+            };
+            let named = verdict.map_or_else(|| policy.action().name(), Verdict::name);
             let outcome = match (&decided, fires, policy.mode()) {
                 (Some(_), _, _) => "not_reached".to_owned(),
-                (None, false, _) => "none".to_owned(),
-                (None, true, PolicyMode::Test) => format!("test:{}", policy.action().name()),
-                (None, true, PolicyMode::Enforce) => policy.action().name().to_owned(),
+                (None, Fires::No, _) => "none".to_owned(),
+                (None, _, PolicyMode::Test) => format!("test:{named}"),
+                (None, _, PolicyMode::Enforce) => named.to_owned(),
             };
-            let speaks = fires && decided.is_none();
+            let speaks = fires != Fires::No && decided.is_none();
+            let reason = || match fires {
+                Fires::Stale => super::STALE_FACTS.to_string(),
+                _ => policy.reason().unwrap_or_else(|| policy.id()).to_string(),
+            };
             self.0.push(ExplainStep {
                 step: Step::Policy.name().to_owned(),
                 outcome,
                 rule: Some(policy.id().to_string()),
-                reason: speaks.then(|| policy.reason().unwrap_or_else(|| policy.id()).to_string()),
-                saw: policy.saw(&subject),
+                reason: speaks.then(reason),
+                line: Some(policy.line() as u64),
+                saw: policy.saw(&case.subject, case.moment),
             });
-            if let (true, Some(verdict)) = (speaks, policy.verdict()) {
+            if let (true, PolicyMode::Enforce, Some(verdict)) = (speaks, policy.mode(), verdict) {
                 *decided = Some((Step::Policy, verdict));
             }
         }
@@ -163,60 +136,75 @@ pub(crate) fn user_row(
         outcome: outcome.name().to_owned(),
         rule: None,
         reason: None,
+        line: None,
         saw: object(json!({ "user_mode": settings.user_mode, "devices": devices })),
     }
 }
 
-fn override_saw(
-    clock: &dyn Clock,
-    ask: &Ask<'_>,
-    known: Known<'_>,
-    mismatch: bool,
-) -> Map<String, Value> {
+fn override_saw(case: &Case<'_>) -> Map<String, Value> {
     let show = |set: Option<&Override>| {
         set.map(|set| {
             json!({
                 "verdict": set.verdict,
                 "reason": set.reason.as_deref(),
                 "expires": set.expires,
-                "expired": set.expired(clock),
+                "expired": set.expired(case.moment),
             })
         })
     };
     let mut saw = object(json!({
-        "device": show(known.device),
-        "user": show(known.user),
+        "device": show(case.known.device),
+        "user": show(case.known.user),
     }));
-    if mismatch {
-        saw.insert("user_mismatch".to_owned(), json!(ask.user));
+    if case.mismatch {
+        saw.insert("user_mismatch".to_owned(), json!(case.subject.ask.user));
     }
     saw
 }
 
-fn mdm_saw(ask: &Ask<'_>, known: Known<'_>, mismatch: bool) -> Map<String, Value> {
-    match known.facts {
+fn mdm_saw(case: &Case<'_>) -> Map<String, Value> {
+    let age = |time: PackedTime| {
+        let time = time.millisecond();
+        time.map(|time| (case.moment.now() - time) / 1_000)
+    };
+    match case.known.facts {
         Some(facts) => object(json!({
             "known": true,
             "user": facts.user,
             "verdict": facts.verdict,
-            "reason": facts.reason.as_deref(),
-            "compliant": facts.compliant,
-            "source": facts.source.as_ref().map(|source| source.as_str()),
+            "reason": facts.reason.as_ref().map(Symbol::as_str),
+            "compliant": facts.flag(Flag::Compliant),
+            "source": facts.source.as_ref().map(Symbol::as_str),
             "updated": facts.updated.get(),
+            "updated_age_seconds": age(facts.updated),
+            "last_seen": facts.last_seen.get(),
+            "last_seen_age_seconds": age(facts.last_seen),
         })),
         None => object(json!({
             "known": false,
-            "user_mismatch": mismatch,
-            "device": ask.device,
+            "user_mismatch": case.mismatch,
+            "device": case.subject.ask.device,
         })),
     }
 }
 
-fn default_saw(settings: &Settings, known: Known<'_>) -> Map<String, Value> {
-    object(match known.facts {
+fn default_saw(case: &Case<'_>) -> Map<String, Value> {
+    let settings = &case.rules.settings;
+    let mut saw = object(match case.known.facts {
         Some(_) => json!({ "compliance.known.device": settings.known_device }),
         None => json!({ "compliance.unknown.device": settings.unknown_device }),
-    })
+    });
+    if let Some(facts) = case.known.facts
+        && let Some(deadline) = case.rules.deadline(facts)
+    {
+        saw.insert("stale".to_owned(), case.subject.stale.is_some().into());
+        let since = from_millisecond(deadline).to_string();
+        saw.insert("stale_from".to_owned(), since.into());
+        if case.subject.stale.is_some() {
+            saw.insert("compliance.stale.answer".to_owned(), json!(settings.stale));
+        }
+    }
+    saw
 }
 
 fn object(value: Value) -> Map<String, Value> {

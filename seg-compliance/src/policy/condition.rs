@@ -1,40 +1,20 @@
 //! The keys of `when`, as one table: a name, the fact it reads, and how it compares.
 
 use std::cmp::Ordering;
+use std::net::IpAddr;
 
-use serde_json::Value;
+use ipnet::IpNet;
+use serde_json::{Map, Value as Json};
 
-use super::WORDS_MAX;
+use super::expression::Expression;
 use super::pattern::Pattern;
+use super::read::{Problem, Table, Value, Word};
+use super::subject::{Moment, Subject};
 use super::version::Version;
-use crate::Ask;
-use crate::intern::{Groups, Symbol};
-use crate::record::Facts;
-
-/// Whom a policy looks at: the request and, for a known device, its record.
-#[derive(Clone, Copy)]
-pub(crate) struct Subject<'a> {
-    pub(crate) ask: &'a Ask<'a>,
-    /// `None`: no record, or another user's.
-    pub(crate) facts: Option<&'a Facts>,
-}
-
-impl<'a> Subject<'a> {
-    pub(super) fn user(&self) -> Option<&'a str> {
-        self.ask
-            .user
-            .or_else(|| self.facts.and_then(|facts| facts.user.as_ref()))
-            .map(crate::UserKey::as_str)
-    }
-
-    pub(super) fn device(&self) -> Option<&'a str> {
-        self.ask.device.map(crate::DeviceKey::as_str)
-    }
-
-    pub(super) fn groups(&self) -> Option<&'a Groups> {
-        self.facts.and_then(|facts| facts.groups.as_ref())
-    }
-}
+use super::window::{self, Window};
+use super::{WORDS_MAX, span};
+use crate::intern::{Symbol, Words};
+use crate::record::{Facts, Flag, PackedTime};
 
 /// One entry of `when`.
 #[derive(Debug)]
@@ -46,9 +26,24 @@ pub(super) struct Condition {
 #[derive(Debug)]
 enum Test {
     Flag(bool),
+    /// One of the words fits.
     Words(Vec<Pattern>),
+    /// None of the words fits what was reported.
+    NoWords(Vec<Pattern>),
     Below(Version),
     AtLeast(Version),
+    /// Below the version of its platform.
+    Minimum(Vec<(Pattern, Version)>),
+    Networks(Vec<IpNet>),
+    NoNetworks(Vec<IpNet>),
+    /// Milliseconds.
+    OlderThan(i64),
+    More(u16),
+    Window(Window),
+    /// Milliseconds since 1970.
+    From(i64),
+    Before(i64),
+    Expression(Box<Expression>),
 }
 
 /// A key of `when`.
@@ -56,190 +51,461 @@ enum Test {
 struct Key {
     name: &'static str,
     fact: Fact,
-    kind: Kind,
+    takes: Takes,
 }
 
+/// How the value of a key is read.
 #[derive(Clone, Copy, Debug)]
-enum Kind {
-    Compare,
+enum Takes {
+    Flag,
+    Words,
+    NoWords,
     Below,
     AtLeast,
+    Minimum,
+    Networks,
+    NoNetworks,
+    Days,
+    Length,
+    Devices,
+    Window,
+    From,
+    Before,
+    Expression,
 }
 
+/// What a key reads.
 #[derive(Clone, Copy, Debug)]
 enum Fact {
-    Flag(for<'a> fn(&Subject<'a>) -> Option<bool>),
-    Text(for<'a> fn(&Subject<'a>) -> Option<&'a str>),
-    Groups,
+    Known,
+    Flag(Flag),
+    /// A text of the record.
+    Recorded(for<'a> fn(&'a Facts) -> Option<&'a str>),
+    User,
+    /// A text of the request.
+    Asked(for<'a> fn(&Subject<'a>) -> Option<&'a str>),
+    List(for<'a> fn(&'a Facts) -> Option<&'a Words>),
+    Address,
+    Time(fn(&Facts) -> PackedTime),
+    Rank,
+    Now,
+    Whatever,
 }
 
-const fn flag(name: &'static str, read: for<'a> fn(&Subject<'a>) -> Option<bool>) -> Key {
-    Key {
-        name,
-        fact: Fact::Flag(read),
-        kind: Kind::Compare,
-    }
+/// What a condition depends on besides the record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reads {
+    /// The request.
+    pub(crate) request: bool,
+    /// The name of the user, which is the record's where it has one.
+    pub(crate) user: bool,
+    /// The record.
+    pub(crate) record: bool,
+    /// The time.
+    pub(crate) time: bool,
+    /// The place of the device among those of its user.
+    pub(crate) rank: bool,
 }
 
-const fn text(name: &'static str, read: for<'a> fn(&Subject<'a>) -> Option<&'a str>) -> Key {
-    Key {
-        name,
-        fact: Fact::Text(read),
-        kind: Kind::Compare,
-    }
+const fn key(name: &'static str, fact: Fact, takes: Takes) -> Key {
+    Key { name, fact, takes }
+}
+
+const fn flag(flag: Flag) -> Key {
+    key(flag.name(), Fact::Flag(flag), Takes::Flag)
 }
 
 /// Every key that `when` takes. Text is compared without case, `*` stands for anything, a list
-/// holds if one of its words does.
-static KEYS: [Key; 17] = [
-    flag("known", |subject| Some(subject.facts.is_some())),
-    flag("managed", |subject| subject.facts?.managed),
-    flag("compliant", |subject| subject.facts?.compliant),
-    flag("compromised", |subject| subject.facts?.compromised),
-    flag("encrypted", |subject| subject.facts?.encrypted),
-    flag("profile", |subject| subject.facts?.profile),
-    text("platform", |subject| symbol(&subject.facts?.platform)),
-    text("model", |subject| symbol(&subject.facts?.model)),
-    text("os_version", os_version),
-    Key {
-        name: "os_version_below",
-        fact: Fact::Text(os_version),
-        kind: Kind::Below,
-    },
-    Key {
-        name: "os_version_at_least",
-        fact: Fact::Text(os_version),
-        kind: Kind::AtLeast,
-    },
-    text("ownership", |subject| symbol(&subject.facts?.ownership)),
-    Key {
-        name: "group",
-        fact: Fact::Groups,
-        kind: Kind::Compare,
-    },
-    text("user_agent", |subject| reported(subject.ask.agent)),
-    text("device_type", |subject| reported(subject.ask.device_type)),
-    text("protocol", |subject| Some(subject.ask.protocol.name())),
-    text("command", |subject| reported(subject.ask.command)),
+/// holds if one of its words does; `…_not` holds if something was reported and none of the words
+/// fits it.
+static KEYS: [Key; 55] = [
+    key("known", Fact::Known, Takes::Flag),
+    flag(Flag::Managed),
+    flag(Flag::Compliant),
+    flag(Flag::Compromised),
+    flag(Flag::Encrypted),
+    flag(Flag::Profile),
+    flag(Flag::Passcode),
+    flag(Flag::Attested),
+    flag(Flag::Revoked),
+    key("platform", PLATFORM, Takes::Words),
+    key("platform_not", PLATFORM, Takes::NoWords),
+    key("model", MODEL, Takes::Words),
+    key("model_not", MODEL, Takes::NoWords),
+    key("os_version", OS_VERSION, Takes::Words),
+    key("os_version_not", OS_VERSION, Takes::NoWords),
+    key("os_version_below", OS_VERSION, Takes::Below),
+    key("os_version_at_least", OS_VERSION, Takes::AtLeast),
+    key("os_minimum", OS_VERSION, Takes::Minimum),
+    key("ownership", OWNERSHIP, Takes::Words),
+    key("ownership_not", OWNERSHIP, Takes::NoWords),
+    key("source", SOURCE, Takes::Words),
+    key("source_not", SOURCE, Takes::NoWords),
+    key("group", GROUPS, Takes::Words),
+    key("group_not", GROUPS, Takes::NoWords),
+    key("app_installed", APPS, Takes::Words),
+    key("app_missing", APPS, Takes::NoWords),
+    key(
+        "inactive_days",
+        Fact::Time(|facts| facts.last_seen),
+        Takes::Days,
+    ),
+    key(
+        "facts_older_than",
+        Fact::Time(|facts| facts.updated),
+        Takes::Length,
+    ),
+    key("max_devices", Fact::Rank, Takes::Devices),
+    key("user", Fact::User, Takes::Words),
+    key("user_not", Fact::User, Takes::NoWords),
+    key("user_agent", AGENT, Takes::Words),
+    key("user_agent_not", AGENT, Takes::NoWords),
+    key("device_type", DEVICE_TYPE, Takes::Words),
+    key("device_type_not", DEVICE_TYPE, Takes::NoWords),
+    key("protocol", PROTOCOL, Takes::Words),
+    key("protocol_not", PROTOCOL, Takes::NoWords),
+    key("command", COMMAND, Takes::Words),
+    key("command_not", COMMAND, Takes::NoWords),
+    key("protocol_version", VERSION, Takes::Words),
+    key("protocol_version_not", VERSION, Takes::NoWords),
+    key("protocol_version_below", VERSION, Takes::Below),
+    key("protocol_version_at_least", VERSION, Takes::AtLeast),
+    key("host", HOST, Takes::Words),
+    key("host_not", HOST, Takes::NoWords),
+    key("path", PATH, Takes::Words),
+    key("path_not", PATH, Takes::NoWords),
+    key("method", METHOD, Takes::Words),
+    key("method_not", METHOD, Takes::NoWords),
+    key("network", Fact::Address, Takes::Networks),
+    key("network_not", Fact::Address, Takes::NoNetworks),
+    key("window", Fact::Now, Takes::Window),
+    key("from", Fact::Now, Takes::From),
+    key("before", Fact::Now, Takes::Before),
+    key("cel", Fact::Whatever, Takes::Expression),
 ];
 
-fn os_version<'a>(subject: &Subject<'a>) -> Option<&'a str> {
-    symbol(&subject.facts?.os_version)
-}
+const PLATFORM: Fact = Fact::Recorded(|facts| symbol(&facts.platform));
+const MODEL: Fact = Fact::Recorded(|facts| symbol(&facts.model));
+const OS_VERSION: Fact = Fact::Recorded(|facts| symbol(&facts.os_version));
+const OWNERSHIP: Fact = Fact::Recorded(|facts| symbol(&facts.ownership));
+const SOURCE: Fact = Fact::Recorded(|facts| symbol(&facts.source));
+const GROUPS: Fact = Fact::List(|facts| facts.groups.as_ref());
+const APPS: Fact = Fact::List(|facts| facts.apps.as_ref());
+const AGENT: Fact = Fact::Asked(|subject| reported(subject.ask.agent));
+const DEVICE_TYPE: Fact = Fact::Asked(|subject| reported(subject.ask.device_type));
+const PROTOCOL: Fact = Fact::Asked(|subject| Some(subject.ask.protocol.name()));
+const COMMAND: Fact = Fact::Asked(|subject| reported(subject.ask.command));
+const VERSION: Fact = Fact::Asked(|subject| reported(subject.ask.via.version));
+const HOST: Fact = Fact::Asked(|subject| reported(subject.ask.via.host));
+const PATH: Fact = Fact::Asked(|subject| reported(subject.ask.via.path));
+const METHOD: Fact = Fact::Asked(|subject| reported(subject.ask.via.method));
 
 fn symbol(fact: &Option<Symbol>) -> Option<&str> {
     fact.as_ref().map(Symbol::as_str)
 }
 
 /// An empty text of a request says nothing.
-fn reported(text: &str) -> Option<&str> {
+pub(super) fn reported(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
 
 impl Condition {
-    pub(super) fn parse(name: &str, value: &toml::Value) -> Result<Self, String> {
-        let key = KEYS.iter().find(|key| key.name == name).ok_or_else(|| {
+    pub(super) fn read(value: Value<'_>) -> Result<Self, Problem> {
+        let name = format!("when.{}", value.key);
+        let Some(key) = KEYS.iter().find(|key| key.name == value.key) else {
             let known: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
-            format!("when.{name} is not known; known are {}", known.join(", "))
-        })?;
-        let test = match (key.fact, key.kind) {
-            (Fact::Flag(_), _) => Test::Flag(
-                value
-                    .as_bool()
-                    .ok_or_else(|| format!("when.{name} must be true or false"))?,
-            ),
-            (_, Kind::Compare) => Test::Words(words(name, value)?),
-            (_, kind) => {
-                let text = value
-                    .as_str()
-                    .ok_or_else(|| format!("when.{name} must be a version in quotes"))?;
-                let version = Version::new(text).map_err(|why| format!("when.{name}: {why}"))?;
-                match kind {
-                    Kind::AtLeast => Test::AtLeast(version),
-                    Kind::Below | Kind::Compare => Test::Below(version),
-                }
-            }
+            let message = format!("{name} is not known; known are {}", known.join(", "));
+            return Err(value.problem(message));
         };
+        let test = key.takes.read(value).map_err(|problem| Problem {
+            message: if problem.message.starts_with(key.name) {
+                format!("when.{}", problem.message)
+            } else {
+                format!("{name}: {}", problem.message)
+            },
+            ..problem
+        })?;
         Ok(Self { key, test })
     }
 
-    /// A fact that was not reported makes the condition not hold.
-    pub(super) fn holds(&self, subject: &Subject<'_>) -> bool {
+    pub(super) fn reads(&self) -> Reads {
+        let nothing = Reads::default();
         match (self.key.fact, &self.test) {
-            (Fact::Flag(read), Test::Flag(wanted)) => read(subject) == Some(*wanted),
-            (Fact::Text(read), test) => read(subject).is_some_and(|text| test.passes(text)),
-            (Fact::Groups, test) => subject
-                .groups()
-                .is_some_and(|groups| groups.iter().any(|group| test.passes(group))),
-            (Fact::Flag(_), _) => false,
+            (_, Test::Expression(expression)) => expression.reads(),
+            (Fact::Known, _) => nothing,
+            (Fact::Flag(_) | Fact::Recorded(_) | Fact::List(_) | Fact::Whatever, _) => Reads {
+                record: true,
+                ..nothing
+            },
+            (Fact::Rank, _) => Reads {
+                rank: true,
+                ..nothing
+            },
+            (Fact::Time(_), _) => Reads {
+                record: true,
+                time: true,
+                ..nothing
+            },
+            (Fact::Now, _) => Reads {
+                time: true,
+                ..nothing
+            },
+            (Fact::User, _) => Reads {
+                user: true,
+                ..nothing
+            },
+            (Fact::Asked(_) | Fact::Address, _) => Reads {
+                request: true,
+                ..nothing
+            },
+        }
+    }
+
+    /// A fact that was not reported makes the condition not hold.
+    pub(super) fn holds(&self, subject: &Subject<'_>, moment: &Moment<'_>) -> bool {
+        let facts = subject.facts;
+        match (self.key.fact, &self.test) {
+            (Fact::Known, Test::Flag(wanted)) => facts.is_some() == *wanted,
+            (Fact::Flag(flag), Test::Flag(wanted)) => {
+                facts.and_then(|facts| facts.flag(flag)) == Some(*wanted)
+            }
+            (Fact::Recorded(_), Test::Minimum(minimums)) => facts.is_some_and(|facts| {
+                let platform = symbol(&facts.platform);
+                let of_platform = |(name, _): &&(Pattern, Version)| {
+                    platform.is_some_and(|platform| name.matches(platform))
+                };
+                let version = minimums.iter().find(of_platform);
+                version
+                    .zip(symbol(&facts.os_version))
+                    .is_some_and(|((_, minimum), reported)| {
+                        minimum.compare(reported) == Some(Ordering::Less)
+                    })
+            }),
+            (Fact::Recorded(read), test) => facts
+                .and_then(read)
+                .is_some_and(|text| test.passes(std::iter::once(text))),
+            (Fact::User, test) => subject
+                .user()
+                .is_some_and(|text| test.passes(std::iter::once(text))),
+            (Fact::Asked(read), test) => {
+                read(subject).is_some_and(|text| test.passes(std::iter::once(text)))
+            }
+            (Fact::List(read), Test::NoWords(required))
+                if matches!(self.key.name, "app_missing") =>
+            {
+                // Each of them must be there: one that is missing is enough.
+                facts.and_then(read).is_some_and(|list| {
+                    required
+                        .iter()
+                        .any(|word| !list.iter().any(|item| word.matches(item)))
+                })
+            }
+            (Fact::List(read), test) => facts
+                .and_then(read)
+                .is_some_and(|list| test.passes(list.iter())),
+            (Fact::Address, test) => subject
+                .ask
+                .via
+                .address
+                .is_some_and(|address| test.covers(address)),
+            (Fact::Time(read), Test::OlderThan(length)) => facts
+                .and_then(|facts| read(facts).millisecond())
+                .is_some_and(|time| moment.reached(time.saturating_add(*length))),
+            (Fact::Rank, Test::More(most)) => subject.rank > *most,
+            (Fact::Now, Test::Window(window)) => window.is_open(moment),
+            (Fact::Now, Test::From(time)) => moment.reached(*time),
+            (Fact::Now, Test::Before(time)) => !moment.reached(*time),
+            (Fact::Whatever, Test::Expression(expression)) => expression.holds(subject, moment),
+            _ => false,
         }
     }
 
     /// The fact under its own name, as JSON; null where it was not reported.
-    pub(super) fn saw(&self, subject: &Subject<'_>) -> (String, Value) {
-        let value = match self.key.fact {
-            Fact::Flag(read) => read(subject).into(),
-            Fact::Text(read) => read(subject).into(),
-            Fact::Groups => subject
-                .groups()
-                .map(|list| list.iter().collect::<Vec<_>>())
-                .into(),
+    pub(super) fn saw(
+        &self,
+        subject: &Subject<'_>,
+        moment: &Moment<'_>,
+        saw: &mut Map<String, Json>,
+    ) {
+        let facts = subject.facts;
+        let name = self.key.name;
+        let base = name
+            .trim_end_matches("_not")
+            .trim_end_matches("_below")
+            .trim_end_matches("_at_least");
+        let (name, value): (&str, Json) = match self.key.fact {
+            Fact::Known => (name, facts.is_some().into()),
+            Fact::Flag(flag) => (name, facts.and_then(|facts| facts.flag(flag)).into()),
+            Fact::Recorded(read) => {
+                if let Test::Minimum(_) = self.test {
+                    let platform = facts.and_then(|facts| symbol(&facts.platform));
+                    saw.insert("platform".to_owned(), platform.into());
+                }
+                let base = if base == "os_minimum" {
+                    "os_version"
+                } else {
+                    base
+                };
+                (base, facts.and_then(read).into())
+            }
+            Fact::User => (base, subject.user().into()),
+            Fact::Asked(read) => (base, read(subject).into()),
+            Fact::List(read) => {
+                let name = if base == "group" { "group" } else { "apps" };
+                let list = facts.and_then(read);
+                let list = list.map(|list| list.iter().collect::<Vec<_>>());
+                (name, list.into())
+            }
+            Fact::Address => (
+                "address",
+                subject.ask.via.address.map(|ip| ip.to_string()).into(),
+            ),
+            Fact::Time(read) => {
+                let name = if name == "inactive_days" {
+                    "last_seen"
+                } else {
+                    "updated"
+                };
+                let time = facts.and_then(|facts| read(facts).get());
+                if let Some(time) = time {
+                    let age = (moment.now() - time.as_millisecond()) / 1_000;
+                    saw.insert(format!("{name}_age_seconds"), age.into());
+                }
+                (name, time.map(|time| time.to_string()).into())
+            }
+            Fact::Rank => ("device_of_user", subject.rank.into()),
+            Fact::Now => ("now", moment.timestamp().to_string().into()),
+            Fact::Whatever => {
+                if let Test::Expression(expression) = &self.test {
+                    expression.saw(subject, moment, saw);
+                }
+                return;
+            }
         };
-        let name = match self.key.kind {
-            Kind::Compare => self.key.name,
-            Kind::Below | Kind::AtLeast => "os_version",
-        };
-        (name.to_owned(), value)
+        saw.insert(name.to_owned(), value);
     }
 }
 
 impl Test {
-    fn passes(&self, text: &str) -> bool {
+    fn passes<'t>(&self, mut texts: impl Iterator<Item = &'t str>) -> bool {
+        let fits = |words: &[Pattern], text: &str| words.iter().any(|word| word.matches(text));
         match self {
-            Self::Flag(_) => false,
-            Self::Words(words) => words.iter().any(|word| word.matches(text)),
-            Self::Below(version) => version.compare(text) == Some(Ordering::Less),
-            Self::AtLeast(version) => version
-                .compare(text)
-                .is_some_and(|order| order != Ordering::Less),
+            Self::Words(words) => texts.any(|text| fits(words, text)),
+            Self::NoWords(words) => !texts.any(|text| fits(words, text)),
+            Self::Below(version) => texts.any(|text| version.compare(text) == Some(Ordering::Less)),
+            Self::AtLeast(version) => texts.any(|text| {
+                version
+                    .compare(text)
+                    .is_some_and(|order| order != Ordering::Less)
+            }),
+            _ => false,
+        }
+    }
+
+    fn covers(&self, address: IpAddr) -> bool {
+        // An IPv4 client of an IPv6 listener is an IPv4 client.
+        let address = address.to_canonical();
+        match self {
+            Self::Networks(list) => list.iter().any(|network| network.contains(&address)),
+            Self::NoNetworks(list) => !list.iter().any(|network| network.contains(&address)),
+            _ => false,
         }
     }
 }
 
-fn words(name: &str, value: &toml::Value) -> Result<Vec<Pattern>, String> {
-    let list = match value {
-        toml::Value::String(_) => std::slice::from_ref(value),
-        toml::Value::Array(list) if !list.is_empty() && list.len() <= WORDS_MAX => list,
-        _ => {
-            return Err(format!(
-                "when.{name} must be a text or a list of 1 to {WORDS_MAX} texts"
-            ));
-        }
-    };
-    list.iter()
-        .map(|word| {
-            let word = word
-                .as_str()
-                .ok_or_else(|| format!("when.{name} must hold texts only"))?;
-            Pattern::new(word).map_err(|why| format!("when.{name}: {why}"))
+impl Takes {
+    fn read(self, value: Value<'_>) -> Result<Test, Problem> {
+        Ok(match self {
+            Self::Flag => Test::Flag(value.flag()?),
+            Self::Words => Test::Words(patterns(&value)?),
+            Self::NoWords => Test::NoWords(patterns(&value)?),
+            Self::Below => Test::Below(version(&value.text()?)?),
+            Self::AtLeast => Test::AtLeast(version(&value.text()?)?),
+            Self::Minimum => Test::Minimum(minimums(value.table()?)?),
+            Self::Networks => Test::Networks(networks(&value)?),
+            Self::NoNetworks => Test::NoNetworks(networks(&value)?),
+            Self::Days => {
+                let days = value.whole(1..32_768)?;
+                Test::OlderThan(i64::try_from(days).unwrap_or(i64::MAX) * 86_400_000)
+            }
+            Self::Length => {
+                let word = value.text()?;
+                Test::OlderThan(span::milliseconds(word.text).map_err(|why| word.problem(why))?)
+            }
+            Self::Devices => {
+                let most = value.whole(1..10_001)?;
+                Test::More(u16::try_from(most).unwrap_or(u16::MAX))
+            }
+            Self::Window => Test::Window(Window::read(value.table()?)?),
+            Self::From => Test::From(time(&value)?),
+            Self::Before => Test::Before(time(&value)?),
+            Self::Expression => {
+                let word = value.text()?;
+                let expression = Expression::parse(word.text).map_err(|error| Problem {
+                    at: word.inside + error.at,
+                    message: error.message,
+                })?;
+                Test::Expression(Box::new(expression))
+            }
+        })
+    }
+}
+
+pub(super) fn patterns(value: &Value<'_>) -> Result<Vec<Pattern>, Problem> {
+    let words = value.texts()?;
+    if words.len() > WORDS_MAX {
+        return Err(value.problem(format!("more than {WORDS_MAX} entries")));
+    }
+    words
+        .iter()
+        .map(|word| Pattern::new(word.text).map_err(|why| word.problem(why)))
+        .collect()
+}
+
+fn version(word: &Word<'_>) -> Result<Version, Problem> {
+    Version::new(word.text).map_err(|why| word.problem(why))
+}
+
+fn minimums(table: Table<'_>) -> Result<Vec<(Pattern, Version)>, Problem> {
+    let rows = table.rest();
+    rows.iter()
+        .map(|row| {
+            let name = Pattern::new(&row.key).map_err(|why| row.problem(why))?;
+            Ok((name, version(&row.text()?)?))
         })
         .collect()
+}
+
+fn networks(value: &Value<'_>) -> Result<Vec<IpNet>, Problem> {
+    let words = value.texts()?;
+    words
+        .iter()
+        .map(|word| {
+            let alone = || word.text.parse::<IpAddr>().map(IpNet::from);
+            let network = word.text.parse::<IpNet>().or_else(|_| alone());
+            network.map_err(|_| {
+                word.problem(format!("{:?} is no network; write 10.0.0.0/8", word.text))
+            })
+        })
+        .collect()
+}
+
+fn time(value: &Value<'_>) -> Result<i64, Problem> {
+    let text = value.time()?;
+    window::timestamp(&text).map_err(|why| value.problem(why))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::ManualClock;
     use crate::intern::Interner;
-    use crate::record::Patch;
-    use crate::{Protocol, policy::Policies};
+    use crate::{Ask, Protocol, Via, policy::Policies};
 
     fn fires(when: &str, record: Option<&str>, agent: &str) -> bool {
         let text = format!("[[policy]]\nid=\"p\"\naction=\"block\"\nwhen={{{when}}}");
         let policies = Policies::parse(&text).unwrap();
-        let facts = record.map(|json| {
-            let patch = Patch::from_json(json.as_bytes()).unwrap().1;
-            Facts::default().merged(&patch, &Interner::default())
-        });
+        let facts = record.map(|json| Facts::of_json(json, &Interner::default()));
         let ask = Ask {
             device: None,
             user: None,
@@ -247,12 +513,25 @@ mod tests {
             device_type: "SmartPhone",
             protocol: Protocol::Eas,
             command: "Sync",
+            via: Via {
+                address: Some("::ffff:10.1.2.3".parse().unwrap()),
+                host: "mail.corp.example",
+                path: "/Microsoft-Server-ActiveSync",
+                method: "POST",
+                version: "14.1",
+            },
         };
+        let clock = ManualClock::new("2026-11-22T12:00:00Z".parse().unwrap());
         policies.iter().all(|policy| {
-            policy.fires(&Subject {
-                ask: &ask,
-                facts: facts.as_ref(),
-            })
+            policy.fires(
+                &Subject {
+                    ask: &ask,
+                    facts: facts.as_ref(),
+                    rank: 3,
+                    stale: None,
+                },
+                &Moment::new(&clock),
+            )
         })
     }
 
@@ -261,13 +540,21 @@ mod tests {
         let record = Some(
             r#"{"platform":"iOS","os_version":"16.7","managed":true,"compromised":false,
                 "encrypted":true,"profile":true,"compliant":true,"ownership":"corporate",
+                "passcode":true,"attested":false,"revoked":false,"apps":["com.a","com.b"],
+                "last_seen":"2026-11-01T12:00:00Z","updated":"2026-11-22T00:00:00Z",
+                "user":"alice@corp.example",
                 "model":"iPhone15,2","groups":["Mobile-Mail-Users"]}"#,
         );
         for (when, expected) in [
             ("platform=\"ios\",os_version_below=\"17\"", true),
             ("platform=\"ios\",os_version_below=\"16\"", false),
+            ("platform_not=[\"android\",\"windows*\"]", true),
+            ("platform_not=\"i*\"", false),
             ("os_version_at_least=\"16.7\"", true),
             ("os_version=\"16.*\"", true),
+            ("os_minimum={ios=\"17\",android=\"13\"}", true),
+            ("os_minimum={ios=\"16\",android=\"17\"}", false),
+            ("os_minimum={android=\"17\"}", false),
             ("model=[\"iPad*\",\"iPhone15*\"]", true),
             ("managed=false", false),
             (
@@ -275,14 +562,50 @@ mod tests {
                 true,
             ),
             ("compromised=false", true),
+            ("passcode=true,attested=false,revoked=false", true),
+            ("attested=true", false),
             ("ownership=\"personal\"", false),
             ("group=\"mobile-*\"", true),
+            ("group_not=\"mobile-*\"", false),
+            ("group_not=\"admins\"", true),
+            ("app_installed=[\"com.b\",\"com.z\"]", true),
+            ("app_installed=\"com.z\"", false),
+            ("app_missing=[\"com.a\",\"com.z\"]", true),
+            ("app_missing=[\"com.a\",\"com.b\"]", false),
+            ("inactive_days=21", true),
+            ("inactive_days=22", false),
+            ("facts_older_than=\"12h\"", true),
+            ("facts_older_than=\"13h\"", false),
+            ("max_devices=2", true),
+            ("max_devices=3", false),
+            ("user=\"*@corp.example\"", true),
+            ("user_not=\"*@corp.example\"", false),
             ("user_agent=\"Apple*\"", true),
+            ("user_agent_not=[\"Apple*\",\"Boxer*\"]", false),
+            ("user_agent_not=\"Boxer*\"", true),
             (
                 "device_type=\"smartphone\",protocol=\"eas\",command=\"sync\"",
                 true,
             ),
+            ("command_not=[\"Ping\",\"Sync\"]", false),
+            ("protocol_version=\"14.1\"", true),
+            ("protocol_version_below=\"14.0\"", false),
+            ("protocol_version_below=\"16.0\"", true),
+            ("host=\"mail.*\",path=\"/microsoft*\",method=\"post\"", true),
+            ("method_not=\"POST\"", false),
+            ("network=[\"10.0.0.0/8\",\"2001:db8::/32\"]", true),
+            ("network_not=\"10.0.0.0/8\"", false),
+            ("network=\"10.1.2.3\"", true),
+            ("window={from=\"08:00\",to=\"18:00\"}", true),
+            ("window={days=[\"mon-fri\"]}", false),
+            ("from=2026-11-22T12:00:00Z", true),
+            ("before=2026-11-22T12:00:00Z", false),
+            ("from=\"2026-11-22T12:00:01Z\"", false),
             ("known=true", true),
+            (
+                "cel=\"device.platform.lowerAscii() == 'ios' && request.command == 'Sync'\"",
+                true,
+            ),
             ("", true),
         ] {
             assert_eq!(fires(when, record, "Apple-iPhone/1"), expected, "{when}");
@@ -297,9 +620,20 @@ mod tests {
             "compromised=false",
             "encrypted=false",
             "platform=\"*\"",
+            "platform_not=\"x\"",
             "os_version_below=\"99\"",
+            "os_minimum={ios=\"99\"}",
             "group=\"*\"",
+            "group_not=\"x\"",
+            "app_missing=\"x\"",
+            "app_installed=\"*\"",
+            "inactive_days=1",
+            "facts_older_than=\"1s\"",
             "user_agent=\"*\"",
+            "user_agent_not=\"x\"",
+            "cel=\"device.managed == false\"",
+            "cel=\"device.platform != 'ios'\"",
+            "cel=\"!(device.platform == 'ios')\"",
         ] {
             assert!(!fires(when, Some("{}"), ""), "{when} with an empty record");
             assert!(!fires(when, None, ""), "{when} without a record");
@@ -310,5 +644,17 @@ mod tests {
             Some(r#"{"os_version":"unknown"}"#),
             ""
         ));
+    }
+
+    #[test]
+    fn every_key_is_documented() {
+        let documented = include_str!("../../../docs/policies.md");
+        for key in &KEYS {
+            assert!(
+                documented.contains(&format!("`{}`", key.name)),
+                "{} is not in docs/policies.md",
+                key.name
+            );
+        }
     }
 }

@@ -20,9 +20,13 @@ impl Version {
         Self::order(reported, &self.0)
     }
 
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Missing numbers are zero: 17 equals 17.0. A number may carry a suffix (`14.2-beta`, `11b`),
     /// which ends the comparison.
-    fn order(left: &str, right: &str) -> Option<Ordering> {
+    pub(super) fn order(left: &str, right: &str) -> Option<Ordering> {
         let (mut left, mut right) = (Numbers(left.trim()), Numbers(right.trim()));
         let mut first = true;
         loop {

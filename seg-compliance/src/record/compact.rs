@@ -1,12 +1,10 @@
 //! A record as it lives in memory, a million at a time: shared texts, packed times.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 
-use super::{Patch, Record};
+use super::{Flag, Flags, Patch, Record};
 use crate::clock::from_millisecond;
-use crate::intern::{Groups, Interner, Symbol};
+use crate::intern::{Interner, Symbol, Words};
 use crate::{DeviceKey, UserKey, Verdict};
 
 /// A time to the millisecond, or none, in eight bytes.
@@ -18,6 +16,11 @@ impl PackedTime {
 
     pub(crate) fn new(time: Option<Timestamp>) -> Self {
         time.map_or(Self::NONE, |time| Self(time.as_millisecond()))
+    }
+
+    /// Milliseconds since 1970.
+    pub(crate) fn millisecond(self) -> Option<i64> {
+        (self != Self::NONE).then_some(self.0)
     }
 
     pub(crate) fn get(self) -> Option<Timestamp> {
@@ -41,85 +44,183 @@ impl std::fmt::Debug for PackedTime {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
     pub(crate) user: Option<UserKey>,
-    pub(crate) reason: Option<Arc<str>>,
+    pub(crate) reason: Option<Symbol>,
     pub(crate) platform: Option<Symbol>,
     pub(crate) model: Option<Symbol>,
     pub(crate) os_version: Option<Symbol>,
     pub(crate) ownership: Option<Symbol>,
-    pub(crate) groups: Option<Groups>,
+    pub(crate) groups: Option<Words>,
+    pub(crate) apps: Option<Words>,
     /// Who said so last; a snapshot removes only what its own source said.
     pub(crate) source: Option<Symbol>,
     pub(crate) last_seen: PackedTime,
     pub(crate) updated: PackedTime,
-    pub(crate) managed: Option<bool>,
-    pub(crate) compliant: Option<bool>,
-    pub(crate) compromised: Option<bool>,
-    pub(crate) encrypted: Option<bool>,
-    pub(crate) profile: Option<bool>,
+    /// When the record was made, in seconds since 1970: the order of a user's devices.
+    pub(crate) since: u32,
+    pub(crate) flags: Flags,
     pub(crate) verdict: Option<Verdict>,
 }
 
 impl Facts {
-    /// The facts after `patch`: what it gives replaces, what it takes back goes, the rest stays.
-    pub(crate) fn merged(&self, patch: &Patch, interner: &Interner) -> Self {
-        let text = |known: &Option<Symbol>, said: &Option<Option<String>>| match said {
-            None => known.clone(),
-            Some(said) => said.as_ref().map(|text| interner.symbol(text)),
-        };
-        let time = |known: PackedTime, said: Option<Option<Timestamp>>| {
-            said.map_or(known, PackedTime::new)
-        };
+    pub(crate) fn flag(&self, flag: Flag) -> Option<bool> {
+        self.flags.get(flag)
+    }
+
+    /// The facts after `said`: what it gives replaces, what it takes back goes, the rest stays.
+    pub(crate) fn merged(&self, said: &Said) -> Self {
+        let is = |field: u32| said.fields & field != 0;
+        fn pick<T: Clone>(said: bool, new: &T, old: &T) -> T {
+            if said { new.clone() } else { old.clone() }
+        }
+        let new = &said.facts;
+        let mut flags = self.flags;
+        for flag in Flag::ALL {
+            if is(Said::flag(flag)) {
+                flags.set(flag, new.flag(flag));
+            }
+        }
         Self {
-            user: patch.user.clone().unwrap_or_else(|| self.user.clone()),
-            reason: match &patch.reason {
-                None => self.reason.clone(),
-                Some(said) => said.as_ref().map(|text| interner.reason(text)),
-            },
-            platform: text(&self.platform, &patch.platform),
-            model: text(&self.model, &patch.model),
-            os_version: text(&self.os_version, &patch.os_version),
-            ownership: text(&self.ownership, &patch.ownership),
-            groups: match &patch.groups {
-                None => self.groups.clone(),
-                Some(said) => said
-                    .as_ref()
-                    .map(|names| interner.groups(names.iter().map(String::as_str))),
-            },
+            user: pick(is(Said::USER), &new.user, &self.user),
+            reason: pick(is(Said::REASON), &new.reason, &self.reason),
+            platform: pick(is(Said::PLATFORM), &new.platform, &self.platform),
+            model: pick(is(Said::MODEL), &new.model, &self.model),
+            os_version: pick(is(Said::OS_VERSION), &new.os_version, &self.os_version),
+            ownership: pick(is(Said::OWNERSHIP), &new.ownership, &self.ownership),
+            groups: pick(is(Said::GROUPS), &new.groups, &self.groups),
+            apps: pick(is(Said::APPS), &new.apps, &self.apps),
             source: self.source.clone(),
-            last_seen: time(self.last_seen, patch.last_seen),
-            updated: time(self.updated, patch.updated),
-            managed: patch.managed.unwrap_or(self.managed),
-            compliant: patch.compliant.unwrap_or(self.compliant),
-            compromised: patch.compromised.unwrap_or(self.compromised),
-            encrypted: patch.encrypted.unwrap_or(self.encrypted),
-            profile: patch.profile.unwrap_or(self.profile),
-            verdict: patch.verdict.unwrap_or(self.verdict),
+            last_seen: pick(is(Said::LAST_SEEN), &new.last_seen, &self.last_seen),
+            updated: pick(is(Said::UPDATED), &new.updated, &self.updated),
+            since: self.since,
+            flags,
+            verdict: pick(is(Said::VERDICT), &new.verdict, &self.verdict),
         }
     }
 
     pub(crate) fn record(&self, device: &DeviceKey) -> Record {
         let text = |symbol: &Option<Symbol>| symbol.as_ref().map(|s| s.as_str().to_owned());
+        let words = |list: &Option<Words>| {
+            list.as_ref()
+                .map(|list| list.iter().map(str::to_owned).collect())
+        };
         Record {
             device_id: device.clone(),
             user: self.user.clone(),
-            managed: self.managed,
-            compliant: self.compliant,
-            compromised: self.compromised,
-            encrypted: self.encrypted,
+            managed: self.flag(Flag::Managed),
+            compliant: self.flag(Flag::Compliant),
+            compromised: self.flag(Flag::Compromised),
+            encrypted: self.flag(Flag::Encrypted),
             platform: text(&self.platform),
             model: text(&self.model),
             os_version: text(&self.os_version),
             last_seen: self.last_seen.get(),
-            profile: self.profile,
+            profile: self.flag(Flag::Profile),
             ownership: text(&self.ownership),
-            groups: self
-                .groups
-                .as_ref()
-                .map(|list| list.iter().map(str::to_owned).collect()),
+            groups: words(&self.groups),
             verdict: self.verdict,
-            reason: self.reason.as_deref().map(str::to_owned),
+            reason: text(&self.reason),
             updated: self.updated.get(),
+            passcode: self.flag(Flag::Passcode),
+            attested: self.flag(Flag::Attested),
+            revoked: self.flag(Flag::Revoked),
+            apps: words(&self.apps),
         }
+    }
+}
+
+/// What is said about a device, as small as what is known of it: an import that has to be seen
+/// whole before it is applied holds one of these a line.
+#[derive(Clone, Debug)]
+pub(crate) struct Said {
+    facts: Facts,
+    /// Which facts are spoken of.
+    fields: u32,
+}
+
+impl Said {
+    const USER: u32 = 1 << 8;
+    const REASON: u32 = 1 << 9;
+    const PLATFORM: u32 = 1 << 10;
+    const MODEL: u32 = 1 << 11;
+    const OS_VERSION: u32 = 1 << 12;
+    const OWNERSHIP: u32 = 1 << 13;
+    const GROUPS: u32 = 1 << 14;
+    const APPS: u32 = 1 << 15;
+    const LAST_SEEN: u32 = 1 << 16;
+    const UPDATED: u32 = 1 << 17;
+    const VERDICT: u32 = 1 << 18;
+
+    const fn flag(flag: Flag) -> u32 {
+        1 << flag as u32
+    }
+
+    pub(crate) fn new(patch: &Patch, interner: &Interner) -> Self {
+        let mut fields = 0;
+        let mut facts = Facts::default();
+        for (flag, said) in [
+            (Flag::Managed, patch.managed),
+            (Flag::Compliant, patch.compliant),
+            (Flag::Compromised, patch.compromised),
+            (Flag::Encrypted, patch.encrypted),
+            (Flag::Profile, patch.profile),
+            (Flag::Passcode, patch.passcode),
+            (Flag::Attested, patch.attested),
+            (Flag::Revoked, patch.revoked),
+        ] {
+            if let Some(said) = said {
+                fields |= Self::flag(flag);
+                facts.flags.set(flag, said);
+            }
+        }
+        for (field, said, place) in [
+            (Self::REASON, &patch.reason, &mut facts.reason),
+            (Self::PLATFORM, &patch.platform, &mut facts.platform),
+            (Self::MODEL, &patch.model, &mut facts.model),
+            (Self::OS_VERSION, &patch.os_version, &mut facts.os_version),
+            (Self::OWNERSHIP, &patch.ownership, &mut facts.ownership),
+        ] {
+            if let Some(said) = said {
+                fields |= field;
+                *place = said.as_deref().map(|text| interner.symbol(text));
+            }
+        }
+        for (field, said, place) in [
+            (Self::GROUPS, &patch.groups, &mut facts.groups),
+            (Self::APPS, &patch.apps, &mut facts.apps),
+        ] {
+            if let Some(said) = said {
+                fields |= field;
+                let words = said.as_ref();
+                *place = words.map(|words| interner.words(words.iter().map(String::as_str)));
+            }
+        }
+        for (field, said, place) in [
+            (Self::LAST_SEEN, patch.last_seen, &mut facts.last_seen),
+            (Self::UPDATED, patch.updated, &mut facts.updated),
+        ] {
+            if let Some(said) = said {
+                fields |= field;
+                *place = PackedTime::new(said);
+            }
+        }
+        if let Some(user) = &patch.user {
+            fields |= Self::USER;
+            facts.user.clone_from(user);
+        }
+        if let Some(verdict) = patch.verdict {
+            fields |= Self::VERDICT;
+            facts.verdict = verdict;
+        }
+        Self { facts, fields }
+    }
+}
+
+#[cfg(test)]
+impl Facts {
+    /// The facts that a record of this JSON makes.
+    pub(crate) fn of_json(json: &str, interner: &Interner) -> Self {
+        let patch = Patch::from_json(json.as_bytes()).unwrap().1;
+        Self::default().merged(&Said::new(&patch, interner))
     }
 }
 
@@ -127,29 +228,25 @@ impl Facts {
 mod tests {
     use super::*;
 
-    fn patch(json: &str) -> Patch {
-        Patch::from_json(json.as_bytes()).unwrap().1
+    fn said(json: &str, interner: &Interner) -> Said {
+        Said::new(&Patch::from_json(json.as_bytes()).unwrap().1, interner)
     }
 
     #[test]
     fn what_is_given_replaces_and_the_rest_stays() {
         let interner = Interner::default();
-        let first = Facts::default().merged(
-            &patch(r#"{"platform":"ios","managed":true,"groups":["a","b"],"verdict":"block"}"#),
-            &interner,
-        );
-        let second = first.merged(
-            &patch(r#"{"managed":false,"groups":["c"],"verdict":null}"#),
-            &interner,
-        );
+        let text = r#"{"platform":"ios","managed":true,"groups":["a","b"],"verdict":"block"}"#;
+        let first = Facts::of_json(text, &interner);
+        let text = r#"{"managed":false,"groups":["c"],"verdict":null}"#;
+        let second = first.merged(&said(text, &interner));
         assert_eq!(second.platform, first.platform);
-        assert_eq!(second.managed, Some(false));
+        assert_eq!(second.flag(Flag::Managed), Some(false));
         assert_eq!(
             second.groups.as_ref().unwrap().iter().collect::<Vec<_>>(),
             ["c"]
         );
         assert_eq!(second.verdict, None);
-        assert_eq!(second.compromised, None, "missing is not false");
+        assert_eq!(second.flag(Flag::Compromised), None, "missing is not false");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Records as CSV (RFC 4180) with a header line of the same names as the JSON fields.
 //!
-//! An empty cell says nothing, like a missing field; the word `null` takes the fact back; groups
-//! are separated by `;`. Line numbers are those of the file: a record whose quoted cell holds line
+//! An empty cell says nothing, like a missing field; the word `null` takes the fact back; groups and
+//! apps are separated by `;`. Line numbers are those of the file: a record whose quoted cell holds line
 //! breaks has the number of its first line.
 
 use super::given::{BadLine, LINE_MAX, Line};
@@ -206,15 +206,11 @@ fn put(patch: &mut Patch, name: &str, said: Option<&str>) -> Result<(), String> 
         "last_seen" => patch.last_seen = parsed(said)?,
         "updated" => patch.updated = parsed(said)?,
         "verdict" => patch.verdict = parsed(said)?,
-        "groups" => {
-            patch.groups = Some(said.map(|list| {
-                let names = list
-                    .split(';')
-                    .map(str::trim)
-                    .filter(|name| !name.is_empty());
-                names.map(str::to_owned).collect()
-            }));
-        }
+        "passcode" => patch.passcode = flag(said)?,
+        "attested" => patch.attested = flag(said)?,
+        "revoked" => patch.revoked = flag(said)?,
+        "groups" => patch.groups = Some(said.map(list)),
+        "apps" => patch.apps = Some(said.map(list)),
         // The device id, which has been read.
         _ => {}
     }
@@ -228,6 +224,12 @@ where
     said.map(|text| text.parse().map_err(|error: T::Err| error.to_string()))
         .transpose()
         .map(Some)
+}
+
+fn list(text: &str) -> Vec<String> {
+    let names = text.split(';').map(str::trim);
+    let names = names.filter(|name| !name.is_empty());
+    names.map(str::to_owned).collect()
 }
 
 fn flag(said: Option<&str>) -> Result<Option<Option<bool>>, String> {

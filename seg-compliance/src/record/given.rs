@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 
-use super::{GROUPS_MAX, Patch, REASON_MAX, TEXT_MAX};
+use super::{APPS_MAX, GROUPS_MAX, Patch, REASON_MAX, TEXT_MAX};
 use crate::{DeviceKey, UserKey, Verdict};
 
 /// Longest line of an import, in bytes.
@@ -76,6 +76,14 @@ struct Given {
     reason: Option<Option<String>>,
     #[serde(deserialize_with = "said")]
     updated: Option<Option<Timestamp>>,
+    #[serde(deserialize_with = "said")]
+    passcode: Option<Option<bool>>,
+    #[serde(deserialize_with = "said")]
+    attested: Option<Option<bool>>,
+    #[serde(deserialize_with = "said")]
+    revoked: Option<Option<bool>>,
+    #[serde(deserialize_with = "said")]
+    apps: Option<Option<Vec<String>>>,
 }
 
 /// A field that is there, be it null.
@@ -103,6 +111,10 @@ impl Given {
             verdict: self.verdict,
             reason: self.reason,
             updated: self.updated,
+            passcode: self.passcode,
+            attested: self.attested,
+            revoked: self.revoked,
+            apps: self.apps,
         };
         patch.check()?;
         Ok(patch)
@@ -124,15 +136,18 @@ impl Patch {
                 check_text(name, text, limit)?;
             }
         }
-        if let Some(Some(groups)) = &self.groups {
-            if groups.len() > GROUPS_MAX {
-                return Err(format!(
-                    "groups: {} are given, {GROUPS_MAX} are allowed",
-                    groups.len()
-                ));
+        let lists = [
+            ("groups", &self.groups, GROUPS_MAX),
+            ("apps", &self.apps, APPS_MAX),
+        ];
+        for (name, list, limit) in lists {
+            let Some(Some(list)) = list else { continue };
+            if list.len() > limit {
+                let given = list.len();
+                return Err(format!("{name}: {given} are given, {limit} are allowed"));
             }
-            for group in groups {
-                check_text("groups", group, TEXT_MAX)?;
+            for text in list {
+                check_text(name, text, TEXT_MAX)?;
             }
         }
         Ok(())

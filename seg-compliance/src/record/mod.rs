@@ -5,6 +5,7 @@
 //! memory as the compact `Facts`.
 
 mod compact;
+mod flags;
 mod given;
 pub mod csv;
 
@@ -13,7 +14,8 @@ pub mod ndjson;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use compact::{Facts, PackedTime};
+pub(crate) use compact::{Facts, PackedTime, Said};
+pub(crate) use flags::{Flag, Flags};
 pub use given::{BadLine, LINE_MAX, Line};
 
 use crate::{DeviceKey, UserKey, Verdict};
@@ -24,9 +26,11 @@ pub const TEXT_MAX: usize = 256;
 pub const REASON_MAX: usize = 1_024;
 /// Most groups of one device.
 pub const GROUPS_MAX: usize = 512;
+/// Most apps of one device.
+pub const APPS_MAX: usize = 2_048;
 
 /// The names of a record's fields, in the order of the CSV columns.
-pub const FIELDS: [&str; 16] = [
+pub const FIELDS: [&str; 20] = [
     "device_id",
     "user",
     "managed",
@@ -43,6 +47,10 @@ pub const FIELDS: [&str; 16] = [
     "verdict",
     "reason",
     "updated",
+    "passcode",
+    "attested",
+    "revoked",
+    "apps",
 ];
 
 /// What is known about a device. Absent facts are not written.
@@ -95,6 +103,18 @@ pub struct Record {
     /// When these facts were gathered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updated: Option<Timestamp>,
+    /// Has a passcode as strong as it must be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passcode: Option<bool>,
+    /// The maker has attested that its system is as delivered (Knox, Play Integrity).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attested: Option<bool>,
+    /// The management system has withdrawn it: reported lost, stolen or to be wiped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<bool>,
+    /// Identifiers of the apps on it, `com.example.app`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apps: Option<Vec<String>>,
 }
 
 /// What is said about a device. Of each fact: `None`, nothing is said and what is known stays;
@@ -131,6 +151,14 @@ pub struct Patch {
     pub reason: Option<Option<String>>,
     /// See [`Record::updated`].
     pub updated: Option<Option<Timestamp>>,
+    /// See [`Record::passcode`].
+    pub passcode: Option<Option<bool>>,
+    /// See [`Record::attested`].
+    pub attested: Option<Option<bool>>,
+    /// See [`Record::revoked`].
+    pub revoked: Option<Option<bool>>,
+    /// See [`Record::apps`].
+    pub apps: Option<Option<Vec<String>>>,
 }
 
 impl Patch {

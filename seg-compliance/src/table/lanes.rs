@@ -2,10 +2,13 @@
 //! again and listed. A slot is used again and again, its texts with it: a lease allocates nothing
 //! once a core has warmed up.
 
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use crate::{Ask, DeviceKey, Protocol, UserKey};
+use crate::policy::Moment;
+use crate::{Ask, DeviceKey, Protocol, UserKey, Via};
 
 /// Lanes; cores beyond share.
 const LANES: usize = 64;
@@ -29,6 +32,11 @@ pub(crate) struct LaneAsk {
     device_type: String,
     pub(crate) command: String,
     pub(crate) protocol: Protocol,
+    address: Option<IpAddr>,
+    host: String,
+    path: String,
+    method: String,
+    version: String,
     pub(crate) since: Timestamp,
     pub(crate) deadline: Option<Timestamp>,
 }
@@ -42,6 +50,13 @@ impl LaneAsk {
             device_type: &self.device_type,
             protocol: self.protocol,
             command: &self.command,
+            via: Via {
+                address: self.address,
+                host: &self.host,
+                path: &self.path,
+                method: &self.method,
+                version: &self.version,
+            },
         }
     }
 }
@@ -49,6 +64,8 @@ impl LaneAsk {
 struct Slot {
     token: Option<u64>,
     core: u16,
+    /// Until when its verdict stands, as far as time goes: milliseconds since 1970.
+    stands: i64,
     asked: LaneAsk,
 }
 
@@ -87,6 +104,12 @@ impl Lanes {
             refill(&mut held.asked.agent, ask.agent);
             refill(&mut held.asked.device_type, ask.device_type);
             refill(&mut held.asked.command, ask.command);
+            refill(&mut held.asked.host, ask.via.host);
+            refill(&mut held.asked.path, ask.via.path);
+            refill(&mut held.asked.method, ask.via.method);
+            refill(&mut held.asked.version, ask.via.version);
+            held.asked.address = ask.via.address;
+            held.stands = Moment::ALWAYS;
             held.asked.protocol = ask.protocol;
             held.asked.since = since;
             held.asked.deadline = deadline;
@@ -96,6 +119,7 @@ impl Lanes {
         lane.slots.push(Slot {
             token: Some(token),
             core,
+            stands: Moment::ALWAYS,
             asked: LaneAsk {
                 device: ask.device.cloned(),
                 user: ask.user.cloned(),
@@ -103,6 +127,11 @@ impl Lanes {
                 device_type: cut(ask.device_type).to_owned(),
                 command: cut(ask.command).to_owned(),
                 protocol: ask.protocol,
+                address: ask.via.address,
+                host: cut(ask.via.host).to_owned(),
+                path: cut(ask.via.path).to_owned(),
+                method: cut(ask.via.method).to_owned(),
+                version: cut(ask.via.version).to_owned(),
                 since,
                 deadline,
             },
@@ -135,6 +164,32 @@ impl Lanes {
         if let Some(held) = held {
             held.asked.deadline = Some(deadline);
         }
+    }
+
+    /// Tells until when the verdict of `lease` stands, as far as time goes.
+    pub(crate) fn stands(&self, lease: LeaseRef, until: i64) {
+        let mut lane = self.lane(lease.core).lock();
+        let held = lane
+            .slots
+            .get_mut(lease.slot as usize)
+            .filter(|held| held.token == Some(lease.token) && held.core == lease.core);
+        if let Some(held) = held {
+            held.stands = until;
+        }
+    }
+
+    /// The leases whose verdict has to be looked at again by `now`, one lane locked at a time.
+    pub(crate) fn due(&self, now: i64) -> Vec<LeaseRef> {
+        let mut due = Vec::new();
+        for lane in &self.0 {
+            for (slot, held) in (0..).zip(&lane.lock().slots) {
+                if let (Some(token), true) = (held.token, held.stands <= now) {
+                    let core = held.core;
+                    due.push(LeaseRef { token, slot, core });
+                }
+            }
+        }
+        due
     }
 
     /// What the request of `lease` asked; `None`: it has ended.
@@ -204,6 +259,7 @@ mod tests {
             device_type: "",
             protocol: Protocol::Eas,
             command: "Ping",
+            via: Via::default(),
         };
         let first = lanes.open(3, 1, &ask, Timestamp::UNIX_EPOCH, None);
         lanes.close(first);

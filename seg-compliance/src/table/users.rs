@@ -44,6 +44,7 @@ impl UserEntry {
                     .iter()
                     .map(|(before, _)| before.clone())
                     .collect(),
+                next_rank: 0,
             },
         }
     }
@@ -76,6 +77,8 @@ impl UserEntry {
 pub(crate) struct UserSays {
     pub(crate) current: Option<Override>,
     pub(crate) before: Vec<Option<Override>>,
+    /// The place that another device of his would take; 0: nobody asks.
+    pub(crate) next_rank: u16,
 }
 
 /// The table of users.
@@ -128,6 +131,19 @@ impl Users {
                 }
                 result
             }
+        }
+    }
+
+    /// The copy of a name that the table holds, where it does: a user of many devices has one.
+    pub(crate) fn shared(&self, user: &UserKey) -> UserKey {
+        let held = self.map.get(user);
+        held.map_or_else(|| user.clone(), |held| held.key().clone())
+    }
+
+    /// Walks all users with their devices, one shard locked at a time.
+    pub(crate) fn each(&self, mut look: impl FnMut(&UserKey, &[DeviceKey])) {
+        for held in &self.map {
+            look(held.key(), &held.devices);
         }
     }
 

@@ -9,18 +9,24 @@ use axum::http::{Method, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post, put};
+use jiff::Timestamp;
 use seg_compliance::record::Patch;
 use seg_compliance::{DeviceKey, UserKey};
 use tokio::sync::watch;
 
 use super::error::ApiError;
 use super::listener::Peer;
+use super::questions;
+use super::tokens::{self, Role};
 use super::{
-    Gateway, Token, devices, events, explain, health, import, openapi, orders, overrides, upstreams,
+    Gateway, Token, audit, devices, events, explain, health, import, openapi, orders, overrides,
+    upstreams,
 };
 
+/// Largest policies file of a plan.
+const POLICIES_MAX: usize = 16 * 1024 * 1024;
 /// Largest JSON body. Imports have none of this: they are read line by line.
-const BODY_MAX: usize = 64 * 1024;
+pub(super) const BODY_MAX: usize = 64 * 1024;
 
 /// What every call needs.
 #[derive(Clone)]
@@ -119,8 +125,8 @@ pub(super) struct Endpoint {
 pub(super) enum Access {
     /// Anybody.
     Open,
-    /// Who has the token.
-    Token,
+    /// Who has a token that may do this.
+    Token(Role),
 }
 
 const JSON: &str = "application/json";
@@ -131,14 +137,18 @@ const OPEN: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 /// Every endpoint.
 pub(super) fn endpoints() -> Vec<Endpoint> {
     let base = |method: Method, path, summary, schema, handler| Endpoint {
-        method,
-        path,
-        summary,
+        access: Access::Token(if method == Method::GET {
+            Role::Read
+        } else {
+            Role::Operate
+        }),
+        errors: &[400, 401, 403],
         query: &[],
         body: None,
         answer: (JSON, schema),
-        errors: &[400, 401],
-        access: Access::Token,
+        method,
+        path,
+        summary,
         route: None,
         handler,
     };
@@ -194,7 +204,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         },
         Endpoint {
             query: &["user"],
-            errors: &[400, 401, 404],
+            errors: &[400, 401, 403, 404],
             ..base(
                 Method::GET,
                 "/v1/devices/{id}",
@@ -205,7 +215,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         },
         Endpoint {
             body: Some((JSON, "Record")),
-            errors: &[400, 401, 503],
+            errors: &[400, 401, 403, 503],
             ..base(
                 Method::PUT,
                 "/v1/devices/{id}",
@@ -215,7 +225,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             )
         },
         Endpoint {
-            errors: &[400, 401, 404, 503],
+            errors: &[400, 401, 403, 404, 503],
             ..base(
                 Method::DELETE,
                 "/v1/devices/{id}",
@@ -248,7 +258,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         },
         Endpoint {
             body: Some((JSON, "Override")),
-            errors: &[400, 401, 503],
+            errors: &[400, 401, 403, 503],
             ..base(
                 Method::PUT,
                 "/v1/devices/{id}/override",
@@ -258,7 +268,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             )
         },
         Endpoint {
-            errors: &[400, 401, 503],
+            errors: &[400, 401, 403, 503],
             ..base(
                 Method::DELETE,
                 "/v1/devices/{id}/override",
@@ -269,7 +279,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         },
         Endpoint {
             body: Some((JSON, "Override")),
-            errors: &[400, 401, 503],
+            errors: &[400, 401, 403, 503],
             ..base(
                 Method::PUT,
                 "/v1/users/{user}/override",
@@ -279,7 +289,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             )
         },
         Endpoint {
-            errors: &[400, 401, 503],
+            errors: &[400, 401, 403, 503],
             ..base(
                 Method::DELETE,
                 "/v1/users/{user}/override",
@@ -289,9 +299,12 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             )
         },
         Endpoint {
-            query: &["mode", "source", "strict", "dry_run"],
+            query: &[
+                "mode", "source", "strict", "dry_run", "plan", "limit", "force",
+            ],
+            access: Access::Token(Role::Import),
             body: Some(("application/x-ndjson", "Record")),
-            errors: &[400, 401, 409, 422, 503],
+            errors: &[400, 401, 403, 409, 422, 503],
             ..base(
                 Method::POST,
                 "/v1/devices:import",
@@ -311,7 +324,10 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             )
         },
         Endpoint {
-            query: &["user", "device", "agent", "type", "command"],
+            query: &[
+                "user", "device", "agent", "type", "command", "address", "host", "path", "method",
+                "version",
+            ],
             ..base(
                 Method::GET,
                 "/v1/explain",
@@ -354,7 +370,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         Endpoint {
             query: &["from"],
             answer: ("text/event-stream", "Event"),
-            errors: &[400, 401, 410],
+            errors: &[400, 401, 403, 410],
             ..base(
                 Method::GET,
                 "/v1/events",
@@ -363,8 +379,51 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
                 get(events::events),
             )
         },
+        base(
+            Method::GET,
+            "/v1/policies",
+            "The policies in force",
+            "PolicyList",
+            get(questions::policies),
+        ),
         Endpoint {
-            errors: &[401, 422],
+            query: &["limit"],
+            access: Access::Token(Role::Import),
+            body: Some(("application/toml", "Text")),
+            errors: &[400, 401, 403, 422],
+            ..base(
+                Method::POST,
+                "/v1/policies:plan",
+                "Which verdicts the policies of the body would change",
+                "Plan",
+                post(questions::plan).layer(DefaultBodyLimit::max(POLICIES_MAX)),
+            )
+        },
+        Endpoint {
+            query: &["format"],
+            ..base(
+                Method::GET,
+                "/v1/report",
+                "The fleet in numbers, JSON or CSV (format=csv)",
+                "Report",
+                get(questions::report),
+            )
+        },
+        Endpoint {
+            query: &["from", "to", "after", "limit"],
+            access: Access::Token(Role::Admin),
+            answer: ("application/x-ndjson", "AuditEntry"),
+            ..base(
+                Method::GET,
+                "/v1/audit",
+                "Who changed what, when, from where",
+                "AuditEntry",
+                get(audit::trail),
+            )
+        },
+        Endpoint {
+            access: Access::Token(Role::Admin),
+            errors: &[401, 403, 422],
             ..base(
                 Method::POST,
                 "/v1/reload",
@@ -380,10 +439,18 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 pub(super) fn router(api: Api) -> Router {
     let mut router = Router::new();
     for endpoint in endpoints() {
+        let needed = match endpoint.access {
+            Access::Open => None,
+            Access::Token(role) => Some(role),
+        };
+        let handler = endpoint
+            .handler
+            .layer(middleware::from_fn_with_state(needed, allowed));
         let path = endpoint.route.unwrap_or(endpoint.path);
-        router = router.route(path, endpoint.handler);
+        router = router.route(path, handler);
     }
     router
+        .route_layer(middleware::from_fn_with_state(api.clone(), audit::witness))
         .route_layer(middleware::from_fn(note))
         .fallback(nothing)
         .method_not_allowed_fallback(nothing)
@@ -394,18 +461,31 @@ pub(super) fn router(api: Api) -> Router {
 
 /// Lets through who has the token, and everybody to what is open. Everything else, known path or
 /// not, asks for the token first.
-async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response {
+async fn guard(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let open = OPEN.contains(&request.uri().path());
     let authorization = request.headers().get(header::AUTHORIZATION);
-    if open
-        || api
-            .0
-            .token
-            .is_in(authorization.map(|value| value.as_bytes()))
-    {
-        next.run(request).await
-    } else {
-        ApiError::unauthorized().into_response()
+    if open {
+        return next.run(request).await;
+    }
+    let named = api.gateway().tokens();
+    let line = authorization.map(|value| value.as_bytes());
+    match tokens::caller(&api.0.token, &named, line, Timestamp::now()) {
+        Some(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        None => ApiError::unauthorized().into_response(),
+    }
+}
+
+/// Lets through whose token may do this.
+async fn allowed(State(needed): State<Option<Role>>, request: Request, next: Next) -> Response {
+    let caller = request.extensions().get::<tokens::Caller>();
+    match (needed, caller) {
+        (None, _) => next.run(request).await,
+        (Some(needed), Some(caller)) if caller.role.may(needed) => next.run(request).await,
+        (Some(needed), Some(caller)) => ApiError::forbidden(caller, needed).into_response(),
+        (Some(_), None) => ApiError::unauthorized().into_response(),
     }
 }
 

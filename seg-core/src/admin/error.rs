@@ -6,6 +6,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use seg_compliance::api::{ErrorBody, ErrorDetail};
 
+use super::tokens::{Caller, Role};
+
 /// A call that was refused or failed.
 #[derive(Debug)]
 pub(super) struct ApiError {
@@ -41,6 +43,20 @@ impl ApiError {
             StatusCode::UNAUTHORIZED,
             "unauthorized",
             "send the token of admin.token.path as `Authorization: Bearer …`",
+        )
+    }
+
+    /// 403: the token may not do this.
+    pub(super) fn forbidden(caller: &Caller, needed: Role) -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "forbidden",
+            format!(
+                "the token {:?} has the role {}; this needs {}",
+                caller.name,
+                caller.role.name(),
+                needed.name()
+            ),
         )
     }
 

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use seg_compliance::api::{ExplainStep, Explanation};
-use seg_compliance::{Ask, Protocol, Step, Verdict};
+use seg_compliance::{Ask, Protocol, Step, Verdict, Via};
 
 use super::endpoints::Api;
 use super::error::ApiError;
@@ -19,6 +19,9 @@ pub(super) async fn explain(
     let agent = query.text("agent").unwrap_or_default();
     let device_type = query.text("type").unwrap_or_default();
     let command = query.text("command").unwrap_or_default();
+    let (host, path) = (query.text("host"), query.text("path"));
+    let (method, version) = (query.text("method"), query.text("version"));
+    let address = query.parsed("address")?;
     query.end()?;
     if device.is_none() && user.is_none() {
         return Err(ApiError::bad_request("name a device, a user, or both").about("device"));
@@ -38,6 +41,13 @@ pub(super) async fn explain(
         device_type: &device_type,
         protocol: protocol(&command),
         command: &command,
+        via: Via {
+            address,
+            host: host.as_deref().unwrap_or_default(),
+            path: path.as_deref().unwrap_or_default(),
+            method: method.as_deref().unwrap_or_default(),
+            version: version.as_deref().unwrap_or_default(),
+        },
     };
     let identity = api.gateway().identity(&Asked {
         device: device.as_deref().zip(device_key.as_ref()),

@@ -15,18 +15,30 @@ use crate::telemetry::metrics::{DeviceState, Exposition};
 #[derive(Serialize)]
 pub(super) struct Status {
     status: &'static str,
+    /// Sources that have been silent for longer than they may.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    stale_sources: Vec<String>,
 }
 
 /// The process answers.
 pub(super) async fn healthz() -> Json<Status> {
-    Json(Status { status: "ok" })
+    Json(Status {
+        status: "ok",
+        stale_sources: Vec::new(),
+    })
 }
 
 /// Configuration and journal are loaded, listeners are open.
 pub(super) async fn readyz(State(api): State<Api>) -> Result<Json<Status>, ApiError> {
     let missing = api.gateway().not_ready();
     if missing.is_empty() {
-        return Ok(Json(Status { status: "ready" }));
+        // Told, but no reason to take the gateway away: what then holds is configured.
+        let stale = api.gateway().engine().sources().into_iter();
+        let stale = stale.filter(|source| source.stale);
+        return Ok(Json(Status {
+            status: "ready",
+            stale_sources: stale.map(|source| source.name).collect(),
+        }));
     }
     Err(ApiError::unavailable("not_ready", missing.join("; ")))
 }

@@ -6,19 +6,23 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
+use axum::{Extension, Json};
 use futures_util::StreamExt;
 use parking_lot::Mutex;
 use seg_compliance::api::ImportResult;
 use seg_compliance::engine::{ImportMode, ImportOptions, Refused};
 use seg_compliance::record::{Line, csv, ndjson};
 
+use serde_json::{Value, json};
+
+use super::audit::Told;
 use super::endpoints::Api;
 use super::error::ApiError;
 use super::params::Params;
+use super::questions;
 
 /// Longest pause within a body.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -31,9 +35,11 @@ pub(super) async fn import(
     mut query: Params,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<ImportResult>, ApiError> {
-    let options = options(&mut query)?;
+) -> Result<(Extension<Told>, Json<ImportResult>), ApiError> {
+    let guard = api.gateway().import_guard();
+    let options = options(&mut query, guard)?;
     query.end()?;
+    let dry_run = options.dry_run;
     let reader = Reader::for_type(&headers)?;
     let turn = api.snapshots().begin(&options)?;
     // On a task of its own: a caller who leaves after his last line does not stop the import
@@ -43,13 +49,22 @@ pub(super) async fn import(
         drop(turn);
         result
     });
-    import
+    let result = import
         .await
-        .map_err(|error| ApiError::internal(error.to_string()))?
-        .map(Json)
+        .map_err(|error| ApiError::internal(error.to_string()))??;
+    // A dry run is no change.
+    let told = if dry_run {
+        Value::Null
+    } else {
+        json!({
+            "read": result.read, "applied": result.applied, "unchanged": result.unchanged,
+            "removed": result.removed, "cut": result.cut, "bad": result.errors.len(),
+        })
+    };
+    Ok((Extension(Told(told)), Json(result)))
 }
 
-fn options(query: &mut Params) -> Result<ImportOptions, ApiError> {
+fn options(query: &mut Params, guard: u8) -> Result<ImportOptions, ApiError> {
     let mode = match query.text("mode").as_deref() {
         None | Some("delta") => ImportMode::Delta,
         Some("snapshot") => ImportMode::Snapshot,
@@ -65,11 +80,20 @@ fn options(query: &mut Params) -> Result<ImportOptions, ApiError> {
         let message = format!("source: at most {SOURCE_MAX} bytes without control characters");
         return Err(ApiError::bad_request(message).about("source"));
     }
+    let dry_run = query.truth("dry_run")?.unwrap_or(false);
+    let plan = query.truth("plan")?.unwrap_or(false);
+    let limit = questions::limit(query)?;
+    if plan && !dry_run {
+        return Err(ApiError::bad_request("plan goes with dry_run=true").about("plan"));
+    }
+    let forced = query.truth("force")?.unwrap_or(false);
     Ok(ImportOptions {
         mode,
         source,
         strict: query.truth("strict")?.unwrap_or(false),
-        dry_run: query.truth("dry_run")?.unwrap_or(false),
+        dry_run,
+        plan: plan.then_some(limit),
+        guard: (!forced).then_some(guard),
     })
 }
 
@@ -116,6 +140,11 @@ fn broken(how: &str) -> ApiError {
 fn refused(refused: Refused) -> ApiError {
     match refused {
         Refused::Store(error) => ApiError::store(&error),
+        too_much @ Refused::TooMuch { .. } => ApiError::conflict(format!(
+            "{too_much}. Look at what it would do with dry_run=true&plan=true (sync-compliance \
+             plan); if that is right, import it with force=true (--force)"
+        ))
+        .about("compliance.import.max.change.percent"),
         Refused::BadLines(result) => {
             let first = result.errors.first();
             let message = first.map_or("a line is bad", |error| error.message.as_str());

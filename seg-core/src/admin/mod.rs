@@ -7,6 +7,7 @@
 //!
 //! [`endpoints`] is the one table of paths; `/openapi.json` and the router are both made from it.
 
+mod audit;
 mod devices;
 mod endpoints;
 mod error;
@@ -19,7 +20,9 @@ mod openapi;
 mod orders;
 mod overrides;
 mod params;
+mod questions;
 mod token;
+mod tokens;
 mod upstreams;
 
 #[cfg(test)]
@@ -38,6 +41,7 @@ use crate::telemetry::pseudonym::Pseudonym;
 
 pub use listener::serve;
 pub use token::{Token, TokenError};
+pub use tokens::{Caller, NamedTokens, Role, TokensError};
 
 /// What the admin API needs of the gateway it belongs to.
 pub trait Gateway: Send + Sync + 'static {
@@ -49,6 +53,12 @@ pub trait Gateway: Send + Sync + 'static {
 
     /// How names stand in the log.
     fn pseudonym(&self) -> Arc<Pseudonym>;
+
+    /// The named tokens that may call besides the gateway's own.
+    fn tokens(&self) -> Arc<NamedTokens>;
+
+    /// `compliance.import.max.change.percent`: a snapshot that would change more asks first.
+    fn import_guard(&self) -> u8;
 
     /// What still keeps the gateway from taking requests, in words; empty: it is ready.
     /// Configuration, journal and listeners count; upstreams don't.

@@ -47,7 +47,7 @@ fn operation(endpoint: &Endpoint) -> Value {
         "responses": responses(endpoint),
         "security": match endpoint.access {
             Access::Open => json!([]),
-            Access::Token => json!([{ "token": [] }]),
+            Access::Token(_) => json!([{ "token": [] }]),
         },
     });
     if let Some((media, schema)) = endpoint.body {
@@ -93,6 +93,7 @@ const fn reason(status: u16) -> &'static str {
     match status {
         400 => "The request can't be understood",
         401 => "No token, or another one",
+        403 => "The token may not do this",
         404 => "No such thing",
         409 => "Something else is in the way",
         410 => "No longer there",
@@ -149,19 +150,23 @@ mod tests {
             "DELETE /v1/devices/{id}/override?",
             "PUT /v1/users/{user}/override?",
             "DELETE /v1/users/{user}/override?",
-            "POST /v1/devices:import?mode&source&strict&dry_run",
+            "POST /v1/devices:import?mode&source&strict&dry_run&plan&limit&force",
             "GET /v1/devices:export?",
-            "GET /v1/explain?user&device&agent&type&command",
+            "GET /v1/explain?user&device&agent&type&command&address&host&path&method&version",
             "GET /v1/sessions?",
             "GET /v1/events?from",
             "GET /v1/upstreams?",
             "GET /v1/redirects?",
             "DELETE /v1/redirects?user",
             "POST /v1/reload?",
+            "GET /v1/policies?",
+            "POST /v1/policies:plan?limit",
+            "GET /v1/report?format",
+            "GET /v1/audit?from&to&after&limit",
         ] {
             assert!(table.iter().any(|known| known == line), "{line}");
         }
-        assert_eq!(table.len(), 23);
+        assert_eq!(table.len(), 27);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{Asked, AskedEws, EwsSays, Gateway, ReloadError, Token, endpoints, serve};
+use super::{Asked, AskedEws, EwsSays, Gateway, NamedTokens, ReloadError, Token, endpoints, serve};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::pseudonym::Pseudonym;
 
@@ -37,6 +37,14 @@ impl Gateway for Fake {
 
     fn pseudonym(&self) -> Arc<Pseudonym> {
         Arc::new(Pseudonym::none())
+    }
+
+    fn tokens(&self) -> Arc<NamedTokens> {
+        Arc::default()
+    }
+
+    fn import_guard(&self) -> u8 {
+        50
     }
 
     fn not_ready(&self) -> Vec<String> {

@@ -25,7 +25,8 @@ use super::settings::{
 use super::value::{
     self, AutodiscoverMode, CertificateHeader, ClientAuth, ComplianceMode, DefaultVerdict,
     EmptyChallenge, EwsRefusal, HealthExpect, HostHeader, LogFormat, LogLevel, Origin,
-    ProxyAddress, RedirectMode, Secret, TlsVersion, Toggle, UpstreamLogin, UserMismatch, UserMode,
+    ProxyAddress, RedirectMode, Secret, StaleAnswer, TlsVersion, Toggle, UpstreamLogin,
+    UserMismatch, UserMode,
 };
 
 /// Builds the whole configuration. Problems and warnings are appended; where there are problems,
@@ -89,12 +90,21 @@ pub(super) fn build(
             unknown_device: reader.read("compliance.unknown.device", DefaultVerdict::parse),
             known_device: reader.read("compliance.known.device", DefaultVerdict::parse),
             user_mode: reader.read("compliance.user.mode", UserMode::parse),
+            stale_after: u32::try_from(reader.whole("compliance.stale.max.minutes"))
+                .ok()
+                .filter(|minutes| *minutes > 0),
+            stale: reader.read("compliance.stale.answer", StaleAnswer::parse),
+            import_guard: u8::try_from(reader.whole("compliance.import.max.change.percent"))
+                .unwrap_or(100),
         },
         admin: Admin {
             listen: reader.read("admin.listen", value::listen_address),
             token_path: reader
                 .path("admin.token.path")
                 .unwrap_or_else(|| data_dir.join("admin.token")),
+            tokens_path: reader.path("admin.tokens.path"),
+            audit_days: u32::try_from(reader.whole("admin.audit.retention.days"))
+                .unwrap_or(u32::MAX),
         },
         data_dir,
         outbound_proxy: reader.optional("outbound.proxy.url", ProxyAddress::parse),

@@ -52,8 +52,8 @@ pub use table_file::TableError;
 pub use value::{
     Affinity, AutodiscoverMode, CertificateHeader, ClientAuth, ComplianceMode, DefaultVerdict,
     EmptyChallenge, EwsRefusal, HealthExpect, HostHeader, KerberosName, LogFormat, LogLevel,
-    Origin, Pattern, ProxyAddress, RedirectMode, Secret, TlsVersion, Toggle, UnknownStanding,
-    UpstreamLogin, UserMismatch, UserMode, WebAddress,
+    Origin, Pattern, ProxyAddress, RedirectMode, Secret, StaleAnswer, TlsVersion, Toggle,
+    UnknownStanding, UpstreamLogin, UserMismatch, UserMode, WebAddress,
 };
 
 use layers::Layer;

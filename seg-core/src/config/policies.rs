@@ -1,6 +1,6 @@
-//! `policies.toml`: read once, and handed out by its four kinds of tables to those who own their
-//! types. What stands inside a table is its owner's business; here only the names of the tables
-//! and their places are known.
+//! `policies.toml`: read once, and handed out by its kinds of tables to those who own their types.
+//! What stands inside a table is its owner's business; here only the names of the tables and their
+//! places are known.
 
 use std::fmt;
 use std::ops::Range;
@@ -17,23 +17,14 @@ const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 /// The policies by owner. All empty where there is no file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Policies {
-    /// `[[policy]]`: who is let in. Owned by seg-compliance.
-    pub policy: Vec<Placed>,
+    /// The whole file, out of which seg-compliance takes `[[policy]]`, with the places of everything.
+    pub text: String,
     /// `[eas]`: the firewall of ActiveSync, where the table is there. Owned by seg-eas.
     pub eas: Option<Firewall>,
     /// `[[content]]`: what is done with the content of mail. Owned by seg-eas.
     pub content: Vec<Rule>,
     /// `[ews]`: settings of EWS. Owned by seg-ews.
     pub ews: Table,
-}
-
-/// A table with the line on which it starts, so that its owner's errors can be placed.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Placed {
-    /// The line, counted from 1.
-    pub line: usize,
-    /// The table.
-    pub table: Table,
 }
 
 /// A policies file that can't be used.
@@ -61,7 +52,8 @@ impl fmt::Display for PoliciesError {
 #[serde(deny_unknown_fields, default)]
 #[derive(Default)]
 struct File {
-    policy: Vec<Spanned<Table>>,
+    #[serde(rename = "policy")]
+    _policy: serde::de::IgnoredAny,
     eas: Option<Firewall>,
     content: Vec<Spanned<Rule>>,
     ews: Table,
@@ -105,20 +97,13 @@ pub fn load(file: &Path) -> Result<Policies, PoliciesError> {
 fn parse(text: &str) -> Result<Policies, (Option<Range<usize>>, String)> {
     let file: File =
         toml::from_str(text).map_err(|error| (error.span(), error.message().to_owned()))?;
-    let placed = |tables: Vec<Spanned<Table>>| {
-        let one = |table: Spanned<Table>| Placed {
-            line: place(text, table.span().start).0,
-            table: table.into_inner(),
-        };
-        tables.into_iter().map(one).collect()
-    };
     for rule in &file.content {
         let wrong = |message| (Some(rule.span()), message);
         rule.get_ref().check().map_err(wrong)?;
     }
     let content = file.content.into_iter().map(Spanned::into_inner);
     Ok(Policies {
-        policy: placed(file.policy),
+        text: text.to_owned(),
         eas: file.eas,
         content: content.collect(),
         ews: file.ews,
@@ -163,12 +148,7 @@ mod tests {
             "[eas]\nmax_pings = 5\n\n[[policy]]\nid = \"a\"\n[[content]]\nid = \"c\"\nsealed = \"withhold\"\n[[policy]]\nid = \"b\"\nwhen = { platform = \"ios\" }\n[ews]\nx = 1\n",
         )
         .expect("policies");
-        let lines: Vec<_> = policies
-            .policy
-            .iter()
-            .map(|one| (one.line, one.table["id"].as_str()))
-            .collect();
-        assert_eq!(lines, [(4, Some("a")), (9, Some("b"))]);
+        assert!(policies.text.starts_with("[eas]"));
         assert_eq!(policies.content.len(), 1);
         assert_eq!(policies.eas.map(|eas| eas.max_pings), Some(5));
         assert_eq!(policies.ews["x"].as_integer(), Some(1));
@@ -183,7 +163,7 @@ mod tests {
                 "unknown field `polices`",
             ),
             ("# ü\n  x = \n", (2, 7), ""),
-            ("policy = 1\n", (1, 10), "sequence"),
+            ("content = 1\n", (1, 11), "sequence"),
             ("[[eas]]\n", (1, 1), "map"),
             (
                 "[eas]\ncommands = [\"Sync\", \"Synk\"]\n",

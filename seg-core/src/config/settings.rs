@@ -16,8 +16,8 @@ use super::redirects::AllowedHost;
 use super::value::{
     Affinity, AutodiscoverMode, CertificateHeader, ClientAuth, ComplianceMode, DefaultVerdict,
     EmptyChallenge, EwsRefusal, HealthExpect, HostHeader, LogFormat, LogLevel, Origin, Pattern,
-    ProxyAddress, RedirectMode, Secret, TlsVersion, UnknownStanding, UpstreamLogin, UserMismatch,
-    UserMode, WebAddress,
+    ProxyAddress, RedirectMode, Secret, StaleAnswer, TlsVersion, UnknownStanding, UpstreamLogin,
+    UserMismatch, UserMode, WebAddress,
 };
 use crate::tls::{DeviceSource, NameSource};
 
@@ -418,6 +418,12 @@ pub struct Compliance {
     pub known_device: DefaultVerdict,
     /// `compliance.user.mode`.
     pub user_mode: UserMode,
+    /// `compliance.stale.max.minutes`; `None`: nothing ages.
+    pub stale_after: Option<u32>,
+    /// `compliance.stale.answer`.
+    pub stale: StaleAnswer,
+    /// `compliance.import.max.change.percent`.
+    pub import_guard: u8,
 }
 
 /// The admin listener.
@@ -427,6 +433,10 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// `admin.token.path`.
     pub token_path: PathBuf,
+    /// `admin.tokens.path`, read by [`crate::admin::NamedTokens::load`].
+    pub tokens_path: Option<PathBuf>,
+    /// `admin.audit.retention.days`.
+    pub audit_days: u32,
 }
 
 /// The log.
@@ -466,6 +476,7 @@ impl Config {
         let directory = self.directory.as_ref();
         files.extend(directory.and_then(|directory| directory.ca.as_deref()));
         files.push(&self.compliance.policies_path);
+        files.extend(self.admin.tokens_path.as_deref());
         let mut files: Vec<PathBuf> = files.into_iter().map(Path::to_path_buf).collect();
         files.sort();
         files.dedup();

@@ -174,6 +174,15 @@ choices! {
         /// Refused as soon as one device is blocked.
         BlockIfAnyBlocked = "block-if-any-blocked",
     }
+    /// What holds for a device whose facts are too old.
+    StaleAnswer {
+        /// What was known last.
+        LastKnown = "last-known",
+        /// It is blocked.
+        Block = "block",
+        /// It is let in.
+        Allow = "allow",
+    }
     /// The form of the log.
     LogFormat {
         /// One JSON object a line.

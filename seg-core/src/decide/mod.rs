@@ -8,12 +8,14 @@ mod generations;
 mod proof;
 mod rates;
 mod restarts;
+mod via;
 mod withheld;
 
 pub use generations::Generations;
 pub use proof::{Lesson, ProbeOutcome, Proofs};
 pub use rates::{OpenPing, Rates, TooBusy};
 pub use restarts::Restarts;
+pub use via::via;
 pub use withheld::Withheld;
 
 use std::sync::Arc;

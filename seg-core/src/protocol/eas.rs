@@ -204,6 +204,24 @@ impl EasCall {
         self.line.user.as_deref()
     }
 
+    /// The version, as `MS-ASProtocolVersion` writes it; empty for one that Microsoft never gave
+    /// out.
+    pub(super) fn version_name(&self) -> &'static str {
+        match self.version.map_or(0, ProtocolVersion::code) {
+            10 => "1.0",
+            20 => "2.0",
+            21 => "2.1",
+            25 => "2.5",
+            120 => "12.0",
+            121 => "12.1",
+            140 => "14.0",
+            141 => "14.1",
+            160 => "16.0",
+            161 => "16.1",
+            _ => "",
+        }
+    }
+
     pub(super) fn device_type(&self) -> &str {
         &self.line.device_type
     }

@@ -145,6 +145,14 @@ impl Call {
         }
     }
 
+    /// The version of the protocol that the request speaks; empty: not known.
+    pub fn version(&self) -> &'static str {
+        match self {
+            Self::Eas(call) => call.version_name(),
+            Self::Ews(_) => "",
+        }
+    }
+
     /// See [`Protocol::plan`].
     pub fn plan(&self, held: &Held, context: &PlanContext<'_>) -> Plan {
         self.inner().plan(held, context)

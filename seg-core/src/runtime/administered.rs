@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::Shared;
 use super::reload::Reloader;
-use crate::admin::{Asked, AskedEws, EwsSays, Gateway, ReloadError};
+use crate::admin::{Asked, AskedEws, EwsSays, Gateway, NamedTokens, ReloadError};
 use crate::pipeline::rules_for;
 use crate::redirect::Move;
 use crate::servers::UpstreamState;
@@ -43,6 +43,14 @@ impl Gateway for Administered {
 
     fn pseudonym(&self) -> Arc<Pseudonym> {
         Arc::clone(&self.shared.snapshot().pseudonym)
+    }
+
+    fn tokens(&self) -> Arc<NamedTokens> {
+        Arc::clone(&self.shared.snapshot().admin_tokens)
+    }
+
+    fn import_guard(&self) -> u8 {
+        self.shared.snapshot().config.compliance.import_guard
     }
 
     fn not_ready(&self) -> Vec<String> {

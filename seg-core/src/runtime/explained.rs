@@ -50,6 +50,7 @@ pub(super) fn ews(shared: &Shared, asked: &AskedEws<'_>) -> Option<EwsSays> {
             outcome: if denial.is_some() { "block" } else { "none" }.to_owned(),
             rule: denial.map(|_| format!("ews.{}", class.name())),
             reason: denial.map(|denial| denial.reason().to_owned()),
+            line: None,
             saw: saw.as_object().cloned().unwrap_or_default(),
         },
         device: learned,

@@ -296,6 +296,7 @@ impl Gateway {
             let keeper = revocation::keep(Arc::clone(&shared), shared.outbound.clone());
             background.spawn(keeper);
             background.spawn(delegate::tend(Arc::clone(&shared)));
+            background.spawn(background::trim_audit_trail(Arc::clone(&shared)));
             background.spawn(background::reload_on_change(
                 Arc::clone(&shared),
                 Arc::clone(&reloader),

@@ -8,6 +8,7 @@ use seg_eas::firewall::Firewall;
 use seg_ews::ServerVersion;
 use thiserror::Error;
 
+use crate::admin::{NamedTokens, TokensError};
 use crate::callback::{CallbackError, Callbacks};
 use crate::config::certificate_map::{self, CertificateMap};
 use crate::config::{self, Config, ConfigError, DefaultVerdict, TableError, policies};
@@ -66,6 +67,8 @@ pub struct Snapshot {
     pub firewall: Option<Box<Firewall>>,
     /// `[[policy]]`, as the engine takes them.
     pub policies: seg_compliance::Policies,
+    /// The named tokens of the admin API.
+    pub admin_tokens: Arc<NamedTokens>,
 }
 
 /// Why a configuration can't be used.
@@ -102,6 +105,9 @@ pub enum SnapshotError {
         /// What is wrong with it.
         source: seg_ews::policy::PolicyError,
     },
+    /// `admin.tokens.path`.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
     /// An upstream's host.
     #[error(transparent)]
     Target(#[from] TargetError),
@@ -210,14 +216,10 @@ impl Snapshot {
             (Some(callback), Some(public)) => Some(Callbacks::new(callback, public, warn)?),
             _ => None,
         };
-        let lines: Vec<usize> = tables.policy.iter().map(|placed| placed.line).collect();
-        let policies = tables.policy.into_iter().map(|placed| placed.table);
-        let policies =
-            seg_compliance::Policies::compile(policies).map_err(|(index, mut source)| {
-                source.line = lines.get(index).copied();
-                let path = config.compliance.policies_path.display().to_string();
-                SnapshotError::Policy { path, source }
-            })?;
+        let policies = seg_compliance::Policies::parse(&tables.text).map_err(|source| {
+            let path = config.compliance.policies_path.display().to_string();
+            SnapshotError::Policy { path, source }
+        })?;
         let directory = Directory::new(
             config.directory.as_ref(),
             before.and_then(|before| before.directory.as_ref()),
@@ -231,6 +233,10 @@ impl Snapshot {
             &config,
             before.and_then(|before| before.delegation.as_ref()),
         );
+        let admin_tokens = match &config.admin.tokens_path {
+            None => Arc::default(),
+            Some(path) => Arc::new(NamedTokens::load(path)?),
+        };
         Ok(Self {
             directory,
             tokens,
@@ -251,6 +257,7 @@ impl Snapshot {
             content: tables.content,
             firewall: tables.eas.map(Box::new),
             policies,
+            admin_tokens,
             config,
         })
     }
@@ -271,7 +278,11 @@ impl Snapshot {
             .http_listen
             .clone_from(&before.config.server.http_listen);
         self.config.data_dir.clone_from(&before.config.data_dir);
-        self.config.admin = before.config.admin.clone();
+        self.config.admin.listen = before.config.admin.listen;
+        self.config
+            .admin
+            .token_path
+            .clone_from(&before.config.admin.token_path);
     }
 
     /// The engine's part of the configuration.
@@ -293,6 +304,12 @@ impl Snapshot {
                 config::UserMode::AnyCompliant => seg_compliance::UserMode::AnyCompliant,
                 config::UserMode::AllCompliant => seg_compliance::UserMode::AllCompliant,
                 config::UserMode::BlockIfAnyBlocked => seg_compliance::UserMode::BlockIfAnyBlocked,
+            },
+            stale_after: compliance.stale_after,
+            stale: match compliance.stale {
+                config::StaleAnswer::LastKnown => seg_compliance::StaleAnswer::LastKnown,
+                config::StaleAnswer::Block => seg_compliance::StaleAnswer::Block,
+                config::StaleAnswer::Allow => seg_compliance::StaleAnswer::Allow,
             },
         }
     }

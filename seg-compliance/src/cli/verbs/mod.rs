@@ -3,15 +3,31 @@
 mod explain;
 mod orders;
 mod overrides;
+mod questions;
 mod show;
 mod transfer;
 mod watch;
 
 use super::Outcome;
+use super::args::PoliciesVerb;
 use super::client::Client;
 use super::failure::Failure;
 use super::job::Job;
 use super::output::Output;
+
+/// Runs a job that needs no gateway; gives back one that does.
+pub(super) fn run_alone(
+    job: Job,
+    output: &mut Output<'_>,
+) -> Result<Result<Outcome, Job>, Failure> {
+    Ok(Ok(match job {
+        Job::Policies(PoliciesVerb::Check { file }) => questions::check(&file, output)?,
+        Job::Policies(PoliciesVerb::Test { cases, policies }) => {
+            questions::test(&policies, &cases, output)?
+        }
+        job => return Ok(Err(job)),
+    }))
+}
 
 /// Runs a job to its end.
 pub(super) fn run(job: Job, client: &Client, output: &mut Output<'_>) -> Result<Outcome, Failure> {
@@ -25,5 +41,12 @@ pub(super) fn run(job: Job, client: &Client, output: &mut Output<'_>) -> Result<
         Job::Export(file) => transfer::export(file.as_deref(), client, output),
         Job::Watch { from } => watch::watch(from, client, output),
         Job::Explain(explain) => explain::explain(&explain, client, output),
+        Job::Plan(plan) => questions::plan(&plan, client, output),
+        Job::Policies(PoliciesVerb::Show) => questions::show(client, output),
+        alone @ Job::Policies(_) => match run_alone(alone, output)? {
+            Ok(outcome) => Ok(outcome),
+            Err(job) => run(job, client, output),
+        },
+        Job::Report(form) => questions::report(&form, client, output),
     }
 }

@@ -127,7 +127,7 @@ pub(super) fn list(
 ) -> Result<Outcome, Failure> {
     let verdicts: &[Option<&str>] = match asked.verdict {
         // The filter knows one verdict at a time.
-        None if asked.would_block => &[Some("block"), Some("quarantine")],
+        None if asked.would_block => &[Some("block"), Some("quarantine"), Some("allow")],
         None => &[None],
         Some(Verdict::Allow) => &[Some("allow")],
         Some(Verdict::Block) => &[Some("block")],
@@ -166,7 +166,7 @@ fn row(
 ) -> Result<(), Failure> {
     let value: Value = serde_json::from_str(device.get()).unwrap_or_default();
     let decision = value.get("decision").unwrap_or(&Value::Null);
-    if asked.would_block && decision.get("enforced") != Some(&Value::Bool(false)) {
+    if asked.would_block && !would_refuse(decision) {
         return Ok(());
     }
     if output.json() {
@@ -221,6 +221,14 @@ fn row(
         ]
     };
     output.line(padded(columns, cells.into_iter()))
+}
+
+/// Whether a decision would refuse, had everything been enforced that is only watched.
+fn would_refuse(decision: &Value) -> bool {
+    let refuses =
+        |decision: &Value| matches!(word(decision, "verdict"), Some("block" | "quarantine"));
+    let observed = decision.get("enforced") == Some(&Value::Bool(false));
+    observed && refuses(decision) || decision.get("trial").is_some_and(refuses)
 }
 
 /// Cells side by side; a cell that is too wide pushes the rest of its line.

@@ -35,6 +35,9 @@ pub(super) fn import(
     if import.dry_run {
         query.push(("dry_run", "true"));
     }
+    if import.force {
+        query.push(("force", "true"));
+    }
     let content_type = match import.format {
         Format::Ndjson => "application/x-ndjson",
         Format::Csv => "text/csv",
@@ -70,7 +73,7 @@ pub(super) fn import(
 }
 
 /// The input, and its length where it is known.
-fn open(file: Option<&Path>) -> Result<(Box<dyn Read>, Option<u64>), Failure> {
+pub(super) fn open(file: Option<&Path>) -> Result<(Box<dyn Read>, Option<u64>), Failure> {
     let Some(path) = file else {
         return Ok((Box::new(io::stdin().lock()), None));
     };
@@ -150,7 +153,7 @@ pub(super) fn export(
 }
 
 /// Copies to the end; a feed that breaks off and a file that takes no more are different failures.
-fn copy(
+pub(super) fn copy(
     from: &mut dyn Read,
     to: &mut dyn Write,
     client: &Client,

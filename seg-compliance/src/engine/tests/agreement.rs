@@ -204,6 +204,7 @@ fn worlds() -> impl Strategy<Value = World> {
             unknown_device,
             known_device,
             user_mode: UserMode::AnyCompliant,
+            ..Settings::default()
         });
     let agent = prop_oneof![Just(""), Just("Apple-iPhone/1"), Just("curl/8")];
     (devices(), saids(), saids(), settings, any::<bool>(), agent).prop_map(

@@ -40,6 +40,34 @@ impl Store for Gate {
     fn switch(&self, floor: u64) -> Result<(), StoreError> {
         self.inner.switch(floor)
     }
+
+    fn note(&self, name: &str, value: &[u8]) -> Result<(), StoreError> {
+        self.inner.note(name, value)
+    }
+
+    fn notes(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.inner.notes()
+    }
+
+    fn enter(&self, entries: &[(u64, Vec<u8>)]) -> Result<(), StoreError> {
+        self.inner.enter(entries)
+    }
+
+    fn entries(
+        &self,
+        from: u64,
+        each: &mut dyn FnMut(u64, &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.inner.entries(from, each)
+    }
+
+    fn last_entry(&self) -> Result<u64, StoreError> {
+        self.inner.last_entry()
+    }
+
+    fn strike(&self, before: u64) -> Result<(), StoreError> {
+        self.inner.strike(before)
+    }
 }
 
 /// Dropped in reverse order: the gate opens before the engine waits for its writer.
@@ -519,4 +547,111 @@ mod ladder {
             std::fs::write(journal(folder).join("snap.0000000000000000"), b"nothing").unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn the_audit_trail_outlives_restarts_and_compactions_within_its_retention() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new(
+        Timestamp::from_second(1_800_000_000).unwrap(),
+    ));
+    let open = || {
+        Engine::open_at(
+            folder.path(),
+            Settings::default(),
+            Arc::clone(&clock) as Arc<_>,
+        )
+        .unwrap()
+        .0
+    };
+    let event = |action: &str| api::AuditEvent {
+        who: "alice".to_owned(),
+        role: "operate".to_owned(),
+        action: action.to_owned(),
+        target: Some("D1".to_owned()),
+        detail: serde_json::json!({ "verdict": "block" }),
+        from: Some("127.0.0.1".to_owned()),
+        status: 200,
+        revision: 1,
+    };
+    let engine = open();
+    assert_eq!(engine.audit(event("one")).await, Ok(1));
+    clock.advance(86_400_000);
+    assert_eq!(engine.audit(event("two")).await, Ok(2));
+    engine.compact_store().await.unwrap();
+    drop(engine);
+    let engine = open();
+    assert_eq!(engine.audit(event("three")).await, Ok(3));
+    let actions = |engine: &Engine, period: &crate::engine::Period| {
+        let trail = engine.audit_trail(period).unwrap();
+        trail
+            .into_iter()
+            .map(|entry| entry.event.action)
+            .collect::<Vec<_>>()
+    };
+    let all = crate::engine::Period::default();
+    assert_eq!(actions(&engine, &all), ["one", "two", "three"]);
+    let now = crate::clock::Clock::now(&*clock);
+    for (period, expected) in [
+        (
+            crate::engine::Period {
+                from: Some(now),
+                ..all
+            },
+            vec!["two", "three"],
+        ),
+        (
+            crate::engine::Period {
+                to: Some(now),
+                ..all
+            },
+            vec!["one"],
+        ),
+        (
+            crate::engine::Period {
+                after: 1,
+                limit: Some(1),
+                ..all
+            },
+            vec!["two"],
+        ),
+    ] {
+        assert_eq!(actions(&engine, &period), expected, "{period:?}");
+    }
+    engine.trim_audit_trail(now).await.unwrap();
+    assert_eq!(actions(&engine, &all), ["two", "three"]);
+}
+
+#[tokio::test]
+async fn how_long_a_source_has_been_silent_outlives_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new(
+        Timestamp::from_second(1_800_000_000).unwrap(),
+    ));
+    let settings = Settings {
+        stale_after: Some(60),
+        ..Settings::default()
+    };
+    let open = || {
+        let engine = Engine::open_at(folder.path(), settings, Arc::clone(&clock) as Arc<_>);
+        let engine = engine.unwrap().0;
+        engine.configure(settings, crate::Policies::default(), &[]);
+        engine
+    };
+    let engine = open();
+    let mut import = engine.begin_import(crate::engine::ImportOptions::default());
+    let patch = Patch::from_json(br#"{"user":"alice"}"#).unwrap().1;
+    import.push(Ok((key("d1"), patch))).await.unwrap();
+    import.finish().await.unwrap();
+    let reported = engine.sources()[0].reported;
+    drop(engine);
+    clock.advance(3_600_000);
+    let engine = open();
+    assert_eq!(engine.sources()[0].reported, reported);
+    assert!(engine.sources()[0].stale);
+    assert!(
+        engine
+            .decide(&ask(Some(&key("d1")), Some(&user("alice"))))
+            .refuses()
+    );
 }

@@ -5,8 +5,10 @@ mod cuts;
 mod durable;
 mod feed;
 mod imports;
+mod policies;
 mod races;
 mod succession;
+mod time;
 mod verdicts;
 
 use std::sync::Arc;
@@ -115,6 +117,7 @@ pub(super) fn ask<'a>(device: Option<&'a DeviceKey>, user: Option<&'a UserKey>) 
         device_type: "iPhone",
         protocol: Protocol::Eas,
         command: "Ping",
+        via: crate::Via::default(),
     }
 }
 

@@ -289,13 +289,9 @@ pub(super) fn policies(report: &mut Report, config: &Config) {
     if let Err(error) = seg_ews::policy::Policy::compile(policies.ews.clone()) {
         report.fail(&part, error.to_string(), MEND);
     }
-    let tables = policies.policy.iter().map(|placed| placed.table.clone());
-    match Policies::compile(tables) {
+    match Policies::parse(&policies.text) {
         Ok(compiled) => report.ok(&part, format!("policies: {}", compiled.iter().count())),
-        Err((index, error)) => {
-            let line = policies.policy.get(index).map_or(0, |placed| placed.line);
-            report.fail(&part, format!("line {line}: {error}"), MEND);
-        }
+        Err(error) => report.fail(&part, error.to_string(), MEND),
     }
 }
 

@@ -3,8 +3,8 @@
 use super::{Group, Key, Kind};
 use crate::config::value::{
     AutodiscoverMode, CertificateHeader, ClientAuth, ComplianceMode, DefaultVerdict,
-    EmptyChallenge, EwsRefusal, HostHeader, LogFormat, LogLevel, RedirectMode, TlsVersion,
-    UnknownStanding, UserMismatch, UserMode,
+    EmptyChallenge, EwsRefusal, HostHeader, LogFormat, LogLevel, RedirectMode, StaleAnswer,
+    TlsVersion, UnknownStanding, UserMismatch, UserMode,
 };
 use crate::config::value::{KerberosName, UpstreamLogin};
 
@@ -308,12 +308,22 @@ pub(in crate::config) static GROUPS: &[Group] = &[
             "the verdict for reported devices where nothing else decides"),
         Key::new("compliance.user.mode", "any-compliant", Kind::Choice(UserMode::WORDS),
             "how requests that carry no device are judged, by their user's devices"),
+        Key::new("compliance.stale.max.minutes", "0", Kind::Whole { min: 0, max: 5_256_000 },
+            "how long a source may be silent before what it reported is too old; 0: for ever"),
+        Key::new("compliance.stale.answer", "block", Kind::Choice(StaleAnswer::WORDS),
+            "what holds then for its devices, where a policy does not say so itself"),
+        Key::new("compliance.import.max.change.percent", "50", Kind::Whole { min: 0, max: 100 },
+            "a snapshot that would change more of its source's devices stops and asks; 100: none does"),
     ] },
     Group { title: "Administration", keys: &[
         Key::new("admin.listen", "127.0.0.1:44444", Kind::Text("address:port"),
             "where the admin API, health and metrics listen").restart(),
         Key::new("admin.token.path", "", Kind::Path,
             "the file with the admin API's token, made on first start; empty: admin.token in data.dir").restart(),
+        Key::new("admin.tokens.path", "", Kind::Path,
+            "TOML file with named tokens, a role each (read, operate, import, admin) and only their hashes"),
+        Key::new("admin.audit.retention.days", "365", Kind::Whole { min: 1, max: 36_500 },
+            "how long it is kept who changed what"),
         Key::new("outbound.proxy.url", "", Kind::Text("http://user:password@host:port"),
             "a proxy for the gateway's own requests to device management, keys and revocation lists")
             .secret(),

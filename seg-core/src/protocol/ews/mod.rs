@@ -175,6 +175,7 @@ impl EwsCall {
                 reason: Some(denial.reason().into()),
                 revision: admitted.decision.revision,
                 enforced: standing.enforced,
+                trial: None,
             };
             if decision.refuses() {
                 return Err(decision);

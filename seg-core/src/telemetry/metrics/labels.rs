@@ -104,6 +104,8 @@ label_values! {
         Enforce => "enforce",
         /// Refusals are only counted and logged.
         Observe => "observe",
+        /// What a policy in `mode = "test"` would have given.
+        Test => "test",
     }
 }
 
