@@ -20,6 +20,8 @@ pub mod policy;
 pub mod policy_tests;
 pub mod record;
 pub mod settings;
+#[cfg(feature = "sources")]
+pub mod sources;
 pub mod verdict;
 
 mod intern;

@@ -20,11 +20,13 @@ use seg_compliance::{DeviceKey, Engine, Settings, State};
 const STORE: &str = "SEG_KILL_STORE";
 /// Where the child begins to count.
 const FROM: &str = "SEG_KILL_FROM";
-const ROUNDS: u64 = 12;
+const ROUNDS: u64 = 50;
 /// Devices that change one at a time.
 const SINGLES: u64 = 16;
 /// Devices that change together: one batch.
 const TOGETHER: u64 = 1_024;
+/// Devices from one telling of an import under way to the next.
+const STEP: u64 = 256;
 
 fn main() -> ExitCode {
     if let (Some(store), Ok(from)) = (std::env::var_os(STORE), std::env::var(FROM)) {
@@ -39,7 +41,11 @@ fn main() -> ExitCode {
         seed = seed
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        acknowledged.follow_until_killed(folder.path(), (seed >> 33) % 120 + 1);
+        let at = Moment {
+            importing: round % 5 != 0,
+            count: (seed >> 33) % 60 + 1,
+        };
+        acknowledged.follow_until_killed(folder.path(), at);
         let (engine, recovery) = Engine::open(folder.path(), Settings::default()).unwrap();
         assert_eq!(
             recovery.state,
@@ -50,7 +56,7 @@ fn main() -> ExitCode {
         acknowledged.compare(&engine);
     }
     println!(
-        "test kill: {ROUNDS} rounds, {} acknowledgements ... ok",
+        "test kill: {ROUNDS} rounds, {} changes ... ok",
         acknowledged.newest
     );
     ExitCode::SUCCESS
@@ -72,9 +78,13 @@ fn write(folder: &Path, from: u64) {
             if number % 5 == 0 {
                 let mut import = engine.begin_import(ImportOptions::default());
                 for device in 0..TOGETHER {
+                    if device % STEP == 0 {
+                        writeln!(out, "importing").unwrap();
+                    }
                     let device = DeviceKey::new(&format!("all{device}")).unwrap();
                     import.push(Ok((device, said(number)))).await.unwrap();
                 }
+                writeln!(out, "importing").unwrap();
                 import.finish().await.unwrap();
                 writeln!(out, "all {number}").unwrap();
             }
@@ -92,6 +102,15 @@ fn said(number: u64) -> Patch {
     }
 }
 
+/// When the child is killed.
+#[derive(Clone, Copy)]
+struct Moment {
+    /// In the middle of an import, else after an acknowledgement.
+    importing: bool,
+    /// The how manyth.
+    count: u64,
+}
+
 /// What the child told.
 #[derive(Default)]
 struct Acknowledged {
@@ -101,9 +120,8 @@ struct Acknowledged {
 }
 
 impl Acknowledged {
-    /// Kills the child after `count` acknowledgements; those that it managed to tell before it died
-    /// count too.
-    fn follow_until_killed(&mut self, folder: &Path, count: u64) {
+    /// Kills the child at a moment; what it managed to tell before it died counts too.
+    fn follow_until_killed(&mut self, folder: &Path, at: Moment) {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .env(STORE, folder)
             .env(FROM, (self.newest + 1).to_string())
@@ -111,9 +129,12 @@ impl Acknowledged {
             .spawn()
             .unwrap();
         let told = BufReader::new(child.stdout.take().unwrap());
-        for (line, heard) in told.lines().zip(1..) {
-            self.hear(&line.unwrap());
-            if heard == count {
+        let mut heard = 0;
+        for line in told.lines() {
+            let line = line.unwrap();
+            self.hear(&line);
+            heard += u64::from((line == "importing") == at.importing);
+            if heard == at.count {
                 child.kill().unwrap();
             }
         }

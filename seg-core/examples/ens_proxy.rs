@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 
-use seg_compliance::{Ask, DeviceKey, Engine, Protocol, Settings, UserKey, Verdict, api};
+use seg_compliance::{Ask, DeviceKey, Engine, Protocol, Settings, UserKey, Verdict, Via, api};
 use seg_ews::callback::{self, SubscriptionStatus};
 use seg_ews::policy::{ClientClass, Policy, Sender};
 use seg_ews::{Limits, classify, document};
@@ -62,6 +62,7 @@ impl Gate {
             device_type: "",
             protocol: Protocol::Ews,
             command: facts.operation.name(),
+            via: Via::default(),
         };
         let decision = self.engine.decide(&ask);
         if decision.refuses() {
@@ -103,6 +104,7 @@ impl Gate {
             device_type: "",
             protocol: Protocol::Ews,
             command: "SendNotification",
+            via: Via::default(),
         };
         if self.engine.decide(&ask).refuses() {
             // Exchange drops the subscription by itself; nobody needs the phone for it.

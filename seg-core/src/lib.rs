@@ -33,9 +33,12 @@ pub mod socket;
 mod tcp;
 pub mod telemetry;
 mod der;
+pub mod beside;
+pub mod decision;
 pub mod outbound;
 pub mod tls;
 pub mod upstream;
+pub mod webhook;
 
 // What people and tools talk to.
 pub mod admin;

@@ -31,6 +31,7 @@ use crate::transform::{self, Forwarded};
 use self::discovering::Discovery;
 use self::moving::GoingOn;
 
+mod asking;
 mod certificate;
 mod callback;
 mod login;
@@ -311,6 +312,20 @@ impl Walk<'_> {
                 Call::Eas(_) => Ok(admitted),
                 Call::Ews(call) => call.admit(admitted, &shared.engine, core.id, &ask),
             });
+            let admitted = if self.snapshot.others_have_a_say {
+                let others = self.others(admitted, &ask, &uri, &route, &known, &headers);
+                match Box::pin(others).await {
+                    Ok(admitted) => admitted,
+                    Err(mut reply) => {
+                        if !Box::pin(Self::drain(body, expects_continue(&headers))).await {
+                            refusing::close(&mut reply);
+                        }
+                        return Ok(reply);
+                    }
+                }
+            } else {
+                admitted
+            };
             match admitted {
                 Ok(admitted) => {
                     self.record.decision(&admitted.decision);

@@ -110,6 +110,17 @@ fn print(found: &Value) {
         "| verdict and lease, ns | {:.1} | – | – | |",
         number("admit_ns")
     );
+    let rows = [
+        ("reload of ten policies, ms", "policies_reload_ms"),
+        (
+            "verdict after it, judged anew, ns (bound: 5,000)",
+            "judged_anew_ns",
+        ),
+        ("verdict after that, remembered, ns", "remembered_ns"),
+    ];
+    for (name, key) in rows {
+        println!("| {name} | {:.1} | – | – | |", number(key));
+    }
     println!(
         "| journal on disk, MB | {:.1} | – | – | |",
         number("disk_mb")
@@ -214,13 +225,87 @@ fn cold_start(folder: &Path, devices: usize) -> Result<Value, Failure> {
         )));
     }
     let admit = each(began);
+    let (reload, judged_anew, remembered) = under_policies(&engine, &phones)?;
     Ok(json!({
+        "policies_reload_ms": reload,
+        "judged_anew_ns": judged_anew,
+        "remembered_ns": remembered,
         "cold_start_s": cold_start,
         "bytes_a_device": bytes as f64 / devices as f64,
         "verdict_ns": verdict,
         "admit_ns": admit,
         "disk_mb": size(folder)? as f64 / 1e6,
     }))
+}
+
+/// A fleet's policies: flags, versions, lists, times, a network and CEL.
+const POLICIES: &str = r#"
+[[policy]]
+id = "compromised"
+when = { compromised = true }
+action = "block"
+[[policy]]
+id = "encrypted"
+when = { encrypted = false }
+action = "block"
+[[policy]]
+id = "old"
+when = { os_minimum = { ios = "15", android = "12", windows = "10.0.19045" } }
+action = "block"
+[[policy]]
+id = "silent"
+when = { inactive_days = 30000 }
+action = "block"
+[[policy]]
+id = "apps"
+when = { app_installed = ["com.example.a", "com.example.b"] }
+action = "block"
+[[policy]]
+id = "models"
+when = { model = ["iPad1*", "iPhone3*"], ownership = "personal" }
+action = "quarantine"
+[[policy]]
+id = "contractors"
+when = { group = "Contractors", window = { from = "18:00", to = "07:00" } }
+action = "block"
+[[policy]]
+id = "cel"
+when = { cel = "device.platform == 'ios' && version(device.os_version) < version('14.8') && !('VIP' in device.groups)" }
+action = "block"
+[[policy]]
+id = "clients"
+when = { user_agent = "curl*" }
+action = "block"
+[[policy]]
+id = "outside"
+when = { group = "Inside-Only", network_not = "10.0.0.0/8" }
+action = "block"
+"#;
+
+/// Puts policies in force, and judges every device twice: anew, and as it is remembered then.
+/// Answers milliseconds of the reload, nanoseconds of a verdict each.
+fn under_policies(
+    engine: &Engine,
+    phones: &[(DeviceKey, UserKey)],
+) -> Result<(f64, f64, f64), Failure> {
+    let policies = seg_compliance::Policies::parse(POLICIES)?;
+    let began = Instant::now();
+    engine.configure(engine.settings(), policies, &[]);
+    let reload = began.elapsed().as_secs_f64() * 1e3;
+    let mut rounds = [0.0; 2];
+    for round in &mut rounds {
+        let began = Instant::now();
+        let blocked = phones
+            .iter()
+            .filter(|(device, user)| engine.decide(&ask(device, user)).verdict != Verdict::Allow)
+            .count();
+        *round = began.elapsed().as_secs_f64() * 1e9 / phones.len() as f64;
+        if blocked > 0 {
+            return Err(format!("{blocked} devices are not allowed").into());
+        }
+    }
+    let [judged_anew, remembered] = rounds;
+    Ok((reload, judged_anew, remembered))
 }
 
 /// Another device than the one before, far away in memory.

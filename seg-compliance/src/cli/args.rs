@@ -62,6 +62,8 @@ pub(super) enum Verb {
     Explain(Explain),
     /// Say which verdicts a policies file or an import would change, and change nothing
     Plan(Plan),
+    /// Read sources of sources.toml and hand each to the gateway as one import
+    Pull(Pull),
     /// Check, show and test policies
     #[command(subcommand)]
     Policies(PoliciesVerb),
@@ -180,6 +182,10 @@ pub(super) struct Import {
 pub(super) enum Format {
     Ndjson,
     Csv,
+    /// Get-MobileDevice | Export-Csv, of Exchange
+    Exchange,
+    /// The list view of the email dashboard, which shows what SEG V2 knows
+    SegV2,
 }
 
 #[derive(Debug, Args)]
@@ -198,6 +204,29 @@ pub(super) struct Plan {
     /// Most changes that are told one by one
     #[arg(long, default_value_t = 10_000)]
     pub(super) limit: usize,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Pull {
+    /// The source; default: all of them
+    #[arg(long, value_name = "NAME")]
+    pub(super) source: Option<String>,
+    /// The file that defines them; default: compliance.sources.path of the properties file, else
+    /// sources.toml beside it
+    #[arg(long, value_name = "FILE")]
+    pub(super) sources: Option<std::path::PathBuf>,
+    /// Go on for ever, each source in its interval
+    #[arg(long)]
+    pub(super) daemon: bool,
+    /// The interval, instead of the sources' own: 15m, 2h
+    #[arg(long, value_name = "LENGTH", requires = "daemon")]
+    pub(super) interval: Option<String>,
+    /// Apply it even if it changes more devices than compliance.import.max.change.percent allows
+    #[arg(long)]
+    pub(super) force: bool,
+    /// Say what would happen, change nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -315,7 +344,7 @@ mod tests {
             "sync-compliance wipe",
             "sync-compliance wipe D1 --cancel --account-only",
             "sync-compliance resync D1 --account-only",
-            "sync-compliance pull",
+            "sync-compliance pull --interval 5m",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
         }
@@ -344,6 +373,9 @@ mod tests {
             "sync-compliance plan policies.toml",
             "sync-compliance plan - --snapshot --source mdm --limit 10",
             "sync-compliance policies check",
+            "sync-compliance pull --source uem --dry-run",
+            "sync-compliance pull --daemon --interval 5m --sources s.toml",
+            "sync-compliance import f --format seg-v2",
             "sync-compliance policies show",
             "sync-compliance policies test cases.toml --policies p.toml",
             "sync-compliance report --csv",

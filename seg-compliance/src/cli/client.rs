@@ -154,6 +154,11 @@ impl Client {
         self.read(self.accept(request.send(SendBody::from_reader(body)))?)
     }
 
+    /// The gateway that is talked to.
+    pub(super) fn gateway(&self) -> &Gateway {
+        &self.gateway
+    }
+
     fn url(&self, path: &str) -> String {
         format!("{}{path}", self.gateway.url)
     }

@@ -44,6 +44,9 @@ pub(super) enum Failure {
     /// What answers is no gateway, or broke off.
     #[error("the answer of {url} can't be used: {reason}")]
     Answer { url: String, reason: String },
+    /// A source can't be read.
+    #[error(transparent)]
+    Source(#[from] crate::sources::SourceError),
     /// Standard output is gone; nobody is left to be told.
     #[error("can't write to standard output: {0}")]
     Output(#[source] io::Error),

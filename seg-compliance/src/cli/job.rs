@@ -2,6 +2,7 @@
 //! the environment and the clock are read; after this nothing on the command line can be wrong.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
@@ -18,6 +19,10 @@ pub(super) struct Gateway {
     pub(super) token_path: PathBuf,
     /// The token.
     pub(super) token: String,
+    /// sources.toml.
+    pub(super) sources: PathBuf,
+    /// The proxy of sources that name none.
+    pub(super) proxy: Option<String>,
 }
 
 impl Gateway {
@@ -45,6 +50,8 @@ impl Gateway {
             url,
             token_path,
             token,
+            sources: settings.sources,
+            proxy: settings.proxy,
         })
     }
 }
@@ -118,6 +125,7 @@ pub(super) enum Job {
     Explain(args::Explain),
     Plan(Plan),
     Policies(args::PoliciesVerb),
+    Pull(Pull),
     Report(ReportForm),
 }
 
@@ -126,6 +134,18 @@ pub(super) enum Job {
 pub(super) struct Plan {
     pub(super) what: Result<PathBuf, Import>,
     pub(super) limit: usize,
+}
+
+/// A reading of sources.
+#[derive(Debug)]
+pub(super) struct Pull {
+    pub(super) source: Option<String>,
+    /// sources.toml; `None`: where the properties file says.
+    pub(super) sources: Option<PathBuf>,
+    pub(super) daemon: bool,
+    pub(super) every: Option<Duration>,
+    pub(super) force: bool,
+    pub(super) dry_run: bool,
 }
 
 /// What `report` prints.
@@ -176,6 +196,14 @@ impl Job {
             Verb::Explain(explain) => Self::Explain(explain),
             Verb::Plan(plan) => Self::Plan(plan_of(plan)),
             Verb::Policies(verb) => Self::Policies(verb),
+            Verb::Pull(pull) => Self::Pull(Pull {
+                every: pull.interval.as_deref().map(interval).transpose()?,
+                source: pull.source,
+                sources: pull.sources,
+                daemon: pull.daemon,
+                force: pull.force,
+                dry_run: pull.dry_run,
+            }),
             Verb::Report(report) if report.audit => Self::Report(ReportForm::Audit {
                 from: report.from,
                 to: report.to,
@@ -253,6 +281,17 @@ fn plan_of(plan: args::Plan) -> Plan {
     Plan {
         what,
         limit: plan.limit,
+    }
+}
+
+fn interval(text: &str) -> Result<Duration, Failure> {
+    let length = crate::policy::span::milliseconds(text)
+        .map_err(|why| Failure::Usage(format!("--interval: {why}")))?;
+    match u64::try_from(length) {
+        Ok(length) if length > 0 => Ok(Duration::from_millis(length)),
+        _ => Err(Failure::Usage(
+            "--interval must be longer than nothing".to_owned(),
+        )),
     }
 }
 

@@ -1,5 +1,5 @@
 //! Where the gateway listens and where its token lies, read from its own configuration: the
-//! environment, `application.properties`, the built-in defaults, in this order. Only three keys
+//! environment, `application.properties`, the built-in defaults, in this order. Only a few keys
 //! matter here, and a file that the gateway would refuse may still name them; `seg check` is the
 //! place that judges the file.
 
@@ -10,13 +10,17 @@ use super::failure::Failure;
 /// The file that is read where `--config` names none.
 const DEFAULT_FILE: &str = "application.properties";
 
-/// The three keys, as the gateway would take them.
+/// Those keys, as the gateway would take them.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Settings {
     /// `admin.listen`.
     pub(super) listen: String,
     /// `admin.token.path`, relative to the current folder or absolute.
     pub(super) token_path: PathBuf,
+    /// `compliance.sources.path`, likewise.
+    pub(super) sources: PathBuf,
+    /// `outbound.proxy.url`.
+    pub(super) proxy: Option<String>,
 }
 
 /// Reads `file`, or the default file where there is one.
@@ -46,7 +50,10 @@ pub(super) fn read(
         || Path::new(data.as_deref().unwrap_or("data")).join("admin.token"),
         PathBuf::from,
     );
+    let sources = value("compliance.sources.path").filter(|path| !path.is_empty());
     Ok(Settings {
+        sources: folder.join(sources.as_deref().unwrap_or("sources.toml")),
+        proxy: value("outbound.proxy.url").filter(|url| !url.is_empty()),
         listen: value("admin.listen")
             .filter(|listen| !listen.is_empty())
             .unwrap_or_else(|| "127.0.0.1:44444".to_owned()),
@@ -124,6 +131,9 @@ mod tests {
         if let Ok(inside) = read.token_path.strip_prefix(folder.path()) {
             read.token_path = inside.to_owned();
         }
+        if let Ok(inside) = read.sources.strip_prefix(folder.path()) {
+            read.sources = inside.to_owned();
+        }
         read
     }
 
@@ -131,6 +141,8 @@ mod tests {
         Settings {
             listen: listen.to_owned(),
             token_path: PathBuf::from(token),
+            sources: PathBuf::from("sources.toml"),
+            proxy: None,
         }
     }
 

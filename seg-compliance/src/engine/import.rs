@@ -61,6 +61,8 @@ pub struct ImportOptions {
     /// A snapshot that would change the verdict of more than so many percent of its source's
     /// devices, or remove them, is refused; `None`: is not.
     pub guard: Option<u8>,
+    /// The source tells of single devices as they change: its other facts become no fresher.
+    pub event: bool,
 }
 
 /// An import that was not carried out.
@@ -183,7 +185,7 @@ impl Import<'_> {
         self.result.revision = self.result.revision.max(self.engine.revision());
         self.waiting.push_back(last);
         self.wait_for(0).await?;
-        if !self.options.dry_run {
+        if !self.options.dry_run && !self.options.event {
             // What was read is the source's word: its facts are fresh.
             self.engine.source_reported(self.source.as_str()).await?;
         }

@@ -137,7 +137,7 @@ impl Engine {
             shared.rank_devices();
         }
         let deadlines = shared.sources.deadlines(settings.stale_after);
-        shared.rules.rcu(|held| Rules {
+        shared.rules.rcu(move |held| Rules {
             settings,
             policies: policies.clone(),
             generation: held.generation.wrapping_add(1),

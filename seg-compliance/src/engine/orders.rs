@@ -151,7 +151,7 @@ impl Shared {
                 continue;
             };
             if self.detach(&asked, lease) {
-                let decision = self.decide(&asked.ask());
+                let decision = self.decide(&asked.ask(), &self.moment());
                 let token = lease.token;
                 cuts.push((lease.core, Cut { token, decision }));
             }

@@ -45,13 +45,15 @@ impl Sources {
     /// own.
     pub(super) fn deadlines(&self, after: Option<u32>) -> Arc<[(Symbol, i64)]> {
         let state = self.0.lock();
-        let deadline = |(name, (symbol, at)): (&Box<str>, &(Symbol, Timestamp))| {
-            let own = state.limits.get(name).copied();
-            let minutes = own.or(after).filter(|minutes| *minutes > 0)?;
-            let limit = i64::from(minutes) * 60_000;
-            Some((symbol.clone(), at.as_millisecond().saturating_add(limit)))
-        };
-        state.reported.iter().filter_map(deadline).collect()
+        let reported = state.reported.iter();
+        reported
+            .filter_map(|(name, (symbol, at))| {
+                let own = state.limits.get(name).copied();
+                let minutes = own.or(after).filter(|minutes| *minutes > 0)?;
+                let limit = i64::from(minutes) * 60_000;
+                Some((symbol.clone(), at.as_millisecond().saturating_add(limit)))
+            })
+            .collect()
     }
 
     fn reported(&self) -> Vec<(Symbol, Timestamp)> {

@@ -27,6 +27,9 @@ pub(crate) struct Commit {
     pub(crate) done: oneshot::Sender<Result<(), StoreError>>,
 }
 
+/// Something that is written beside the log.
+pub(crate) type Aside = Box<dyn FnOnce(&dyn Store) -> Result<(), StoreError> + Send>;
+
 /// What the writer is asked for.
 pub(crate) enum Work {
     Commit(Commit),
@@ -43,7 +46,7 @@ pub(crate) enum Work {
     },
     /// Something that is kept beside the log.
     Aside {
-        work: Box<dyn FnOnce(&dyn Store) -> Result<(), StoreError> + Send>,
+        work: Aside,
         done: oneshot::Sender<Result<(), StoreError>>,
     },
     Stop,

@@ -183,8 +183,8 @@ impl Devices {
     pub(crate) fn update<R>(&self, key: &DeviceKey, change: impl FnOnce(&mut Entry) -> R) -> R {
         let hash = self.hash(key);
         let mut shard = self.shard(hash).write();
-        let rehash = |row: &Box<Row>| self.hash(&row.key);
-        match shard.entry(hash, |row| row.key == *key, rehash) {
+        let held = shard.entry(hash, |row| row.key == *key, |row| self.hash(&row.key));
+        match held {
             Slot::Occupied(mut held) => {
                 let result = change(&mut held.get_mut().entry);
                 if held.get().entry.is_vacant() {

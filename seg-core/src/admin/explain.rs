@@ -74,6 +74,7 @@ pub(super) async fn explain(
                 outcome: does,
                 rule: Some(rule),
                 reason: None,
+                line: None,
                 saw: serde_json::Map::new(),
             }));
     }

@@ -94,6 +94,7 @@ fn options(query: &mut Params, guard: u8) -> Result<ImportOptions, ApiError> {
         dry_run,
         plan: plan.then_some(limit),
         guard: (!forced).then_some(guard),
+        event: false,
     })
 }
 

@@ -6,6 +6,7 @@
 mod local;
 mod person;
 mod report;
+mod sources;
 mod upstream;
 mod way;
 
@@ -122,6 +123,8 @@ pub async fn everything(report: &mut Report, config: &Config) {
     local::admin_token(report, config);
     local::policies(report, config);
     local::aliases(report, config);
+    sources::tokens(report, config);
+    sources::check(report, config).await;
     local::pseudonym_key(report, config);
     upstream::check(report, config).await;
 }

@@ -19,15 +19,17 @@ use super::problem::{Problem, Warning};
 use super::reader::Reader;
 use super::redirects::AllowedHost;
 use super::settings::{
-    Admin, Callback, CertificateSource, Challenges, Compliance, Config, Health, Heartbeat,
-    Identity, Leg, Log, PemPair, Redirect, Route, Server, ServerTls, UpstreamTls,
+    Admin, Beside, Callback, CertificateSource, Challenges, Compliance, Config, DecisionAnswers,
+    DecisionService, Health, Heartbeat, Identity, Leg, Log, PemPair, Redirect, Route, Server,
+    ServerTls, UpstreamTls,
 };
 use super::value::{
-    self, AutodiscoverMode, CertificateHeader, ClientAuth, ComplianceMode, DefaultVerdict,
-    EmptyChallenge, EwsRefusal, HealthExpect, HostHeader, LogFormat, LogLevel, Origin,
-    ProxyAddress, RedirectMode, Secret, StaleAnswer, TlsVersion, Toggle, UpstreamLogin,
-    UserMismatch, UserMode,
+    self, AutodiscoverMode, CalloutFailure, CertificateHeader, ClientAuth, ComplianceMode,
+    DefaultVerdict, EmptyChallenge, EwsRefusal, HealthExpect, HostHeader, LogFormat, LogLevel,
+    Origin, ProxyAddress, RedirectMode, Secret, StaleAnswer, TlsVersion, Toggle, UpstreamLogin,
+    UserMismatch, UserMode, WebAddress,
 };
+use crate::decide::callout::Callout;
 
 /// Builds the whole configuration. Problems and warnings are appended; where there are problems,
 /// the value is good for nothing but finding more of them.
@@ -86,6 +88,9 @@ pub(super) fn build(
             policies_path: reader
                 .path("compliance.policies.path")
                 .unwrap_or_else(|| base.join("policies.toml")),
+            sources_path: reader
+                .path("compliance.sources.path")
+                .unwrap_or_else(|| base.join("sources.toml")),
             mode: reader.read("compliance.mode", ComplianceMode::parse),
             unknown_device: reader.read("compliance.unknown.device", DefaultVerdict::parse),
             known_device: reader.read("compliance.known.device", DefaultVerdict::parse),
@@ -107,6 +112,17 @@ pub(super) fn build(
                 .unwrap_or(u32::MAX),
         },
         data_dir,
+        decision: DecisionService {
+            beside: beside(&mut reader, "decision"),
+            answers: DecisionAnswers {
+                json_allow: reader.read("decision.answer.json.allow", answer_word),
+                json_deny: reader.read("decision.answer.json.deny", answer_word),
+                text_allow: reader.read("decision.answer.text.allow", answer_word),
+                text_deny: reader.read("decision.answer.text.deny", answer_word),
+            },
+        },
+        webhook: beside(&mut reader, "webhook"),
+        callout: callout(&mut reader),
         outbound_proxy: reader.optional("outbound.proxy.url", ProxyAddress::parse),
         log: Log {
             format: reader.read("log.format", LogFormat::parse),
@@ -116,6 +132,13 @@ pub(super) fn build(
         written: written(values),
     };
     warn_of_dangers(&config, &mut reader);
+    if config.decision.beside.listen.is_some() && config.directory.is_some() {
+        // A user that the directory calls by another name would be judged by the wrong one.
+        reader.refuse(
+            "decision.listen",
+            "can't be used with directory.url: the decision service asks no directory",
+        );
+    }
     kerberos::check(&config, &mut reader);
     config
 }
@@ -143,6 +166,36 @@ fn callback(reader: &mut Reader<'_>, data_dir: &Path) -> Option<Callback> {
         );
     }
     Some(callback)
+}
+
+/// A listener beside the clients': `<name>.listen` and who may connect.
+fn beside(reader: &mut Reader<'_>, name: &str) -> Beside {
+    Beside {
+        listen: reader.optional(&format!("{name}.listen"), value::listen_address),
+        networks: reader.list(&format!("{name}.allowed.networks"), value::network),
+        client_ca: reader.path(&format!("{name}.client.ca.path")),
+    }
+}
+
+/// NetScaler reads twenty bytes.
+fn answer_word(text: &str) -> Result<String, String> {
+    let fits =
+        (1..=20).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
+    fits.then(|| text.to_owned())
+        .ok_or_else(|| format!("{text:?} must have 1 to 20 printable ASCII characters"))
+}
+
+fn callout(reader: &mut Reader<'_>) -> Option<Callout> {
+    let within = reader.seconds("callout.timeout.seconds");
+    let cached = reader.seconds("callout.cache.seconds");
+    let failure = reader.read("callout.failure", CalloutFailure::parse);
+    let url = reader.optional("callout.url", WebAddress::parse)?;
+    Some(Callout {
+        url,
+        within,
+        pass_when_failed: failure == CalloutFailure::Allow,
+        cached,
+    })
 }
 
 fn server(reader: &mut Reader<'_>) -> Server {

@@ -44,15 +44,15 @@ pub use problem::{At, ConfigError, Problem, Warning};
 pub use properties::{Entry, Parsed, Properties, parse};
 pub use redirects::AllowedHost;
 pub use settings::{
-    Admin, Callback, CertificateRules, CertificateSource, Challenges, Compliance, Config, Health,
-    Heartbeat, Identity, Leg, Log, PemPair, Redirect, Responder, Revocation, Route, Server,
-    ServerTls, UpstreamTls,
+    Admin, Beside, Callback, CertificateRules, CertificateSource, Challenges, Compliance, Config,
+    DecisionAnswers, DecisionService, Health, Heartbeat, Identity, Leg, Log, PemPair, Redirect,
+    Responder, Revocation, Route, Server, ServerTls, UpstreamTls,
 };
 pub use table_file::TableError;
 pub use value::{
-    Affinity, AutodiscoverMode, CertificateHeader, ClientAuth, ComplianceMode, DefaultVerdict,
-    EmptyChallenge, EwsRefusal, HealthExpect, HostHeader, KerberosName, LogFormat, LogLevel,
-    Origin, Pattern, ProxyAddress, RedirectMode, Secret, StaleAnswer, TlsVersion, Toggle,
+    Affinity, AutodiscoverMode, CalloutFailure, CertificateHeader, ClientAuth, ComplianceMode,
+    DefaultVerdict, EmptyChallenge, EwsRefusal, HealthExpect, HostHeader, KerberosName, LogFormat,
+    LogLevel, Origin, Pattern, ProxyAddress, RedirectMode, Secret, StaleAnswer, TlsVersion, Toggle,
     UnknownStanding, UpstreamLogin, UserMismatch, UserMode, WebAddress,
 };
 

@@ -19,6 +19,7 @@ use super::value::{
     ProxyAddress, RedirectMode, Secret, StaleAnswer, TlsVersion, UnknownStanding, UpstreamLogin,
     UserMismatch, UserMode, WebAddress,
 };
+use crate::decide::callout::Callout;
 use crate::tls::{DeviceSource, NameSource};
 
 /// Everything that can be configured. Paths are absolute; secrets are hidden from Debug.
@@ -68,6 +69,12 @@ pub struct Config {
     pub compliance: Compliance,
     /// The admin listener.
     pub admin: Admin,
+    /// The decision service.
+    pub decision: DecisionService,
+    /// The webhooks.
+    pub webhook: Beside,
+    /// `callout.url` and how it is asked; `None`: nobody is asked.
+    pub callout: Option<Callout>,
     /// `outbound.proxy.url`.
     pub outbound_proxy: Option<ProxyAddress>,
     /// The log.
@@ -410,6 +417,8 @@ pub struct Identity {
 pub struct Compliance {
     /// `compliance.policies.path`, read by [`super::policies::load`].
     pub policies_path: PathBuf,
+    /// `compliance.sources.path`.
+    pub sources_path: PathBuf,
     /// `compliance.mode`.
     pub mode: ComplianceMode,
     /// `compliance.unknown.device`.
@@ -424,6 +433,39 @@ pub struct Compliance {
     pub stale: StaleAnswer,
     /// `compliance.import.max.change.percent`.
     pub import_guard: u8,
+}
+
+/// A listener beside the clients' and the admin's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beside {
+    /// Where it listens; `None`: nowhere.
+    pub listen: Option<SocketAddr>,
+    /// Networks that may connect.
+    pub networks: Vec<IpNet>,
+    /// The CA of those who may connect: it then speaks TLS.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// The decision service.
+#[derive(Clone, Debug)]
+pub struct DecisionService {
+    /// `decision.listen`, `decision.allowed.networks`, `decision.client.ca.path`.
+    pub beside: Beside,
+    /// The words of its answers to NetScaler.
+    pub answers: DecisionAnswers,
+}
+
+/// The words of the answers to NetScaler's callout.
+#[derive(Clone, Debug)]
+pub struct DecisionAnswers {
+    /// `decision.answer.json.allow`.
+    pub json_allow: String,
+    /// `decision.answer.json.deny`.
+    pub json_deny: String,
+    /// `decision.answer.text.allow`.
+    pub text_allow: String,
+    /// `decision.answer.text.deny`.
+    pub text_deny: String,
 }
 
 /// The admin listener.
@@ -476,6 +518,7 @@ impl Config {
         let directory = self.directory.as_ref();
         files.extend(directory.and_then(|directory| directory.ca.as_deref()));
         files.push(&self.compliance.policies_path);
+        files.push(&self.compliance.sources_path);
         files.extend(self.admin.tokens_path.as_deref());
         let mut files: Vec<PathBuf> = files.into_iter().map(Path::to_path_buf).collect();
         files.sort();

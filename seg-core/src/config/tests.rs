@@ -125,6 +125,17 @@ fn a_value_from_the_environment_is_refused_by_its_variable() {
 }
 
 #[test]
+fn the_decision_service_is_not_for_names_of_a_directory() {
+    let decision = "decision.listen=127.0.0.1:9080\n";
+    let directory = "directory.url=ldaps://dc1.corp.example\ndirectory.base=DC=corp,DC=example\n";
+    assert_eq!(problems_of(decision), Vec::new());
+    assert_eq!(problems_of(directory), Vec::new());
+    let problems = problems_of(&format!("{decision}{directory}"));
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].to_string().contains("asks no directory"));
+}
+
+#[test]
 fn refusals_name_key_line_and_mend() {
     for (text, key, line, part) in [
         (

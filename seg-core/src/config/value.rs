@@ -183,6 +183,13 @@ choices! {
         /// It is let in.
         Allow = "allow",
     }
+    /// What holds while the service that `callout.url` names does not answer.
+    CalloutFailure {
+        /// Nobody passes.
+        Block = "block",
+        /// Everybody passes.
+        Allow = "allow",
+    }
     /// The form of the log.
     LogFormat {
         /// One JSON object a line.
@@ -417,6 +424,19 @@ impl ProxyAddress {
             origin,
             credentials: Secret::new(credentials),
         })
+    }
+
+    /// The URL, credentials included: for whoever connects to it, not for people.
+    pub fn url(&self) -> String {
+        let credentials = self.credentials.reveal();
+        if credentials.is_empty() {
+            return self.origin.to_string();
+        }
+        let origin = self.origin.to_string();
+        match origin.split_once("://") {
+            Some((scheme, host)) => format!("{scheme}://{credentials}@{host}"),
+            None => origin,
+        }
     }
 }
 

@@ -4,7 +4,9 @@
 //! the lease that a later block takes back; the verdict and the lease come from the engine under
 //! one lock, so no block can fall between them.
 
+pub mod callout;
 mod generations;
+pub mod misses;
 mod proof;
 mod rates;
 mod restarts;

@@ -104,6 +104,7 @@ impl Walk<'_> {
             device_type: "",
             protocol: Protocol::Ews,
             command: COMMAND,
+            via: seg_compliance::Via::default(),
         };
         let decision = self.connection.core.shared.engine.decide(&ask);
         self.record.decision(&decision);

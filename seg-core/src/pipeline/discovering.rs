@@ -109,7 +109,9 @@ impl Walk<'_> {
         };
         self.check_certificate_user(&known.user)?;
         self.record.command("Autodiscover");
-        let admitted = self.admit_discovery(&route, &known, &headers).await?;
+        let admitted = self
+            .admit_discovery(&route, &known, &method, &uri, &headers)
+            .await?;
 
         let held = match Held::read(body).await {
             Ok(held) if held.rest.is_none() => held.bytes,
@@ -155,6 +157,8 @@ impl Walk<'_> {
         &mut self,
         route: &Route,
         known: &Known,
+        method: &Method,
+        uri: &Uri,
         headers: &HeaderMap,
     ) -> Result<Admitted, Stop> {
         let agent = super::agent(headers);
@@ -166,6 +170,14 @@ impl Walk<'_> {
             device_type: "",
             protocol: Protocol::Eas,
             command: "Autodiscover",
+            via: decide::via(
+                self.connection.peer.ip(),
+                &self.snapshot.config.server.trusted_proxies,
+                method,
+                uri,
+                headers,
+                "",
+            ),
         };
         let core = &self.connection.core;
         match decide::admit(&core.shared.engine, &core.slots, core.id, &ask) {

@@ -206,7 +206,7 @@ impl EasCall {
 
     /// The version, as `MS-ASProtocolVersion` writes it; empty for one that Microsoft never gave
     /// out.
-    pub(super) fn version_name(&self) -> &'static str {
+    pub fn version_name(&self) -> &'static str {
         match self.version.map_or(0, ProtocolVersion::code) {
             10 => "1.0",
             20 => "2.0",
@@ -220,6 +220,16 @@ impl EasCall {
             161 => "16.1",
             _ => "",
         }
+    }
+
+    /// The command, a name out of the protocol's table.
+    pub fn command_name(&self) -> &'static str {
+        Protocol::command(self)
+    }
+
+    /// The device type that the request names.
+    pub fn device_type_name(&self) -> &str {
+        &self.line.device_type
     }
 
     pub(super) fn device_type(&self) -> &str {

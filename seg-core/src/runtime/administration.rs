@@ -1,5 +1,5 @@
-//! The admin API's listener, opened and closed: it is closed for good at the end, and for a moment
-//! while another process takes over.
+//! The listeners of the admin API, the decision service and webhooks, opened and closed: for good at
+//! the end, and for a moment while another process takes over.
 
 use std::io;
 use std::net::TcpListener as StdListener;
@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::administered::Administered;
+use super::besides::Serving;
 use crate::admin::{self, Token};
 
 /// The admin API on its way to callers.
@@ -19,6 +20,7 @@ pub(crate) struct Administration {
     listener: StdListener,
     gateway: Arc<Administered>,
     token: Token,
+    besides: Serving,
     stop: Mutex<Option<watch::Sender<bool>>>,
 }
 
@@ -28,12 +30,14 @@ impl Administration {
         listener: StdListener,
         gateway: Arc<Administered>,
         token: Token,
+        besides: Serving,
     ) -> Self {
         Self {
             runtime,
             listener,
             gateway,
             token,
+            besides,
             stop: Mutex::default(),
         }
     }
@@ -43,6 +47,7 @@ impl Administration {
         let _inside = self.runtime.enter();
         let listener = TcpListener::from_std(self.listener.try_clone()?)?;
         let (stop, mut stopped) = watch::channel(false);
+        self.besides.open(&stopped)?;
         let gateway = Arc::clone(&self.gateway) as Arc<dyn admin::Gateway>;
         self.runtime.spawn(admin::serve(
             listener,

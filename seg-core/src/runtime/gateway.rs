@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::administered::Administered;
 use super::administration::Administration;
+use super::besides::Besides;
 use super::core::{Core, CoreCommand};
 use super::cutter::CoreCutter;
 use super::reload::Reloader;
@@ -24,7 +25,7 @@ use super::{Shared, Snapshot, SnapshotError, background};
 use crate::accept::{self, Door};
 use crate::admin;
 use crate::config::{self, Warning};
-use crate::decide::{Proofs, Rates, Restarts, Withheld};
+use crate::decide::{Proofs, Rates, Restarts, Withheld, callout, misses};
 use crate::delegate;
 use crate::identify::DigestKey;
 use crate::outbound::Outbound;
@@ -37,6 +38,7 @@ use crate::telemetry::log::Log;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::revocation::{self, Revocations};
 use crate::upstream::{Pool, PoolSettings};
+use crate::webhook;
 
 /// How long `/lb-health` says "draining" before the listeners close: two checks of a usual load
 /// balancer.
@@ -90,7 +92,7 @@ pub enum StartError {
     },
     /// A socket that somebody has opened for us.
     #[error(
-        "the service manager passes a socket at {0}, which neither server.listen, server.http.listen nor admin.listen names"
+        "the service manager passes a socket at {0}, which no listen key of the configuration names"
     )]
     Stray(SocketAddr),
     /// The gateway that should hand over.
@@ -195,6 +197,7 @@ impl Gateway {
             .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
             .map_err(admin_failed)?;
         let admin_address = admin_listener.local_addr().map_err(admin_failed)?;
+        let besides = Besides::open(&snapshot.config, &mut inherited, &mut sockets)?;
         sockets.push(admin_listener.try_clone().map_err(admin_failed)?);
         if let Some(stray) = inherited.left().first()
             && !take_over
@@ -212,6 +215,7 @@ impl Gateway {
             tracing::error!("the store was damaged: {step}");
         }
         let engine = Arc::new(engine);
+        engine.limit_sources(snapshot.source_limits());
         let _none_yet = engine.configure(snapshot.settings(), snapshot.policies.clone(), &[]);
 
         let background = tokio::runtime::Builder::new_multi_thread()
@@ -230,6 +234,9 @@ impl Gateway {
             snapshot: ArcSwap::from_pointee(snapshot),
             revocations,
             outbound,
+            callouts: callout::Answers::default(),
+            misses: misses::Misses::default(),
+            webhooks: webhook::Used::default(),
             engine: Arc::clone(&engine),
             metrics,
             proofs: Proofs::default(),
@@ -269,6 +276,7 @@ impl Gateway {
             admin_listener,
             administered,
             token,
+            besides.with(&shared),
         ));
         let former = Arc::new(Former {
             shared: Arc::clone(&shared),

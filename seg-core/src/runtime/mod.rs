@@ -8,6 +8,7 @@
 mod administered;
 mod administration;
 mod background;
+mod besides;
 mod core;
 mod cutter;
 mod explained;
@@ -30,7 +31,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use seg_compliance::Engine;
 
-use crate::decide::{Proofs, Rates, Restarts, Withheld};
+use crate::decide::{Proofs, Rates, Restarts, Withheld, callout, misses};
 use crate::identify::DigestKey;
 use crate::outbound::Outbound;
 use crate::protocol::PollMemory;
@@ -38,6 +39,7 @@ use crate::protocol::ews::EwsMemory;
 use crate::redirect::Moves;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::revocation::Revocations;
+use crate::webhook;
 
 /// What all cores share. Read on the path of a request, written from outside of it.
 pub struct Shared {
@@ -50,6 +52,12 @@ pub struct Shared {
     pub revocations: Revocations,
     /// The gateway's own requests.
     pub outbound: Outbound,
+    /// Answers of the decision service that `callout.url` names.
+    pub callouts: callout::Answers,
+    /// Unknown devices that sources were asked for.
+    pub misses: misses::Misses,
+    /// Signatures of webhook calls.
+    pub webhooks: webhook::Used,
     /// Which credentials the servers have accepted.
     pub proofs: Proofs,
     /// Attachments that a device must not fetch, and the rule that says so.

@@ -122,6 +122,9 @@ impl Reloader {
         self.shared.snapshot.store(snapshot);
         // After the swap: a request that is admitted under the new verdicts must also be served
         // under the new configuration.
+        self.shared
+            .engine
+            .limit_sources(self.shared.snapshot().source_limits());
         let _cut = self
             .shared
             .engine

@@ -69,6 +69,10 @@ pub struct Snapshot {
     pub policies: seg_compliance::Policies,
     /// The named tokens of the admin API.
     pub admin_tokens: Arc<NamedTokens>,
+    /// The systems that know about devices.
+    pub sources: seg_compliance::sources::Definitions,
+    /// A decision service or a source may have to be asked before a request passes or is refused.
+    pub others_have_a_say: bool,
 }
 
 /// Why a configuration can't be used.
@@ -105,6 +109,9 @@ pub enum SnapshotError {
         /// What is wrong with it.
         source: seg_ews::policy::PolicyError,
     },
+    /// sources.toml.
+    #[error(transparent)]
+    Sources(#[from] seg_compliance::sources::SourceError),
     /// `admin.tokens.path`.
     #[error(transparent)]
     Tokens(#[from] TokensError),
@@ -220,6 +227,7 @@ impl Snapshot {
             let path = config.compliance.policies_path.display().to_string();
             SnapshotError::Policy { path, source }
         })?;
+        let sources = seg_compliance::sources::Definitions::load(&config.compliance.sources_path)?;
         let directory = Directory::new(
             config.directory.as_ref(),
             before.and_then(|before| before.directory.as_ref()),
@@ -258,6 +266,9 @@ impl Snapshot {
             firewall: tables.eas.map(Box::new),
             policies,
             admin_tokens,
+            others_have_a_say: config.callout.is_some()
+                || sources.iter().any(|source| source.on_miss),
+            sources,
             config,
         })
     }
@@ -283,6 +294,19 @@ impl Snapshot {
             .admin
             .token_path
             .clone_from(&before.config.admin.token_path);
+        let answers = self.config.decision.answers.clone();
+        self.config.decision.clone_from(&before.config.decision);
+        self.config.decision.answers = answers;
+        self.config.webhook.clone_from(&before.config.webhook);
+    }
+
+    /// Sources that may be silent for longer, or shorter, than others.
+    pub fn source_limits(&self) -> Vec<(String, u32)> {
+        let limits = self
+            .sources
+            .iter()
+            .filter_map(|source| Some((source.name.clone(), source.stale_max_minutes?)));
+        limits.collect()
     }
 
     /// The engine's part of the configuration.

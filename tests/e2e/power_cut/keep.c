@@ -51,6 +51,8 @@ static void keep(int fd) {
     ssize_t length = readlink(link, path, sizeof path - 1);
     if (length < 0) return;
     path[length] = 0;
+    /* What is kept here is no file of the store's. */
+    if (length > 5 && strcmp(path + length - 5, ".kept") == 0) return;
     struct stat what;
     if (!strstr(path, "/journal") || fstat(fd, &what) != 0) return;
     if (S_ISREG(what.st_mode)) keep_file(path);

@@ -3,6 +3,7 @@
 mod explain;
 mod orders;
 mod overrides;
+mod pull;
 mod questions;
 mod show;
 mod transfer;
@@ -42,6 +43,7 @@ pub(super) fn run(job: Job, client: &Client, output: &mut Output<'_>) -> Result<
         Job::Watch { from } => watch::watch(from, client, output),
         Job::Explain(explain) => explain::explain(&explain, client, output),
         Job::Plan(plan) => questions::plan(&plan, client, output),
+        Job::Pull(asked) => pull::pull(&asked, client, output),
         Job::Policies(PoliciesVerb::Show) => questions::show(client, output),
         alone @ Job::Policies(_) => match run_alone(alone, output)? {
             Ok(outcome) => Ok(outcome),

@@ -9,10 +9,11 @@ use serde_json::Value;
 
 use crate::cli::Outcome;
 use crate::cli::args::Format;
-use crate::cli::client::{Client, Patience};
+use crate::cli::client::{Answer, Client, Patience};
 use crate::cli::failure::Failure;
 use crate::cli::job::Import;
 use crate::cli::output::{Output, word};
+use crate::sources::tables;
 
 /// Bytes that are moved at once.
 const CHUNK: usize = 128 * 1024;
@@ -39,15 +40,39 @@ pub(super) fn import(
         query.push(("force", "true"));
     }
     let content_type = match import.format {
-        Format::Ndjson => "application/x-ndjson",
         Format::Csv => "text/csv",
+        Format::Ndjson | Format::Exchange | Format::SegV2 => "application/x-ndjson",
     };
     let progress = progress(length);
     let mut counted = progress.wrap_read(input);
-    let answer = client.post("/v1/devices:import", &query, content_type, &mut counted);
+    let table = match import.format {
+        Format::Exchange => Some(tables::EXCHANGE),
+        Format::SegV2 => Some(tables::SEG_V2),
+        Format::Ndjson | Format::Csv => None,
+    };
+    let answer = match table {
+        None => client.post("/v1/devices:import", &query, content_type, &mut counted),
+        Some(table) => {
+            let mut converted = Vec::new();
+            tables::convert(table, &mut counted, &mut converted).map_err(Failure::Usage)?;
+            client.post(
+                "/v1/devices:import",
+                &query,
+                content_type,
+                &mut converted.as_slice(),
+            )
+        }
+    };
     progress.finish_and_clear();
-    let answer = answer?;
+    tell(&answer?, import.dry_run, output)
+}
 
+/// Prints what came of an import; bad lines are findings.
+pub(super) fn tell(
+    answer: &Answer,
+    dry_run: bool,
+    output: &mut Output<'_>,
+) -> Result<Outcome, Failure> {
     let errors: Vec<&Value> = answer
         .json
         .get("errors")
@@ -58,7 +83,7 @@ pub(super) fn import(
     if output.json() {
         output.line(answer.text.trim_end())?;
     } else {
-        summary(&answer.json, import.dry_run, output)?;
+        summary(&answer.json, dry_run, output)?;
     }
     for error in &errors {
         let line = error.get("line").and_then(Value::as_u64).unwrap_or(0);

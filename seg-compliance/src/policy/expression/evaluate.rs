@@ -286,10 +286,10 @@ impl<'w> Walk<'w> {
     /// The two sides differ by `apart`, which changes by `pace` with every millisecond: notes when
     /// they meet, and when they part.
     fn note_turn(&self, apart: i64, pace: i64) {
-        if pace == 0 {
+        let Some(away) = apart.checked_div(pace) else {
             return;
-        }
-        let meet = self.moment.now().saturating_sub(apart / pace);
+        };
+        let meet = self.moment.now().saturating_sub(away);
         self.moment.note(meet);
         self.moment.note(meet.saturating_add(1));
     }

@@ -321,7 +321,7 @@ fn policies_are_read_as_the_gateway_reads_them() {
         &report,
         State::Failed,
         "compliance.policies.path",
-        "line 11, column 10: policy \"b\"",
+        "line 11, column 1: policy \"b\"",
     );
     assert_found(
         &report,

@@ -2,9 +2,9 @@
 
 use super::{Group, Key, Kind};
 use crate::config::value::{
-    AutodiscoverMode, CertificateHeader, ClientAuth, ComplianceMode, DefaultVerdict,
-    EmptyChallenge, EwsRefusal, HostHeader, LogFormat, LogLevel, RedirectMode, StaleAnswer,
-    TlsVersion, UnknownStanding, UserMismatch, UserMode,
+    AutodiscoverMode, CalloutFailure, CertificateHeader, ClientAuth, ComplianceMode,
+    DefaultVerdict, EmptyChallenge, EwsRefusal, HostHeader, LogFormat, LogLevel, RedirectMode,
+    StaleAnswer, TlsVersion, UnknownStanding, UserMismatch, UserMode,
 };
 use crate::config::value::{KerberosName, UpstreamLogin};
 
@@ -12,6 +12,7 @@ const LISTEN: Kind = Kind::Text("comma list of address:port");
 const FILES: Kind = Kind::Text("comma list of files");
 const HOSTS: Kind = Kind::Text("comma list of host names");
 const ORIGINS: Kind = Kind::Text("comma list of https://host:port");
+const ANSWER: Kind = Kind::Text("1 to 20 characters");
 
 /// The keys of one leg towards mail servers. The `ews.` twin is empty by default and then has the
 /// value of the key without `ews.`; only its health path has a default of its own, because the
@@ -300,6 +301,8 @@ pub(in crate::config) static GROUPS: &[Group] = &[
             "the folder of the store and its exports").restart(),
         Key::new("compliance.policies.path", "policies.toml", Kind::Path,
             "the policies; a missing file is an empty one"),
+        Key::new("compliance.sources.path", "sources.toml", Kind::Path,
+            "the systems that know about devices; a missing file is an empty one"),
         Key::new("compliance.mode", "enforce", Kind::Choice(ComplianceMode::WORDS),
             "observe: decide, log and count, but refuse nobody"),
         Key::new("compliance.unknown.device", "block", Kind::Choice(DefaultVerdict::WORDS),
@@ -314,6 +317,38 @@ pub(in crate::config) static GROUPS: &[Group] = &[
             "what holds then for its devices, where a policy does not say so itself"),
         Key::new("compliance.import.max.change.percent", "50", Kind::Whole { min: 0, max: 100 },
             "a snapshot that would change more of its source's devices stops and asks; 100: none does"),
+    ] },
+    Group { title: "The decision service, for those who keep their load balancer", keys: &[
+        Key::new("decision.listen", "", Kind::Text("address:port"),
+            "where load balancers ask whether a request may pass; empty: nowhere").restart(),
+        Key::new("decision.allowed.networks", "127.0.0.0/8,::1/128", Kind::Text("comma list of networks"),
+            "who may ask").restart(),
+        Key::new("decision.client.ca.path", "", Kind::Path,
+            "PEM file with the CA of those who may ask: it then speaks TLS and wants their certificate").restart(),
+        Key::new("decision.answer.json.allow", r#"{"result":"allow"}"#, ANSWER,
+            "NetScaler's callout: the answer in JSON to a request that may pass"),
+        Key::new("decision.answer.json.deny", r#"{"result":"deny"}"#, ANSWER,
+            "NetScaler's callout: the answer in JSON to one that may not"),
+        Key::new("decision.answer.text.allow", "allow", ANSWER,
+            "NetScaler's callout: the answer in text to a request that may pass"),
+        Key::new("decision.answer.text.deny", "deny", ANSWER,
+            "NetScaler's callout: the answer in text to one that may not"),
+        Key::new("callout.url", "", Kind::Text("an address such as http://host/services/ActiveSync/Authorize"),
+            "a decision service that the gateway itself asks, after its own verdict"),
+        Key::new("callout.timeout.seconds", "2", Kind::Seconds { min: 1, max: 60 },
+            "how long it may take"),
+        Key::new("callout.failure", "block", Kind::Choice(CalloutFailure::WORDS),
+            "what holds while it does not answer"),
+        Key::new("callout.cache.seconds", "60", Kind::Seconds { min: 0, max: 86_400 },
+            "how long an answer holds for the same question"),
+    ] },
+    Group { title: "Webhooks of management systems", keys: &[
+        Key::new("webhook.listen", "", Kind::Text("address:port"),
+            "where management systems tell of a device the moment it changes; empty: nowhere").restart(),
+        Key::new("webhook.allowed.networks", "0.0.0.0/0,::/0", Kind::Text("comma list of networks"),
+            "who may connect").restart(),
+        Key::new("webhook.client.ca.path", "", Kind::Path,
+            "PEM file with the CA of those who may connect: it then speaks TLS and wants their certificate").restart(),
     ] },
     Group { title: "Administration", keys: &[
         Key::new("admin.listen", "127.0.0.1:44444", Kind::Text("address:port"),

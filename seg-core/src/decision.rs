@@ -1,0 +1,386 @@
+//! The decision service, for those who keep their load balancer: the same identity code and the same
+//! engine answer whether a request may pass, and the load balancer carries it.
+//!
+//! - `GET /services/ActiveSync/Authorize`, as NetScaler's HTTP callout asks the connector for
+//!   XenMobile (XNC), and `/services/ActiveSync/Version`;
+//! - `/authorize`, for nginx' `auth_request`, Traefik's ForwardAuth and HAProxy: the original request
+//!   in headers, 200 or 403;
+//! - `/envoy/…`, for Envoy's ext_authz over HTTP, which puts its prefix before the original path.
+//!
+//! It says a verdict and nothing else: whether the password is right is the mail server's to say. A
+//! request without credentials passes, for the mail server to draw its challenge.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use hyper::body::Incoming;
+use seg_compliance::{Ask, Decision, DeviceKey, Protocol, UserKey, Via};
+
+use crate::beside::{Answer, text};
+use crate::decide;
+use crate::identify::{self, Caller, CallerMemory};
+use crate::protocol::{EasCall, LineMemory};
+use crate::route::{CanonicalPath, EAS_PATH};
+use crate::runtime::{Shared, Snapshot};
+
+/// Longest parameter that is read, in bytes.
+const PARAMETER_MAX: usize = 8 * 1024;
+
+/// Answers one question.
+pub async fn answer(shared: Arc<Shared>, peer: SocketAddr, request: Request<Incoming>) -> Answer {
+    let snapshot = shared.snapshot();
+    let path = request.uri().path();
+    if path.eq_ignore_ascii_case("/services/ActiveSync/Version") {
+        return text(StatusCode::OK, env!("CARGO_PKG_VERSION"));
+    }
+    if path.eq_ignore_ascii_case("/services/ActiveSync/Authorize") {
+        let query = request.uri().query().unwrap_or_default();
+        return callout(&shared, &snapshot, query);
+    }
+    let original = if path.eq_ignore_ascii_case("/authorize") {
+        told(request.headers())
+    } else if let Some(rest) = path.strip_prefix("/envoy") {
+        let query = request.uri().query();
+        let target = query.map_or_else(|| rest.to_owned(), |query| format!("{rest}?{query}"));
+        target
+            .parse()
+            .ok()
+            .map(|uri: Uri| (request.method().clone(), uri))
+    } else {
+        return text(StatusCode::NOT_FOUND, "");
+    };
+    let Some((method, uri)) = original else {
+        return refused("bad_request");
+    };
+    forwarded(
+        &shared,
+        &snapshot,
+        peer.ip(),
+        &method,
+        &uri,
+        request.headers(),
+    )
+}
+
+/// The original request, as load balancers tell it. One of them writes these lines anew; what stands
+/// in those of another came from the client, and two that differ are no answer to the question which.
+fn told(headers: &HeaderMap) -> Option<(Method, Uri)> {
+    let only = |names: &[&str]| -> Result<Option<&str>, ()> {
+        let mut lines = names.iter().flat_map(|name| headers.get_all(*name));
+        let Some(first) = lines.next() else {
+            return Ok(None);
+        };
+        if lines.any(|line| line != first) {
+            return Err(());
+        }
+        first.to_str().map(Some).map_err(drop)
+    };
+    let method = only(&["x-original-method", "x-forwarded-method"]).ok()?;
+    let uri = only(&["x-original-uri", "x-forwarded-uri", "x-original-url"]).ok()??;
+    Some((method.unwrap_or("POST").parse().ok()?, uri.parse().ok()?))
+}
+
+/// A request as the load balancer got it: judged as if it had come here.
+fn forwarded(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    peer: IpAddr,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Answer {
+    let Ok(path) = CanonicalPath::parse(uri.path()) else {
+        return refused("path");
+    };
+    let caller = identify::caller(
+        headers,
+        None,
+        &snapshot.identity,
+        &shared.digest_key,
+        &CallerMemory::default(),
+        snapshot.generation,
+    );
+    let user = match caller {
+        Caller::Known(known) => known.user,
+        Caller::Anonymous => return passed(None, None, None),
+        Caller::Unreadable(why) => return refused(why.reason()),
+        // It names somebody to the gateway itself, which would answer it: a question can't.
+        Caller::Ticket => return refused("authorization_ticket"),
+    };
+    let eas = path.lower() == EAS_PATH.to_ascii_lowercase();
+    let call = match eas
+        .then(|| EasCall::identify(method, uri.query(), headers, &LineMemory::default()))
+    {
+        Some(Ok(call)) => Some(call),
+        Some(Err(error)) => return refused(error.reason()),
+        None => None,
+    };
+    if call.as_ref().is_some_and(|call| !call.judged()) {
+        return passed(None, Some(&user), None);
+    }
+    let address = client(headers, peer, &snapshot.config.server.trusted_proxies);
+    let asked = Asked {
+        call: call.as_ref(),
+        device: call.as_ref().and_then(EasCall::device_key),
+        user: Some(&user),
+        agent: line(headers, header::USER_AGENT.as_str()),
+        address: Some(address),
+        host: line(headers, "x-forwarded-host"),
+        path: uri.path(),
+        method: method.as_str(),
+    };
+    let decision = asked.decide(shared);
+    if decision.refuses() {
+        let mut answer = refused(decision.reason.as_deref().unwrap_or("refused"));
+        tell(&mut answer, Some(&decision), Some(&user), asked.device);
+        return answer;
+    }
+    passed(Some(&decision), Some(&user), asked.device)
+}
+
+/// What is asked, whatever the way it came.
+struct Asked<'a> {
+    call: Option<&'a EasCall>,
+    device: Option<&'a DeviceKey>,
+    user: Option<&'a UserKey>,
+    agent: &'a str,
+    address: Option<IpAddr>,
+    host: &'a str,
+    path: &'a str,
+    method: &'a str,
+}
+
+impl Asked<'_> {
+    fn decide(&self, shared: &Shared) -> Decision {
+        let (protocol, command, version) = match self.call {
+            Some(call) => (Protocol::Eas, call.command_name(), call.version_name()),
+            None => (Protocol::Ews, "", ""),
+        };
+        let decision = shared.engine.decide(&Ask {
+            device: self.device,
+            user: self.user,
+            agent: self.agent,
+            device_type: self.call.map_or("", EasCall::device_type_name),
+            protocol,
+            command,
+            via: Via {
+                address: self.address,
+                host: self.host,
+                path: self.path,
+                method: self.method,
+                version,
+            },
+        });
+        tracing::info!(
+            target: "seg::decision",
+            protocol = protocol.name(),
+            command,
+            verdict = decision.verdict.name(),
+            step = decision.step.name(),
+            rule = decision.rule.as_deref(),
+            reason = decision.reason.as_deref(),
+            enforced = decision.enforced,
+            "asked"
+        );
+        decision
+    }
+}
+
+/// NetScaler's callout: `user`, `agent`, `ip`, `url` (the whole URL in standard base64, in which `+`
+/// is a digit and no blank), `resultType`, `DeviceId`.
+fn callout(shared: &Shared, snapshot: &Snapshot, query: &str) -> Answer {
+    let parameter = |name: &str| {
+        let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        let mut found = pairs.filter(|(key, _)| key.eq_ignore_ascii_case(name));
+        let (_, value) = found.next()?;
+        // Twice is nobody's request.
+        if found.next().is_some() || value.len() > PARAMETER_MAX {
+            return None;
+        }
+        percent_decoded(value)
+    };
+    let json = parameter("resultType").is_some_and(|form| form.eq_ignore_ascii_case("json"));
+    let answer = |allow: bool| {
+        let words = &snapshot.config.decision.answers;
+        let (word, media) = match (json, allow) {
+            (true, true) => (&words.json_allow, "application/json"),
+            (true, false) => (&words.json_deny, "application/json"),
+            (false, true) => (&words.text_allow, "text/plain"),
+            (false, false) => (&words.text_deny, "text/plain"),
+        };
+        let mut answer = text(StatusCode::OK, word.clone());
+        let media = HeaderValue::from_static(media);
+        answer.headers_mut().insert(header::CONTENT_TYPE, media);
+        // A verdict is for this question only: a cache in between would share it.
+        let never = HeaderValue::from_static("no-store");
+        answer.headers_mut().insert(header::CACHE_CONTROL, never);
+        answer
+    };
+    let url = parameter("url").and_then(|url| {
+        let bytes = BASE64_STANDARD.decode(url).ok()?;
+        String::from_utf8(bytes).ok()?.parse::<Uri>().ok()
+    });
+    let Some(url) = url else {
+        return answer(false);
+    };
+    let eas = CanonicalPath::parse(url.path())
+        .is_ok_and(|path| path.lower() == EAS_PATH.to_ascii_lowercase());
+    let headers = HeaderMap::new();
+    let query = url.query().filter(|query| !query.is_empty());
+    let call = match (eas, query) {
+        (true, Some(query)) => {
+            match EasCall::identify(&Method::POST, Some(query), &headers, &LineMemory::default()) {
+                Ok(call) => Some(call),
+                Err(_) => return answer(false),
+            }
+        }
+        // OPTIONS and a bare GET: the mail server answers them.
+        (true, None) => return answer(true),
+        (false, _) => None,
+    };
+    let named = parameter("DeviceId").filter(|id| !id.is_empty()).map(|id| {
+        seg_eas::DeviceId::parse_text(&id)
+            .ok()
+            .and_then(|id| DeviceKey::new(id.as_str()).ok())
+    });
+    let device = match (call.as_ref().and_then(EasCall::device_key), &named) {
+        // Two names of a device: which one the mail server reads is anybody's guess.
+        (Some(own), Some(named)) if named.as_ref() != Some(own) => return answer(false),
+        (own, named) => own.or_else(|| named.as_ref().and_then(Option::as_ref)),
+    };
+    let claimed = call.as_ref().and_then(EasCall::claimed_user);
+    let user = parameter("user")
+        .filter(|user| !user.is_empty())
+        .or_else(|| claimed.map(str::to_owned))
+        .and_then(|name| snapshot.identity.canonical(&name));
+    if user.is_none() {
+        return answer(false);
+    }
+    let agent = parameter("agent").unwrap_or_default();
+    let asked = Asked {
+        call: call.as_ref(),
+        device,
+        user: user.as_ref(),
+        agent: &agent,
+        address: parameter("ip").and_then(|ip| ip.parse().ok()),
+        host: url.host().unwrap_or_default(),
+        path: url.path(),
+        method: "POST",
+    };
+    answer(!asked.decide(shared).refuses())
+}
+
+/// `%41` is `A`; `+` stays what it is.
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+        let (high, low) = (digit(rest.next())?, digit(rest.next())?);
+        bytes.push(u8::try_from(high * 16 + low).ok()?);
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// The client, as a trusted load balancer tells it: the asker itself is one.
+fn client(headers: &HeaderMap, peer: IpAddr, trusted: &[ipnet::IpNet]) -> IpAddr {
+    let real = line(headers, "x-real-ip").trim();
+    if let Ok(address) = real.parse() {
+        return address;
+    }
+    let mut trusted = trusted.to_vec();
+    trusted.push(peer.into());
+    let (method, uri) = (Method::GET, Uri::from_static("/"));
+    let via = decide::via(peer, &trusted, &method, &uri, headers, "");
+    via.address.unwrap_or(peer)
+}
+
+fn line<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
+    let line = headers.get(name).and_then(|line| line.to_str().ok());
+    line.unwrap_or_default()
+}
+
+fn passed(
+    decision: Option<&Decision>,
+    user: Option<&UserKey>,
+    device: Option<&DeviceKey>,
+) -> Answer {
+    let mut answer = text(StatusCode::OK, "");
+    tell(&mut answer, decision, user, device);
+    answer
+}
+
+fn refused(reason: &str) -> Answer {
+    let mut answer = text(StatusCode::FORBIDDEN, "");
+    if let Ok(value) = HeaderValue::from_str(reason) {
+        answer.headers_mut().insert("x-seg-reason", value);
+    }
+    answer
+        .headers_mut()
+        .insert("x-seg-verdict", HeaderValue::from_static("block"));
+    answer
+}
+
+/// What the load balancer may log or hand on.
+fn tell(
+    answer: &mut Answer,
+    decision: Option<&Decision>,
+    user: Option<&UserKey>,
+    device: Option<&DeviceKey>,
+) {
+    let verdict = decision.map_or("unjudged", |decision| decision.verdict.name());
+    let lines = [
+        ("x-seg-verdict", Some(verdict)),
+        ("x-seg-user", user.map(UserKey::as_str)),
+        ("x-seg-device", device.map(DeviceKey::as_str)),
+    ];
+    for (name, value) in lines {
+        if let Some(Ok(value)) = value.map(HeaderValue::from_str) {
+            answer.headers_mut().insert(name, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_not_form_decoded() {
+        assert_eq!(percent_decoded("a+b%2Bc%3D").as_deref(), Some("a+b+c="));
+        assert_eq!(percent_decoded("%C3%BC").as_deref(), Some("ü"));
+        for wrong in ["%", "%4", "%zz", "%FF"] {
+            assert_eq!(percent_decoded(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_original_request_is_read_from_every_load_balancers_headers() {
+        for (method, uri) in [
+            ("x-original-method", "x-original-uri"),
+            ("x-forwarded-method", "x-forwarded-uri"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(method, HeaderValue::from_static("OPTIONS"));
+            headers.insert(uri, HeaderValue::from_static("/a?b=c"));
+            let (method, uri) = told(&headers).expect("a request");
+            assert_eq!(
+                (method, uri.to_string()),
+                (Method::OPTIONS, "/a?b=c".to_owned())
+            );
+        }
+        assert!(told(&HeaderMap::new()).is_none());
+        // The client has added the line that another load balancer would write.
+        let mut headers = HeaderMap::new();
+        headers.insert("x-forwarded-uri", HeaderValue::from_static("/a?b=c"));
+        headers.insert("x-original-uri", HeaderValue::from_static("/other"));
+        assert!(told(&headers).is_none());
+    }
+}

@@ -1,0 +1,376 @@
+//! The decision service, as load balancers ask it: NetScaler's callout, nginx and HAProxy from
+//! Debian, and the way round.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use seg_tests::eas::basic;
+use seg_tests::gateway::free_address;
+use seg_tests::{Gateway, eventually};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::sandbox::{self, PING_REFUSED, folder_sync, holds_poll, is_served, ping};
+
+/// One plain HTTP request: status, head and body.
+async fn get(address: SocketAddr, target: &str, headers: &str) -> (u16, String, String) {
+    sent(address, &format!("GET {target} HTTP/1.1\r\nHost: callout.asfilter.internal\r\n{headers}Connection: close\r\n\r\n")).await
+}
+
+async fn sent(address: SocketAddr, request: &str) -> (u16, String, String) {
+    let mut stream = TcpStream::connect(address).await.expect("a connection");
+    stream
+        .write_all(request.as_bytes())
+        .await
+        .expect("a request");
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).await.expect("an answer");
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    (status.unwrap_or(0), head.to_owned(), body.to_owned())
+}
+
+fn callout(user: &str, url: &str, device: &str) -> String {
+    format!(
+        "/services/ActiveSync/Authorize?user={user}&agent=Apple-iPhone&ip=192.0.2.1&url={}&resultType=json&DeviceId={device}",
+        BASE64_STANDARD.encode(url)
+    )
+}
+
+fn eas(device: &str) -> String {
+    format!("/Microsoft-Server-ActiveSync?Cmd=Sync&User=alice&DeviceId={device}&DeviceType=test")
+}
+
+async fn deciding(sandbox: &seg_core::sandbox::Sandbox) -> (Gateway, SocketAddr) {
+    let address = free_address();
+    let gateway = Gateway::before(sandbox)
+        .set("decision.listen", address.to_string())
+        .set("compliance.unknown.device", "block")
+        .start()
+        .await;
+    for device in ["GOOD1", "BAD1"] {
+        let record = r#"{"user":"alice@sandbox.example","managed":true}"#;
+        gateway
+            .admin
+            .write("PUT", &format!("/v1/devices/{device}"), record)
+            .await;
+    }
+    gateway.admin.block("BAD1").await;
+    (gateway, address)
+}
+
+#[tokio::test]
+async fn netscaler_asks_as_it_asks_the_connector_for_xenmobile() {
+    let sandbox = sandbox::start();
+    let (gateway, address) = deciding(&sandbox).await;
+    let url = |device: &str| format!("https://mail.corp.example{}", eas(device));
+    // Version 14.1, Sync, DeviceId of four characters, no policy key, DeviceType "test".
+    let base64_query = |device: &str| {
+        let mut bytes = vec![141, 0, 9, 4, u8::try_from(device.len()).expect("short")];
+        bytes.extend_from_slice(device.as_bytes());
+        bytes.extend_from_slice(b"\x00\x04test");
+        format!(
+            "https://mail.corp.example/microsoft-server-activesync?{}",
+            BASE64_STANDARD.encode(bytes)
+        )
+    };
+    for (target, expected) in [
+        (callout("alice", &url("GOOD1"), "GOOD1"), "allow"),
+        (callout("SANDBOX%5Calice", &url("GOOD1"), ""), "deny"),
+        (
+            callout("alice%40sandbox.example", &url("GOOD1"), ""),
+            "allow",
+        ),
+        (callout("alice", &url("BAD1"), "BAD1"), "deny"),
+        (callout("bob", &url("GOOD1"), "GOOD1"), "deny"),
+        (callout("alice", &url("UNKNOWN1"), "UNKNOWN1"), "deny"),
+        // The parameter of the callout is empty for a base64 query; the URL says it.
+        (callout("alice", &base64_query("GOOD1"), ""), "allow"),
+        (callout("alice", &base64_query("BAD1"), ""), "deny"),
+        // Two names of a device.
+        (callout("alice", &url("GOOD1"), "BAD1"), "deny"),
+        (callout("alice", "not a url", "GOOD1"), "deny"),
+        (callout("", "https://mail.corp.example/owa/", ""), "deny"),
+    ] {
+        let (status, head, body) = get(address, &target, "").await;
+        assert_eq!(status, 200, "{head}");
+        assert!(body.len() <= 20, "{body}");
+        assert_eq!(body, format!("{{\"result\":\"{expected}\"}}"), "{target}");
+    }
+    let text = callout("alice", &url("BAD1"), "BAD1").replace("resultType=json", "resultType=text");
+    assert_eq!(get(address, &text, "").await.2, "deny");
+    let (status, _, body) = get(address, "/services/ActiveSync/Version", "").await;
+    assert!(
+        status == 200 && body.starts_with(|c: char| c.is_ascii_digit()),
+        "{body}"
+    );
+    // Standard base64 in which + is a digit, as NetScaler sends it.
+    let agent = url("GOOD1") + "&X=>>>???";
+    assert!(
+        BASE64_STANDARD.encode(&agent).contains('+')
+            || BASE64_STANDARD.encode(&agent).contains('/')
+    );
+    assert_eq!(get(address, "/nowhere", "").await.0, 404);
+    drop(gateway);
+}
+
+#[tokio::test]
+async fn the_original_request_in_headers_is_judged_as_if_it_had_come_here() {
+    let sandbox = sandbox::start();
+    let (_gateway, address) = deciding(&sandbox).await;
+    let with = |device: &str, user: &str| {
+        format!(
+            "X-Original-URI: {}\r\nX-Original-Method: POST\r\nX-Real-IP: 192.0.2.1\r\nAuthorization: {}\r\n",
+            eas(device),
+            basic(user)
+        )
+    };
+    for (headers, status) in [
+        (with("GOOD1", "alice"), 200),
+        (with("BAD1", "alice"), 403),
+        (with("GOOD1", "bob"), 403),
+        (
+            with("BAD1", "alice").replace("Method: POST", "Method: OPTIONS"),
+            200,
+        ),
+        (
+            with("GOOD1", "alice").replace("DeviceId=GOOD1", "DeviceId=GOOD1&DeviceId=BAD1"),
+            403,
+        ),
+        (
+            with("GOOD1", "alice").replace("X-Original", "X-Forwarded"),
+            200,
+        ),
+        // One of the two lines is the client's.
+        (
+            with("BAD1", "alice") + &format!("X-Forwarded-URI: {}\r\n", eas("GOOD1")),
+            403,
+        ),
+        (
+            with("GOOD1", "alice") + &format!("X-Forwarded-URI: {}\r\n", eas("BAD1")),
+            403,
+        ),
+        // Nobody in particular: the mail server will challenge him.
+        (format!("X-Original-URI: {}\r\n", eas("BAD1")), 200),
+        (String::new(), 403),
+    ] {
+        let (found, head, _) = get(address, "/authorize", &headers).await;
+        assert_eq!(found, status, "{headers}\n{head}");
+    }
+    let (_, head, _) = get(address, "/authorize", &with("BAD1", "alice")).await;
+    assert!(
+        head.to_lowercase().contains("x-seg-verdict: block"),
+        "{head}"
+    );
+    // Envoy puts its prefix before the path, and keeps the method.
+    let request = format!(
+        "POST /envoy{} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nAuthorization: {}\r\nConnection: close\r\n\r\n",
+        eas("BAD1"),
+        basic("alice")
+    );
+    assert_eq!(sent(address, &request).await.0, 403);
+    assert_eq!(
+        sent(address, &request.replace("BAD1", "GOOD1")).await.0,
+        200
+    );
+}
+
+/// A load balancer that ends with the test.
+struct Balancer(Child);
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        let _ended = self.0.kill();
+        let _collected = self.0.wait();
+    }
+}
+
+/// A block of the documentation.
+fn documented(language: &str) -> String {
+    let page = fs::read_to_string(seg_tests::workspace_root().join("docs/decision-service.md"));
+    let page = page.expect("the documentation");
+    let begin = format!("```{language}\n");
+    let block = page
+        .split(&begin)
+        .nth(1)
+        .and_then(|rest| rest.split("```").next());
+    block.expect("a block of the documentation").to_owned()
+}
+
+/// Asks the load balancer for both devices until it answers.
+async fn asks_before_it_forwards(balancer: SocketAddr) {
+    let request = |device: &str| {
+        format!(
+            "POST {} HTTP/1.1\r\nHost: mail\r\nAuthorization: {}\r\nUser-Agent: e2e/1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            eas(device),
+            basic("alice")
+        )
+    };
+    eventually("a load balancer", || async {
+        TcpStream::connect(balancer).await.ok()
+    })
+    .await;
+    let (status, head, body) = sent(balancer, &request("GOOD1")).await;
+    assert_eq!((status, body.as_str()), (200, "mail"), "{head}");
+    let (status, head, _) = sent(balancer, &request("BAD1")).await;
+    assert_eq!(status, 403, "{head}");
+}
+
+/// A mail server that says one word.
+async fn mail_server() -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
+    let address = listener.local_addr().expect("its address");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut head = vec![0; 8192];
+                let _read = stream.read(&mut head).await;
+                let answer =
+                    b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nmail";
+                let _sent = stream.write_all(answer).await;
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn nginx_asks_as_documented() {
+    let sandbox = sandbox::start();
+    let (gateway, decision) = deciding(&sandbox).await;
+    let (balancer, mail) = (free_address(), mail_server().await);
+    let locations = documented("nginx")
+        .replace("127.0.0.1:9080", &decision.to_string())
+        .replace("https://exchange.corp.example", &format!("http://{mail}"));
+    let folder = gateway.path("nginx");
+    fs::create_dir(&folder).expect("a folder");
+    let folder = folder.display();
+    let text = format!(
+        "daemon off; pid {folder}/pid; error_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n\
+         client_body_temp_path {folder}/a; proxy_temp_path {folder}/b; fastcgi_temp_path {folder}/c;\n\
+         uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e;\nserver {{\nlisten {balancer};\n{locations}\n}}\n}}\n"
+    );
+    let config = gateway.path("nginx.conf");
+    fs::write(&config, text).expect("a file");
+    let child = Command::new("/usr/sbin/nginx")
+        .args(["-p", &folder.to_string(), "-c"])
+        .arg(&config)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("nginx starts; Debian: apt-get install nginx-light");
+    let _balancer = Balancer(child);
+    asks_before_it_forwards(balancer).await;
+}
+
+#[tokio::test]
+async fn haproxy_asks_as_documented() {
+    let sandbox = sandbox::start();
+    let (gateway, decision) = deciding(&sandbox).await;
+    let (balancer, mail) = (free_address(), mail_server().await);
+    let lua = gateway.path("seg.lua");
+    let script = documented("lua").replace("127.0.0.1:9080", &decision.to_string());
+    fs::write(&lua, script).expect("a file");
+    let text = documented("haproxy")
+        .replace("/etc/haproxy/seg.lua", &lua.display().to_string())
+        .replace(
+            "bind :443 ssl crt /etc/haproxy/mail.pem",
+            &format!("bind {balancer}"),
+        );
+    let text = format!(
+        "{text}\nbackend exchange\n    server mail {mail}\n\
+         defaults\n    mode http\n    timeout connect 5s\n    timeout client 10s\n    timeout server 10s\n"
+    );
+    // Defaults hold for what stands below them.
+    let (head, defaults) = text.split_once("defaults\n").expect("defaults");
+    let (global, rest) = head.split_once("frontend").expect("a frontend");
+    let text = format!("{global}defaults\n{defaults}\nfrontend{rest}");
+    let config = gateway.path("haproxy.cfg");
+    fs::write(&config, text).expect("a file");
+    let child = Command::new("/usr/sbin/haproxy")
+        .args(["-db", "-f"])
+        .arg(&config)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("haproxy starts; Debian: apt-get install haproxy");
+    let _balancer = Balancer(child);
+    asks_before_it_forwards(balancer).await;
+}
+
+#[tokio::test]
+async fn the_gateway_itself_asks_and_fails_as_configured() {
+    let sandbox = sandbox::start();
+    let (_other, address) = deciding(&sandbox).await;
+    let start = |url: String, failure: &str| {
+        Gateway::before(&sandbox)
+            .set("callout.url", url)
+            .set("callout.failure", failure)
+            .start()
+    };
+    let url = format!("http://{address}/services/ActiveSync/Authorize");
+    let gateway = start(url, "block").await;
+    assert!(is_served(&gateway.ask(&folder_sync("GOOD1")).await));
+    assert!(!is_served(&gateway.ask(&folder_sync("BAD1")).await));
+    let gone = format!("http://{}/x", free_address());
+    let closed = start(gone.clone(), "block").await;
+    assert!(!is_served(&closed.ask(&folder_sync("GOOD1")).await));
+    let open = start(gone, "allow").await;
+    assert!(is_served(&open.ask(&folder_sync("GOOD1")).await));
+}
+
+#[tokio::test]
+async fn a_signed_webhook_cuts_an_open_ping_once() {
+    let sandbox = sandbox::start();
+    let webhook = free_address();
+    let builder = Gateway::before(&sandbox).set("webhook.listen", webhook.to_string());
+    let secret = builder.file("secret", "a-secret-of-the-test\n");
+    builder.file(
+        "sources.toml",
+        format!("[[source]]\nname=\"uem\"\ntype=\"csv\"\npath=\"none.csv\"\nwebhook_secret=\"file:{}\"\n", secret.display()),
+    );
+    let gateway = builder.start().await;
+    let line = "{\"device_id\":\"HOOKED\",\"user\":\"alice@sandbox.example\",\"compliant\":true}\n";
+    gateway
+        .admin
+        .write("POST", "/v1/devices:import?source=uem", line)
+        .await;
+    let mut wire = gateway.connect().await;
+    wire.send(ping("HOOKED").bytes()).await;
+    holds_poll(&sandbox, "HOOKED").await;
+
+    let body = r#"{"device_id":"HOOKED","compliant":false}"#;
+    let now = jiff::Timestamp::now().as_second();
+    let script = format!(
+        "printf '%s.%s' {now} '{body}' | openssl dgst -sha256 -hmac a-secret-of-the-test | sed 's/.* //'"
+    );
+    let hex = Command::new("sh")
+        .args(["-c", &script])
+        .output()
+        .expect("openssl runs");
+    let hex = String::from_utf8(hex.stdout).expect("hex");
+    let call = |signature: &str| {
+        format!(
+            "POST /webhook/uem HTTP/1.1\r\nHost: a\r\nX-Seg-Timestamp: {now}\r\nX-Seg-Signature: sha256={signature}\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    assert_eq!(sent(webhook, &call(&"0".repeat(64))).await.0, 401);
+    let (status, _, answer) = sent(webhook, &call(hex.trim())).await;
+    assert_eq!(status, 200, "{answer}");
+    assert!(answer.contains("\"cut\":1"), "{answer}");
+    assert_eq!(&wire.answer().await.body[..], PING_REFUSED);
+    assert_eq!(sent(webhook, &call(hex.trim())).await.0, 401, "a replay");
+    let trail = gateway.admin.text("/v1/audit").await;
+    assert!(trail.contains("\"action\":\"webhook\""), "{trail}");
+}

@@ -1,0 +1,162 @@
+//! Sources, from the system that knows a device to the phone that has its mail or not.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use seg_tests::Gateway;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::sandbox::{self, folder_sync, is_served};
+
+/// A management system with ten devices; it can lose half of them, and break off.
+#[derive(Default)]
+struct System {
+    half: AtomicBool,
+    broken: AtomicBool,
+    asked: AtomicUsize,
+}
+
+impl System {
+    async fn start(self: &Arc<Self>) -> SocketAddr {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let listener = listener.expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let system = Arc::clone(self);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut head = vec![0; 8192];
+                let length = stream.read(&mut head).await.unwrap_or(0);
+                let head = String::from_utf8_lossy(&head[..length]).into_owned();
+                system.asked.fetch_add(1, Ordering::SeqCst);
+                let _sent = stream.write_all(system.answer(&head).as_bytes()).await;
+            }
+        });
+        address
+    }
+
+    fn answer(&self, head: &str) -> String {
+        let device = |id: &str| {
+            format!(r#"{{"id":"{id}","who":"alice@sandbox.example","state":"compliant"}}"#)
+        };
+        let list = match head.split("one=").nth(1) {
+            Some(rest) => {
+                let id = rest.split(' ').next().unwrap_or_default();
+                if id == "LATECOMER" {
+                    vec![device(id)]
+                } else {
+                    Vec::new()
+                }
+            }
+            None => {
+                let count = if self.half.load(Ordering::SeqCst) {
+                    4
+                } else {
+                    10
+                };
+                (0..count)
+                    .map(|index| device(&format!("SRC{index}")))
+                    .collect()
+            }
+        };
+        let body = format!("{{\"devices\":[{}]}}", list.join(","));
+        let said = if self.broken.load(Ordering::SeqCst) {
+            body.len() + 100
+        } else {
+            body.len()
+        };
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {said}\r\nConnection: close\r\n\r\n{body}")
+    }
+}
+
+fn definition(address: SocketAddr) -> String {
+    format!(
+        "[[source]]\nname=\"own\"\ntype=\"json\"\nurl=\"http://{address}\"\npath=\"/devices\"\n\
+         items=\"$.devices\"\nlookup=\"/devices?one={{device}}\"\non_miss=true\ntries=2\n\
+         map={{device_id=\"$.id\",user=\"$.who\",compliant=\"$.state\"}}\n"
+    )
+}
+
+/// `sync-compliance` with these words: exit code, output and errors together.
+async fn called(gateway: &Gateway, words: &[&str]) -> (u8, String) {
+    let config = gateway.path("application.properties").display().to_string();
+    let token = gateway.token_path().display().to_string();
+    let mut all: Vec<OsString> = [
+        "sync-compliance",
+        "--config",
+        &config,
+        "--token-file",
+        &token,
+    ]
+    .map(OsString::from)
+    .to_vec();
+    all.extend(words.iter().map(OsString::from));
+    let ran = tokio::task::spawn_blocking(move || {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let code = seg_compliance::cli::run(all, &mut out, &mut err);
+        out.extend(err);
+        (code, String::from_utf8(out).expect("text"))
+    });
+    ran.await.expect("the call ends")
+}
+
+#[tokio::test]
+async fn a_source_is_pulled_whole_or_not_at_all() {
+    let (sandbox, system) = (sandbox::start(), Arc::new(System::default()));
+    let address = system.start().await;
+    let builder = Gateway::before(&sandbox).set("compliance.unknown.device", "block");
+    builder.file(
+        "sources.toml",
+        definition(address).replace("on_miss=true\n", ""),
+    );
+    let gateway = builder.start().await;
+    assert!(!is_served(&gateway.ask(&folder_sync("SRC9")).await));
+    let (code, said) = called(&gateway, &["pull", "--source", "own"]).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("10 read: 10 applied"), "{said}");
+    assert!(is_served(&gateway.ask(&folder_sync("SRC9")).await));
+
+    // It breaks off: nothing of it is used.
+    system.broken.store(true, Ordering::SeqCst);
+    let (code, said) = called(&gateway, &["pull", "--source", "own"]).await;
+    assert!(code == 2 && said.contains("after 2 tries"), "{code} {said}");
+    assert!(is_served(&gateway.ask(&folder_sync("SRC9")).await));
+    system.broken.store(false, Ordering::SeqCst);
+
+    // It has lost most of its devices, as far as it says: somebody has to look.
+    system.half.store(true, Ordering::SeqCst);
+    let (code, said) = called(&gateway, &["pull", "--source", "own"]).await;
+    assert!(code == 2 && said.contains("--force"), "{code} {said}");
+    assert!(is_served(&gateway.ask(&folder_sync("SRC9")).await));
+    let (code, said) = called(&gateway, &["pull", "--source", "own", "--force"]).await;
+    assert!(code == 0 && said.contains("6 removed"), "{code} {said}");
+    assert!(!is_served(&gateway.ask(&folder_sync("SRC9")).await));
+
+    let (code, said) = called(&gateway, &["pull", "--source", "other"]).await;
+    assert!(code == 2 && said.contains("own"), "{code} {said}");
+}
+
+#[tokio::test]
+async fn a_device_that_nobody_reported_is_asked_for_once() {
+    let (sandbox, system) = (sandbox::start(), Arc::new(System::default()));
+    let address = system.start().await;
+    let builder = Gateway::before(&sandbox).set("compliance.unknown.device", "block");
+    builder.file("sources.toml", definition(address));
+    let gateway = builder.start().await;
+    // Nobody without a password makes the gateway ask.
+    let wrong = folder_sync("LATECOMER").without("Authorization").header(
+        "Authorization",
+        "Basic YWxpY2VAc2FuZGJveC5leGFtcGxlOndyb25n",
+    );
+    assert_eq!(gateway.ask(&wrong).await.status(), 401);
+    assert_eq!(system.asked.load(Ordering::SeqCst), 0);
+    assert!(is_served(&gateway.ask(&folder_sync("LATECOMER")).await));
+    assert_eq!(system.asked.load(Ordering::SeqCst), 1);
+    let shown = gateway.admin.read("/v1/devices/LATECOMER").await;
+    assert_eq!(shown["source"], "own", "{shown}");
+    for _ in 0..3 {
+        assert!(!is_served(&gateway.ask(&folder_sync("STRANGER")).await));
+    }
+    assert_eq!(system.asked.load(Ordering::SeqCst), 2, "a no is remembered");
+}
