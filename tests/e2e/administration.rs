@@ -88,6 +88,17 @@ async fn a_plan_says_what_would_change_and_changes_nothing() {
     let result: Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!(result["plan"]["verdicts"]["allow to block"], 1, "{out}");
     assert_eq!(result["removed"], 2, "{out}");
+    // An export of Exchange is planned as it is imported.
+    let export = gateway.path("exchange.csv");
+    let text = "\"DeviceId\",\"DeviceAccessState\"\n\"FLEET7\",\"Blocked\"\n";
+    fs::write(&export, text).expect("a file");
+    let file = export.display().to_string();
+    let (code, out, err) = called(&gateway, &["plan", &file, "--format", "exchange"]).await;
+    assert_eq!(code, 1, "{out}{err}");
+    assert!(
+        out.contains("FLEET7 ") && out.contains("-> block, by mdm"),
+        "{out}"
+    );
     assert_eq!(gateway.admin.read("/v1/report").await["devices"], 8);
 }
 

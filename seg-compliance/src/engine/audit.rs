@@ -58,9 +58,9 @@ impl Engine {
         // Held while it is read: another process can't open a store that is still looked into.
         let hold = self.hold.lock();
         let store = hold.as_ref().map(|hold| &hold.store);
-        store
-            .ok_or(StoreError::Closed)?
-            .entries(period.after.saturating_add(1), &mut |_, bytes| {
+        store.ok_or(StoreError::Closed)?.entries(
+            period.after.saturating_add(1),
+            &mut |_, bytes| {
                 // An entry of a later version, or a damaged one: the others are worth reading.
                 let Ok(entry) = serde_json::from_slice::<AuditEntry>(bytes) else {
                     return ControlFlow::Continue(());
@@ -72,7 +72,8 @@ impl Engine {
                     found.push(entry);
                 }
                 ControlFlow::Continue(())
-            })?;
+            },
+        )?;
         Ok(found)
     }
 

@@ -71,9 +71,7 @@ impl Serving {
                 listener(webhooks)?,
                 door.clone(),
                 stopped.clone(),
-                move |peer, request| {
-                    webhook::answer(Arc::clone(&shared), peer, request, certified)
-                },
+                move |peer, request| webhook::answer(Arc::clone(&shared), peer, request, certified),
             ));
         }
         Ok(())

@@ -90,11 +90,13 @@ fn once(
         .map_err(|error| Failure::file("write", Path::new("a temporary file"), error))?;
     // Read to its end before anything of it is sent.
     let pulled = {
-        let mut out = std::io::BufWriter::new(&mut spool);
-        let pulled = sources::pull(source, &state, Timestamp::now(), &mut out)?;
+        let progress = super::transfer::progress(None);
+        let mut out = progress.wrap_write(std::io::BufWriter::new(&mut spool));
+        let pulled = sources::pull(source, &state, Timestamp::now(), &mut out);
+        progress.finish_and_clear();
         std::io::Write::flush(&mut out)
             .map_err(|error| Failure::file("write", Path::new("a temporary file"), error))?;
-        pulled
+        pulled?
     };
     spool
         .seek(SeekFrom::Start(0))

@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use crate::Policies;
 use crate::cli::Outcome;
-use crate::cli::args::Format;
 use crate::cli::client::{Client, Patience};
 use crate::cli::failure::Failure;
 use crate::cli::job::{Import, Plan, ReportForm};
@@ -59,7 +58,10 @@ fn of_import(
     limit: &str,
     client: &Client,
 ) -> Result<crate::cli::client::Answer, Failure> {
-    let (mut input, _) = super::transfer::open(import.file.as_deref())?;
+    let (input, length) = super::transfer::open(import.file.as_deref())?;
+    let progress = super::transfer::progress(length);
+    let input = progress.wrap_read(input);
+    let (mut records, content_type) = super::transfer::records(import.format, input)?;
     let mode = if import.snapshot { "snapshot" } else { "delta" };
     let mut query = vec![
         ("mode", mode),
@@ -68,11 +70,9 @@ fn of_import(
         ("limit", limit),
     ];
     query.extend(import.source.as_deref().map(|source| ("source", source)));
-    let content_type = match import.format {
-        Format::Csv => "text/csv",
-        _ => "application/x-ndjson",
-    };
-    client.post("/v1/devices:import", &query, content_type, &mut input)
+    let answer = client.post("/v1/devices:import", &query, content_type, &mut records);
+    progress.finish_and_clear();
+    answer
 }
 
 fn print(plan: &Value, output: &mut Output<'_>) -> Result<(), Failure> {

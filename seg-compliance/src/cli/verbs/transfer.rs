@@ -39,32 +39,28 @@ pub(super) fn import(
     if import.force {
         query.push(("force", "true"));
     }
-    let content_type = match import.format {
-        Format::Csv => "text/csv",
-        Format::Ndjson | Format::Exchange | Format::SegV2 => "application/x-ndjson",
-    };
     let progress = progress(length);
-    let mut counted = progress.wrap_read(input);
-    let table = match import.format {
-        Format::Exchange => Some(tables::EXCHANGE),
-        Format::SegV2 => Some(tables::SEG_V2),
-        Format::Ndjson | Format::Csv => None,
-    };
-    let answer = match table {
-        None => client.post("/v1/devices:import", &query, content_type, &mut counted),
-        Some(table) => {
-            let mut converted = Vec::new();
-            tables::convert(table, &mut counted, &mut converted).map_err(Failure::Usage)?;
-            client.post(
-                "/v1/devices:import",
-                &query,
-                content_type,
-                &mut converted.as_slice(),
-            )
-        }
-    };
+    let (mut records, content_type) = records(import.format, progress.wrap_read(input))?;
+    let answer = client.post("/v1/devices:import", &query, content_type, &mut records);
     progress.finish_and_clear();
     tell(&answer?, import.dry_run, output)
+}
+
+/// A file as the gateway takes it, and what that is called.
+pub(super) fn records<'r>(
+    format: Format,
+    mut input: impl Read + 'r,
+) -> Result<(Box<dyn Read + 'r>, &'static str), Failure> {
+    const NDJSON: &str = "application/x-ndjson";
+    let table = match format {
+        Format::Ndjson => return Ok((Box::new(input), NDJSON)),
+        Format::Csv => return Ok((Box::new(input), "text/csv")),
+        Format::Exchange => tables::EXCHANGE,
+        Format::SegV2 => tables::SEG_V2,
+    };
+    let mut converted = Vec::new();
+    tables::convert(table, &mut input, &mut converted).map_err(Failure::Usage)?;
+    Ok((Box::new(io::Cursor::new(converted)), NDJSON))
 }
 
 /// Prints what came of an import; bad lines are findings.
@@ -117,7 +113,7 @@ pub(super) fn open(file: Option<&Path>) -> Result<(Box<dyn Read>, Option<u64>), 
 }
 
 /// A bar on a terminal, nothing elsewhere.
-fn progress(length: Option<u64>) -> ProgressBar {
+pub(super) fn progress(length: Option<u64>) -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
