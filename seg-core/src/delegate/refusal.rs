@@ -50,8 +50,10 @@ struct Row {
 /// krb5's error table begins here; protocol codes are added to it.
 const BASE: i32 = -1_765_328_384;
 /// KDC_ERR_BADOPTION: told apart by trying somebody else.
+#[cfg(any(test, feature = "kerberos"))]
 pub(super) const BAD_OPTION: i32 = BASE + 13;
 /// KRB_AP_ERR_TKT_EXPIRED: our own ticket is at its end; a new one mends it.
+#[cfg(feature = "kerberos")]
 pub(super) const EXPIRED: i32 = BASE + 32;
 
 const fn row(
@@ -318,6 +320,7 @@ impl Refusal {
     }
 
     /// Somebody else doesn't get one any more either.
+    #[cfg(feature = "kerberos")]
     pub(super) fn undelegated(spn: &str, said: &str) -> Self {
         Self {
             reason: "kerberos_delegation_missing",
@@ -327,6 +330,7 @@ impl Refusal {
         }
     }
 
+    #[cfg(feature = "kerberos")]
     pub(super) fn late(seconds: u64) -> Self {
         Self {
             reason: "kerberos_late",
@@ -336,6 +340,7 @@ impl Refusal {
         }
     }
 
+    #[cfg(feature = "kerberos")]
     pub(super) fn busy() -> Self {
         Self {
             reason: "kerberos_busy",

@@ -13,6 +13,7 @@ const MS_KRB5: &[u8] = b"\x2a\x86\x48\x82\xf7\x12\x01\x02\x02";
 const APPLICATION_0: u8 = 0x60;
 
 /// A NegTokenInit that offers Kerberos and begins with this token of its.
+#[cfg(any(test, feature = "kerberos"))]
 pub(super) fn initial(token: &[u8]) -> Vec<u8> {
     let mechanism = der::write(der::OID, &[KRB5]);
     let mechanisms = der::write(der::SEQUENCE, &[&mechanism]);
@@ -29,6 +30,7 @@ pub(super) fn initial(token: &[u8]) -> Vec<u8> {
 }
 
 /// A NegTokenResp that accepts, with this token.
+#[cfg(any(test, feature = "kerberos"))]
 pub(super) fn accepted(token: &[u8]) -> Vec<u8> {
     let state = der::write(0xa0, &[&der::write(der::ENUMERATED, &[&[0]])]);
     let mechanism = der::write(0xa1, &[&der::write(der::OID, &[KRB5])]);
