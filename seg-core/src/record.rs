@@ -11,7 +11,7 @@ use seg_compliance::{Decision, DeviceKey, UserKey};
 
 use crate::message::{BodyGuard, Reply};
 use crate::runtime::CutOrder;
-use crate::telemetry::log::Members;
+use crate::telemetry::log::{Members, field};
 use crate::telemetry::metrics::{Live, Metrics, Mode, Outcome, Protocol, Step, Verdict};
 use crate::telemetry::pseudonym::Pseudonym;
 
@@ -257,41 +257,41 @@ const TARGET: &str = "seg::request";
 impl Record {
     /// The fields of the request's event. What a caller must not find in a log has no line here.
     fn tell(&self, members: &mut Members<'_>) {
-        members.text("peer", Some(&self.peer));
-        members.text("protocol", Some(self.protocol.as_str()));
-        members.text("command", Some(self.command));
+        members.word(field!("peer"), &self.peer);
+        members.word(field!("protocol"), self.protocol.as_str());
+        members.word(field!("command"), self.command);
         if let Some(user) = &self.user {
             let name = self.pseudonym.user(user.as_str());
-            members.text("user", Some(name.as_str()));
+            members.text(field!("user"), Some(name.as_str()));
         }
         if let Some(device) = &self.device {
             let name = self.pseudonym.device(device.as_str());
-            members.text("device", Some(name.as_str()));
+            members.text(field!("device"), Some(name.as_str()));
         }
-        members.text("agent", self.agent.as_deref());
-        members.text("client_class", self.stands.map(|(class, _)| class));
-        members.text("device_from", self.stands.map(|(_, rung)| rung));
-        members.number("status", self.status.map(u64::from));
-        members.text("outcome", Some(self.outcome.as_str()));
+        members.text(field!("agent"), self.agent.as_deref());
+        members.text(field!("client_class"), self.stands.map(|(class, _)| class));
+        members.text(field!("device_from"), self.stands.map(|(_, rung)| rung));
+        members.number(field!("status"), self.status.map(u64::from));
+        members.word(field!("outcome"), self.outcome.as_str());
         if let Some(decision) = &self.decision {
-            members.text("verdict", Some(decision.verdict.name()));
-            members.text("step", Some(decision.step.name()));
-            members.text("rule", decision.rule.as_deref());
-            members.text("verdict_reason", decision.reason.as_deref());
-            members.number("revision", Some(decision.revision));
-            members.truth("enforced", Some(decision.enforced));
+            members.word(field!("verdict"), decision.verdict.name());
+            members.word(field!("step"), decision.step.name());
+            members.text(field!("rule"), decision.rule.as_deref());
+            members.text(field!("verdict_reason"), decision.reason.as_deref());
+            members.number(field!("revision"), Some(decision.revision));
+            members.truth(field!("enforced"), Some(decision.enforced));
             if let Some(trial) = &decision.trial {
-                members.text("test_rule", Some(&trial.rule));
-                members.text("test_verdict", Some(trial.verdict.name()));
+                members.text(field!("test_rule"), Some(&trial.rule));
+                members.word(field!("test_verdict"), trial.verdict.name());
             }
         }
-        members.text("reason", self.reason);
-        members.text("detail", self.detail.as_deref());
-        members.text("upstream", self.upstream.as_deref());
-        members.truth("replayed", self.replayed.then_some(true));
-        members.number("sent", Some(self.sent));
+        members.text(field!("reason"), self.reason);
+        members.text(field!("detail"), self.detail.as_deref());
+        members.text(field!("upstream"), self.upstream.as_deref());
+        members.truth(field!("replayed"), self.replayed.then_some(true));
+        members.number(field!("sent"), Some(self.sent));
         let took = self.over.unwrap_or_else(Instant::now) - self.begun;
         let micros = u64::try_from(took.as_micros());
-        members.number("micros", Some(micros.unwrap_or(u64::MAX)));
+        members.number(field!("micros"), Some(micros.unwrap_or(u64::MAX)));
     }
 }

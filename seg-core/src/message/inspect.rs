@@ -27,16 +27,24 @@ impl HeadFlaw {
     }
 }
 
-const LONGEST_NAME: usize = "transfer-encoding:".len();
+const CONTENT_LENGTH: &[u8] = b"content-length:";
+const TRANSFER_ENCODING: &[u8] = b"transfer-encoding:";
+const LONGEST_NAME: usize = TRANSFER_ENCODING.len();
+/// What is kept of a line: a name, and the last byte.
+const LONGEST_LINE: usize = LONGEST_NAME + 1;
+
+fn is_named(line: &[u8], name: &[u8]) -> bool {
+    line.get(..name.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(name))
+}
 
 /// Reads one head as it passes, over any number of pieces.
 #[derive(Debug)]
 pub struct HeadInspector {
-    /// The first bytes of the current line, in lower case: enough to tell the two names.
-    line: [u8; LONGEST_NAME],
-    /// The length of the current line so far, CR included; saturating.
+    /// The first bytes of a line that came in pieces, enough to tell the two names, and its last.
+    line: [u8; LONGEST_LINE],
+    /// The length of that line so far, CR included; saturating.
     length: u16,
-    last: u8,
     content_length: bool,
     transfer_encoding: bool,
     flaw: Option<HeadFlaw>,
@@ -47,9 +55,8 @@ pub struct HeadInspector {
 impl Default for HeadInspector {
     fn default() -> Self {
         Self {
-            line: [0; LONGEST_NAME],
+            line: [0; LONGEST_LINE],
             length: 0,
-            last: 0,
             content_length: false,
             transfer_encoding: false,
             flaw: None,
@@ -64,20 +71,21 @@ impl HeadInspector {
     pub fn feed(&mut self, bytes: &[u8]) -> bool {
         let mut from = 0;
         for at in memchr::memchr_iter(b'\n', bytes) {
-            self.grow(bytes.get(from..at).unwrap_or_default());
+            let piece = bytes.get(from..at).unwrap_or_default();
             from = at + 1;
-            if self.last != b'\r' {
-                self.found(HeadFlaw::BareLf);
-            }
-            let blank = self.length == 0 || (self.length == 1 && self.last == b'\r');
-            if blank && self.started {
+            // Nearly every line stands in one piece, and is looked at where it is.
+            let over = if self.length == 0 {
+                self.line_ends(piece)
+            } else {
+                self.grow(piece);
+                let (line, length) = (self.line, self.length);
+                let kept = line.get(..usize::from(length).min(LONGEST_LINE));
+                self.length = 0;
+                self.line_ends(kept.unwrap_or_default())
+            };
+            if over {
                 return true;
             }
-            if !blank {
-                self.end_of_line();
-            }
-            self.length = 0;
-            self.last = b'\n';
         }
         self.grow(bytes.get(from..).unwrap_or_default());
         false
@@ -88,44 +96,51 @@ impl HeadInspector {
         self.flaw
     }
 
+    /// Keeps the beginning of a line whose end is not here yet, and its last byte.
     fn grow(&mut self, piece: &[u8]) {
-        if let Some(last) = piece.last() {
-            self.last = *last;
-        }
-        // Only two names matter, and a line's first letter rules nearly all others out.
-        let first = match self.length {
-            0 => piece.first(),
-            _ => self.line.first(),
-        };
+        let Some(&last) = piece.last() else { return };
         let filled = usize::from(self.length).min(LONGEST_NAME);
+        for (slot, byte) in self.line.iter_mut().skip(filled).zip(piece) {
+            *slot = *byte;
+        }
         let piece_length = u16::try_from(piece.len()).unwrap_or(u16::MAX);
         self.length = self.length.saturating_add(piece_length);
-        if !first.is_some_and(|first| matches!(first, b'c' | b'C' | b't' | b'T')) {
-            self.line = [0; LONGEST_NAME];
-            return;
-        }
-        for (slot, byte) in self.line.iter_mut().skip(filled).zip(piece) {
-            *slot = byte.to_ascii_lowercase();
+        // Behind the name only the last byte matters.
+        if usize::from(self.length) > LONGEST_NAME
+            && let Some(end) = self.line.last_mut()
+        {
+            *end = last;
         }
     }
 
-    fn end_of_line(&mut self) {
-        self.started = true;
-        let name = self
-            .line
-            .get(..usize::from(self.length).min(LONGEST_NAME))
-            .unwrap_or_default();
-        if name.starts_with(b"content-length:") {
-            if self.content_length {
-                self.found(HeadFlaw::DoubledContentLength);
-            }
-            self.content_length = true;
-        } else if name == b"transfer-encoding:" {
-            self.transfer_encoding = true;
+    /// A line without its LF, or its name and its last byte. `true`: it ends the head.
+    fn line_ends(&mut self, line: &[u8]) -> bool {
+        let (first, last) = match line {
+            [] => (b'\n', b'\n'),
+            [only] => (*only, *only),
+            [first, .., last] => (*first, *last),
+        };
+        if last != b'\r' {
+            self.found(HeadFlaw::BareLf);
         }
+        // The first letter rules nearly all other lines out.
+        match first | 0x20 {
+            b'c' if is_named(line, CONTENT_LENGTH) => {
+                if self.content_length {
+                    self.found(HeadFlaw::DoubledContentLength);
+                }
+                self.content_length = true;
+            }
+            b't' if is_named(line, TRANSFER_ENCODING) => self.transfer_encoding = true,
+            // Neither empty nor a lone CR.
+            _ if line.len() > 1 || (line.len() == 1 && last != b'\r') => {}
+            _ => return self.started,
+        }
+        self.started = true;
         if self.content_length && self.transfer_encoding {
             self.found(HeadFlaw::LengthAndTransferEncoding);
         }
+        false
     }
 
     fn found(&mut self, flaw: HeadFlaw) {

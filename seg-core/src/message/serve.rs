@@ -2,9 +2,11 @@
 
 use std::convert::Infallible;
 use std::error::Error as _;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -84,10 +86,28 @@ where
             .serve_connection(io, service),
     );
     async move {
-        let ended = tokio::select! {
-            biased;
-            ended = connection.as_mut() => ended,
-            () = draining(&mut drain) => {
+        let asked = drain.clone();
+        let mut drained = pin!(draining(&mut drain));
+        let mut waits: Option<Waker> = None;
+        let ended = poll_fn(|cx| {
+            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                return Poll::Ready(Some(ended));
+            }
+            // A request polls its connection several times, and a drain comes once: who is to be
+            // woken by it need not be noted again while it has not come.
+            let noted = waits
+                .as_ref()
+                .is_some_and(|waits| waits.will_wake(cx.waker()));
+            if noted && !asked.has_changed().unwrap_or(true) {
+                return Poll::Pending;
+            }
+            waits = Some(cx.waker().clone());
+            drained.as_mut().poll(cx).map(|()| None)
+        })
+        .await;
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }

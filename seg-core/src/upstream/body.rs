@@ -13,7 +13,6 @@ use super::error::BodyError;
 use super::pool::Pool;
 use super::response::Framing;
 use super::target::InUse;
-use super::timer::Timer;
 
 /// The body of an [`super::Exchange`].
 ///
@@ -28,7 +27,6 @@ pub struct UpstreamBody {
     connection: Option<Box<Connection>>,
     pool: Pool,
     keep_alive: bool,
-    timer: Timer,
     between_bytes: Duration,
     /// Whose answer it is, until its end.
     in_use: Option<InUse>,
@@ -56,7 +54,6 @@ impl UpstreamBody {
             connection: Some(connection),
             pool,
             keep_alive,
-            timer: Timer::default(),
             between_bytes,
             in_use,
         };
@@ -73,7 +70,9 @@ impl UpstreamBody {
         loop {
             match self.hand_out() {
                 Ok(Some(piece)) => {
-                    self.timer.restart();
+                    if let Some(connection) = &mut self.connection {
+                        connection.timer.restart();
+                    }
                     return Poll::Ready(Some(Ok(piece)));
                 }
                 Ok(None) => {}
@@ -96,7 +95,7 @@ impl UpstreamBody {
                     return Poll::Ready(Some(Err(self.fail(BodyError::Truncated(Some(error))))));
                 }
                 Poll::Pending => {
-                    ready!(self.timer.poll(cx, self.between_bytes));
+                    ready!(connection.timer.poll(cx, self.between_bytes));
                     return Poll::Ready(Some(Err(self.fail(BodyError::Timeout))));
                 }
             }
@@ -193,7 +192,6 @@ impl UpstreamBody {
         self.state = State::Ended;
         let stray = !self.ready.is_empty();
         self.ready = Bytes::new();
-        self.timer = Timer::default();
         self.release(stray);
     }
 

@@ -15,6 +15,7 @@ use tokio_rustls::client::TlsStream;
 use super::buffers::Buffer;
 use super::pool::Key;
 use super::target::Target;
+use super::timer::Timer;
 use crate::socket::Socket;
 
 /// Stop gathering reads into one buffer from this many bytes on.
@@ -32,6 +33,9 @@ pub(super) struct Connection {
     pub(super) reused: bool,
     /// Since when it lies in the pool.
     pub(super) idle_since: Instant,
+    /// The clock of the exchange on it. It stays with the connection, armed: to arm one anew for
+    /// every request costs more than to be woken by an old one now and then.
+    pub(super) timer: Timer,
     /// An error that came behind data, to be told by the next read.
     behind: Option<io::ErrorKind>,
     target: Target,
@@ -65,6 +69,7 @@ impl Connection {
             peer,
             reused: false,
             idle_since: Instant::now(),
+            timer: Timer::default(),
             behind: None,
             target,
             _room: room,
@@ -93,8 +98,7 @@ impl Connection {
     }
 
     /// Whether the connection is open and silent, as an idle one must be. Costs no system call
-    /// unless the socket has something to say. Polling with a waker that does nothing also lets
-    /// go of the task that read last, which would otherwise stay in memory with the connection.
+    /// unless the socket has something to say.
     pub(super) fn is_quiet(&mut self) -> bool {
         let mut byte = [0; 1];
         let mut cx = Context::from_waker(Waker::noop());
@@ -116,8 +120,15 @@ impl Connection {
             return Poll::Ready(Err(kind.into()));
         }
         let mut target = ReadBuf::new(buffer.as_mut());
+        let mut here_only = Context::from_waker(Waker::noop());
         loop {
             let before = target.filled().len();
+            // Once something has come, nobody waits for more in this call.
+            let cx = if before == 0 {
+                &mut *cx
+            } else {
+                &mut here_only
+            };
             match self.io.poll_read(cx, &mut target) {
                 Poll::Pending if before == 0 => return Poll::Pending,
                 Poll::Ready(Err(error)) if before == 0 => return Poll::Ready(Err(error)),

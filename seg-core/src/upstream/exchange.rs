@@ -258,8 +258,9 @@ impl<S: BodySource> Sending<S> {
         }
     }
 
-    fn begin(&mut self, connection: Box<Connection>) {
+    fn begin(&mut self, mut connection: Box<Connection>) {
         self.accepted_before = connection.accepted();
+        self.timer = std::mem::take(&mut connection.timer);
         self.connection = Some(connection);
         self.sent = 0;
         self.scanned = 0;
@@ -287,9 +288,11 @@ impl<S: BodySource> Sending<S> {
 
     fn answer(&mut self, head: ResponseHead, rest: Bytes) -> Result<Option<Exchange>, SendError> {
         let request_complete = matches!(self.stage, Stage::Waiting);
-        let Some(connection) = self.connection.take() else {
+        let Some(mut connection) = self.connection.take() else {
             return self.lost(None);
         };
+        connection.timer = std::mem::take(&mut self.timer);
+        connection.timer.restart();
         self.stage = Stage::Done;
         self.front = Bytes::new();
         self.back = Bytes::new();

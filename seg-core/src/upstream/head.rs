@@ -1,6 +1,6 @@
 //! The request as it goes out: head and small body in one piece of memory of exactly their size.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::HeaderName;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method};
@@ -127,31 +127,31 @@ impl RequestHead {
             size += name.as_str().len() + value.len() + LINE_BYTES;
         }
 
-        let mut out = BytesMut::with_capacity(size);
-        out.put_slice(self.method.as_str().as_bytes());
-        out.put_u8(b' ');
-        out.put_slice(self.path_and_query.as_str().as_bytes());
-        out.put_slice(b" HTTP/1.1\r\n");
+        let mut out = Vec::with_capacity(size);
+        out.extend_from_slice(self.method.as_str().as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(self.path_and_query.as_str().as_bytes());
+        out.extend_from_slice(b" HTTP/1.1\r\n");
         put_line(&mut out, "host", host.as_bytes());
         for (name, value) in &self.headers {
             if !is_ours(name) && (self.passes)(name) {
                 put_line(&mut out, name.as_str(), value.as_bytes());
             }
         }
-        out.put_slice(&self.added);
+        out.extend_from_slice(&self.added);
         self.put_framing(&mut out);
         if expects {
             put_line(&mut out, "expect", b"100-continue");
         }
-        out.put_slice(b"\r\n");
-        out.put_slice(&inline);
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(&inline);
         Wire {
-            head: out.freeze(),
+            head: out.into(),
             body,
         }
     }
 
-    fn put_framing(&self, out: &mut BytesMut) {
+    fn put_framing(&self, out: &mut Vec<u8>) {
         let length = match &self.body {
             BodyKind::Stream { len: None } => {
                 put_line(out, "transfer-encoding", b"chunked");
@@ -188,11 +188,11 @@ const FIXED_BYTES: usize = 112;
 /// Colon, space, CR, LF.
 const LINE_BYTES: usize = 4;
 
-fn put_line(out: &mut BytesMut, name: &str, value: &[u8]) {
-    out.put_slice(name.as_bytes());
-    out.put_slice(b": ");
-    out.put_slice(value);
-    out.put_slice(b"\r\n");
+fn put_line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Lines that this client writes itself, or that make no sense between it and the server.

@@ -248,6 +248,7 @@ impl Pool {
         }
         connection.reused = true;
         connection.idle_since = Instant::now();
+        connection.timer.let_go();
         let mut idle = self.0.idle.lock();
         if idle.total >= self.0.settings.max_idle {
             // Dropped after the lock: closing is a system call.

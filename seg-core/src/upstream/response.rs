@@ -117,25 +117,37 @@ pub(super) fn parse(bytes: &Bytes, to_head: bool) -> Result<ResponseHead, BadRes
         .and_then(|code| StatusCode::from_u16(code).ok())
         .ok_or(BadResponse::Status)?;
     let mut headers = HeaderMap::with_capacity(response.headers.len());
+    let mut lines = FramingLines::default();
     for line in response.headers.iter() {
         let name = HeaderName::from_bytes(line.name.as_bytes());
         let name = name.map_err(|_| BadResponse::Malformed)?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(line.value));
-        let value = value.map_err(|_| BadResponse::Malformed)?;
+        let mut value = value.map_err(|_| BadResponse::Malformed)?;
+        if name == CONTENT_LENGTH {
+            let another = lines.length.is_some();
+            let length = lines.content_length(value.as_bytes())?;
+            if another {
+                continue;
+            }
+            if value.as_bytes().contains(&b',') {
+                value = length.into();
+            }
+        } else if name == TRANSFER_ENCODING {
+            lines.transfer_encoding(value.as_bytes());
+            // The coding ends here; whoever sends the answer on frames it anew.
+            continue;
+        } else if name == CONNECTION {
+            lines.connection(value.as_bytes());
+        }
         headers
             .try_append(name, value)
             .map_err(|_| BadResponse::TooManyHeaders)?;
     }
-    let length = content_length(&headers)?;
-    let chunked = is_chunked(&headers, old)?;
+    let length = lines.length;
+    let chunked = lines.is_chunked(old)?;
     if length.is_some() && chunked {
         return Err(BadResponse::LengthAndEncoding);
     }
-    if let (Some(length), true) = (length, headers.get_all(CONTENT_LENGTH).iter().count() > 1) {
-        headers.insert(CONTENT_LENGTH, length.into());
-    }
-    // The coding ends here; whoever sends the answer on frames it anew.
-    headers.remove(TRANSFER_ENCODING);
     let no_body = to_head
         || status.is_informational()
         || status == StatusCode::NO_CONTENT
@@ -146,7 +158,7 @@ pub(super) fn parse(bytes: &Bytes, to_head: bool) -> Result<ResponseHead, BadRes
         Some(length) => Framing::Length(length),
         None => Framing::UntilClose,
     };
-    let keep_alive = keeps_alive(&headers, old) && !matches!(framing, Framing::UntilClose);
+    let keep_alive = lines.keeps_alive(old) && !matches!(framing, Framing::UntilClose);
     Ok(ResponseHead {
         status,
         headers,
@@ -155,20 +167,57 @@ pub(super) fn parse(bytes: &Bytes, to_head: bool) -> Result<ResponseHead, BadRes
     })
 }
 
-/// The one length that all `Content-Length` lines and their list members agree on.
-fn content_length(headers: &HeaderMap) -> Result<Option<u64>, BadResponse> {
-    let mut agreed = None;
-    for line in headers.get_all(CONTENT_LENGTH) {
-        for member in line.as_bytes().split(|&byte| byte == b',') {
-            let digits = member.trim_ascii();
-            let length = decimal(digits).ok_or(BadResponse::InvalidLength)?;
+/// The lines that frame a message and say what becomes of its connection, as they pass by.
+#[derive(Default)]
+struct FramingLines {
+    length: Option<u64>,
+    /// `Transfer-Encoding` lines, and whether the last is `chunked` alone.
+    codings: usize,
+    chunked: bool,
+    close: bool,
+    keep_alive: bool,
+}
+
+impl FramingLines {
+    /// A list of equal values is one value (RFC 9110 section 8.6); anything else is an error.
+    fn content_length(&mut self, line: &[u8]) -> Result<u64, BadResponse> {
+        let mut agreed = self.length;
+        for member in line.split(|&byte| byte == b',') {
+            let length = decimal(member.trim_ascii()).ok_or(BadResponse::InvalidLength)?;
             if agreed.is_some_and(|agreed| agreed != length) {
                 return Err(BadResponse::DifferingLengths);
             }
             agreed = Some(length);
         }
+        self.length = agreed;
+        agreed.ok_or(BadResponse::InvalidLength)
     }
-    Ok(agreed)
+
+    fn transfer_encoding(&mut self, line: &[u8]) {
+        self.codings += 1;
+        self.chunked = line.eq_ignore_ascii_case(b"chunked");
+    }
+
+    /// The only coding understood is `chunked`, once, from an HTTP/1.1 server.
+    fn is_chunked(&self, old: bool) -> Result<bool, BadResponse> {
+        match self.codings {
+            0 => Ok(false),
+            1 if !old && self.chunked => Ok(true),
+            _ => Err(BadResponse::UnsupportedEncoding),
+        }
+    }
+
+    fn connection(&mut self, line: &[u8]) {
+        for member in line.split(|&byte| byte == b',') {
+            let member = member.trim_ascii();
+            self.close |= member.eq_ignore_ascii_case(b"close");
+            self.keep_alive |= member.eq_ignore_ascii_case(b"keep-alive");
+        }
+    }
+
+    fn keeps_alive(&self, old: bool) -> bool {
+        !self.close && (!old || self.keep_alive)
+    }
 }
 
 /// Digits only: no sign, no blank, no overflow.
@@ -180,26 +229,6 @@ fn decimal(digits: &[u8]) -> Option<u64> {
         let digit = char::from(byte).to_digit(10)?;
         value.checked_mul(10)?.checked_add(u64::from(digit))
     })
-}
-
-fn is_chunked(headers: &HeaderMap, old: bool) -> Result<bool, BadResponse> {
-    let mut lines = headers.get_all(TRANSFER_ENCODING).iter();
-    match (lines.next(), lines.next()) {
-        (None, _) => Ok(false),
-        (Some(only), None) if !old && only.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(true),
-        _ => Err(BadResponse::UnsupportedEncoding),
-    }
-}
-
-fn keeps_alive(headers: &HeaderMap, old: bool) -> bool {
-    let says = |option: &[u8]| {
-        headers
-            .get_all(CONNECTION)
-            .iter()
-            .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
-            .any(|member| member.trim_ascii().eq_ignore_ascii_case(option))
-    };
-    !says(b"close") && (!old || says(b"keep-alive"))
 }
 
 #[cfg(test)]

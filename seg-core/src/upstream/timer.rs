@@ -1,7 +1,7 @@
 //! A deadline that costs nothing until somebody has to wait for it.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -19,6 +19,14 @@ impl Timer {
     /// Something moved: the next poll starts counting anew.
     pub(super) fn restart(&mut self) {
         self.deadline = None;
+    }
+
+    /// Lets go of the task that waited last, which would otherwise stay in memory with an armed
+    /// timer.
+    pub(super) fn let_go(&mut self) {
+        if let Some(sleep) = &mut self.sleep {
+            let _ = sleep.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        }
     }
 
     /// Ready once `limit` has passed since the first poll after the last restart.

@@ -61,44 +61,79 @@ impl Members<'_> {
     }
 
     /// A text; `None` leaves the field out.
-    pub fn text(&mut self, name: &str, value: Option<&str>) {
+    pub fn text(&mut self, field: &Field, value: Option<&str>) {
         let Some(value) = value else { return };
-        self.name(name);
         let quoted = self.json || value.is_empty() || value.contains([' ', '=', '"']);
-        if quoted {
-            self.text.push('"');
-        }
+        self.open(field, quoted);
         let _ = Escaped(self.text).write_str(value);
         if quoted {
             self.text.push('"');
         }
     }
 
+    /// A word that holds nothing to escape: out of the program's tables, or an address.
+    pub fn word(&mut self, field: &Field, word: &str) {
+        debug_assert!(
+            word.bytes()
+                .all(|byte| byte.is_ascii_graphic() && !b"\\\"=".contains(&byte)),
+            "{word:?}"
+        );
+        let quoted = self.json || word.is_empty();
+        self.open(field, quoted);
+        self.text.push_str(word);
+        if quoted {
+            self.text.push('"');
+        }
+    }
+
     /// A number.
-    pub fn number(&mut self, name: &str, value: Option<u64>) {
+    pub fn number(&mut self, field: &Field, value: Option<u64>) {
         if let Some(value) = value {
-            self.name(name);
+            self.open(field, false);
             super::format::append_decimal(self.text, value);
         }
     }
 
     /// A yes or no.
-    pub fn truth(&mut self, name: &str, value: Option<bool>) {
+    pub fn truth(&mut self, field: &Field, value: Option<bool>) {
         if let Some(value) = value {
-            self.name(name);
+            self.open(field, false);
             self.text.push_str(if value { "true" } else { "false" });
         }
     }
 
-    fn name(&mut self, name: &str) {
-        if self.json {
-            self.text.push_str(",\"");
-            self.text.push_str(name);
-            self.text.push_str("\":");
-        } else {
-            self.text.push(' ');
-            self.text.push_str(name);
-            self.text.push('=');
-        }
+    fn open(&mut self, field: &Field, quoted: bool) {
+        self.text.push_str(match (self.json, quoted) {
+            (true, true) => field.json_quoted,
+            (true, false) => field.json,
+            (false, true) => field.text_quoted,
+            (false, false) => field.text,
+        });
     }
 }
+
+/// The name of a field as it stands before its value, made by [`field!`].
+#[derive(Debug)]
+pub struct Field {
+    #[doc(hidden)]
+    pub json: &'static str,
+    #[doc(hidden)]
+    pub json_quoted: &'static str,
+    #[doc(hidden)]
+    pub text: &'static str,
+    #[doc(hidden)]
+    pub text_quoted: &'static str,
+}
+
+/// A field's name with all that stands around it, put together by the compiler.
+macro_rules! field {
+    ($name:literal) => {
+        &$crate::telemetry::log::Field {
+            json: concat!(",\"", $name, "\":"),
+            json_quoted: concat!(",\"", $name, "\":\""),
+            text: concat!(" ", $name, "="),
+            text_quoted: concat!(" ", $name, "=\""),
+        }
+    };
+}
+pub(crate) use field;

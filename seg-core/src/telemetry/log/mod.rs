@@ -26,7 +26,8 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::Registry;
 
 pub use format::Format;
-pub use members::Members;
+pub(crate) use members::field;
+pub use members::{Field, Members};
 use sink::Sink;
 
 use super::metrics::Metrics;
@@ -318,10 +319,10 @@ mod tests {
             Members::gather(
                 "said",
                 |members| {
-                    members.text("name", Some("a\"b\n"));
-                    members.text("absent", None);
-                    members.number("n", Some(u64::MAX));
-                    members.truth("sure", Some(false));
+                    members.text(field!("name"), Some("a\"b\n"));
+                    members.text(field!("absent"), None);
+                    members.number(field!("n"), Some(u64::MAX));
+                    members.truth(field!("sure"), Some(false));
                 },
                 |members| info!(target: "t", members),
             );

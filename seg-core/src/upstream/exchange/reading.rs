@@ -82,7 +82,9 @@ fn poll_head_bytes(
     cx: &mut Context<'_>,
 ) -> Poll<Result<(Bytes, Bytes), HeadError>> {
     // An interim head may have brought the next one along.
-    if let Some(found) = split_leftover(&mut connection.leftover, scanned)? {
+    if !connection.leftover.is_empty()
+        && let Some(found) = split_leftover(&mut connection.leftover, scanned)?
+    {
         return Poll::Ready(Ok(found));
     }
     loop {
