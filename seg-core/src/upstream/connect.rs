@@ -23,9 +23,16 @@ use crate::tcp;
 pub(super) type Connecting =
     Pin<Box<dyn Future<Output = Result<Box<Connection>, SendErrorKind>> + Send>>;
 
-/// Connects to `target` within `limit`, everything included.
+/// Connects to `target` within `limit`, everything included but the wait for a turn, which may take
+/// as long again.
 pub(super) fn connect(target: Target, key: Key, limit: Duration) -> Connecting {
     Box::pin(async move {
+        // When thousands come back at once, each handshake that waits its turn is one that does not
+        // slow the others down until all of them are too late.
+        let turn = timeout(limit, target.turns().acquire());
+        let Ok(_turn) = turn.await else {
+            return Err(SendErrorKind::Timeout(Phase::Connect));
+        };
         let deadline = Instant::now().checked_add(limit);
         let work = establish(&target, key, deadline);
         match deadline {

@@ -34,11 +34,17 @@ struct Inner {
     sources: Arc<Sources>,
     /// As many permits as there may be connections.
     room: Option<Arc<Semaphore>>,
+    /// As many permits as connections may be opened at one time.
+    turns: Semaphore,
     standing: Arc<Standing>,
     binding: ArcSwapOption<Vec<u8>>,
     allowed: Option<Allowed>,
     via: Option<Arc<Via>>,
 }
+
+/// Connections to one server that are opened at one time. Well below any listen queue, and enough
+/// to keep its handshakes busy.
+pub(super) const OPENED_AT_ONCE: usize = 256;
 
 /// Says whether a connection to an address may be opened.
 pub type Allowed = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
@@ -192,6 +198,7 @@ impl Target {
             room: settings
                 .max_connections
                 .map(|most| Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)))),
+            turns: Semaphore::new(OPENED_AT_ONCE),
             standing: settings.standing,
             allowed: settings.allowed,
             via: settings.via,
@@ -252,6 +259,10 @@ impl Target {
     /// Whether a connection to this address of its may be opened.
     pub(super) fn allows(&self, address: IpAddr) -> bool {
         self.0.allowed.as_ref().is_none_or(|allows| allows(address))
+    }
+
+    pub(super) fn turns(&self) -> &Semaphore {
+        &self.0.turns
     }
 
     pub(super) fn room(&self) -> Option<&Arc<Semaphore>> {

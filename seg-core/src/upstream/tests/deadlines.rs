@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::server::*;
+use crate::upstream::target::OPENED_AT_ONCE;
 use crate::upstream::{BodyError, BodyKind, Phase, SendErrorKind};
 
 #[tokio::test(start_paused = true)]
@@ -21,6 +22,25 @@ async fn a_handshake_counts_into_the_connect_deadline() {
     );
     assert_eq!(error.label(), "connect_timeout");
     assert_eq!(start.elapsed(), DEADLINES.connect);
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_are_opened_in_turns_and_a_turn_is_waited_for_as_long_as_a_connection() {
+    let server = Server::plain().await;
+    let everybody = u32::try_from(OPENED_AT_ONCE).unwrap();
+    let others = server.target().turns().acquire_many(everybody);
+    let others = others.await.unwrap();
+    let (start, pool) = (Instant::now(), pool());
+    let error = go(&pool, &server, get()).await.unwrap_err();
+    assert_eq!(error.label(), "connect_timeout");
+    assert_eq!(start.elapsed(), DEADLINES.connect);
+
+    let (got, ()) = tokio::join!(go(&pool, &server, get()), async {
+        sleep(DEADLINES.connect / 2).await;
+        drop(others);
+        server.accept().await.answer(OK).await;
+    });
+    assert_eq!(text(got.unwrap()).await, "ok");
 }
 
 #[tokio::test(start_paused = true)]
