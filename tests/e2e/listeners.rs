@@ -123,6 +123,11 @@ async fn behind(gateway: &Gateway, header: &[u8]) -> Option<String> {
         .await
         .expect("connected");
     stream.write_all(header).await.expect("written");
+    over(stream, gateway).await
+}
+
+/// The status that a TLS client gets over a connection, if any.
+async fn over(stream: TcpStream, gateway: &Gateway) -> Option<String> {
     let config = client_config(&gateway.ca_pem, None);
     let name = ServerName::try_from("localhost").expect("a name");
     let mut tls = TlsConnector::from(config)
@@ -186,6 +191,22 @@ async fn a_stranger_can_not_say_that_he_is_somebody_else() {
         .await;
     assert_eq!(behind(&gateway, VERSION_TWO).await, None);
     assert_eq!(behind(&gateway, b"").await.as_deref(), Some("200"));
+}
+
+#[tokio::test]
+async fn sockets_of_a_service_manager_keep_their_queue_over_a_restart() {
+    let sandbox = sandbox::start();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let address = listener.local_addr().expect("its address");
+    let early = TcpStream::connect(address).await.expect("queued");
+    let mut gateway = Gateway::before(&sandbox).passed(listener).start().await;
+    assert_eq!(over(early, &gateway).await.as_deref(), Some("200"));
+
+    gateway.signal("KILL");
+    gateway.ended().await;
+    let meanwhile = TcpStream::connect(address).await.expect("queued");
+    gateway.restart_after_kill().await;
+    assert_eq!(over(meanwhile, &gateway).await.as_deref(), Some("200"));
 }
 
 #[tokio::test]

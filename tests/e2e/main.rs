@@ -3,9 +3,11 @@
 
 mod administration;
 mod autodiscover;
+mod back_ends;
 mod bad_input;
 mod block;
 mod certificates;
+mod chaos;
 mod client_certificates;
 mod credentials;
 mod decision;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::Range;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -28,6 +29,7 @@ pub struct GatewayBuilder {
     folder: TempDir,
     authority: Authority,
     names: Vec<String>,
+    passed: Option<TcpListener>,
 }
 
 /// A running gateway; it is killed when dropped.
@@ -35,6 +37,7 @@ pub struct Gateway {
     child: Child,
     environment: Vec<(String, String)>,
     folder: TempDir,
+    passed: Option<TcpListener>,
     /// Where phones connect.
     pub address: SocketAddr,
     /// The authority that signed its certificate, in PEM.
@@ -83,6 +86,19 @@ impl GatewayBuilder {
         self
     }
 
+    /// Passes it a listening socket, as a service manager does, for phones to connect to.
+    ///
+    /// # Panics
+    /// When the socket has no address.
+    #[must_use]
+    pub fn passed(mut self, listener: TcpListener) -> Self {
+        self.listen = listener.local_addr().expect("a socket that is bound");
+        self.passed = Some(listener);
+        // The only descriptor that can be passed without more ado is the first.
+        self.environment("LISTEN_FDS", "1")
+            .environment("LISTEN_FDS_FIRST_FD", "0")
+    }
+
     /// Gives its certificate further names.
     #[must_use]
     pub fn names(mut self, names: &[&str]) -> Self {
@@ -126,6 +142,7 @@ impl GatewayBuilder {
             },
             environment: builder.environment,
             folder: builder.folder,
+            passed: builder.passed,
         };
         gateway.until_ready().await;
         gateway.read_token();
@@ -134,7 +151,12 @@ impl GatewayBuilder {
 
     fn spawn(&self) -> Child {
         self.write_properties();
-        spawn(self.folder.path(), &self.environment, &[])
+        spawn(
+            self.folder.path(),
+            &self.environment,
+            self.passed.as_ref(),
+            &[],
+        )
     }
 
     fn write_properties(&self) {
@@ -187,6 +209,7 @@ impl Gateway {
             folder,
             authority: Authority::new(),
             names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
+            passed: None,
         };
         builder
             .set("data.dir", "data")
@@ -306,7 +329,12 @@ impl Gateway {
     pub async fn restart_after_kill(&mut self) {
         self.child.kill().expect("the child can be killed");
         self.child.wait().expect("the child has ended");
-        self.child = spawn(self.folder.path(), &self.environment, &[]);
+        self.child = spawn(
+            self.folder.path(),
+            &self.environment,
+            self.passed.as_ref(),
+            &[],
+        );
         self.until_ready().await;
         self.read_token();
     }
@@ -318,7 +346,12 @@ impl Gateway {
     pub async fn take_over(&mut self) -> Former {
         let taken = || self.log().matches("another gateway serves now").count();
         let before = taken();
-        let mut child = spawn(self.folder.path(), &self.environment, &["--take-over"]);
+        let mut child = spawn(
+            self.folder.path(),
+            &self.environment,
+            None,
+            &["--take-over"],
+        );
         eventually("a gateway that serves in the place of another", || {
             if let Some(status) = child.try_wait().expect("the child can be asked") {
                 panic!("it has ended with {status}:\n{}", self.log());
@@ -337,7 +370,7 @@ impl Gateway {
     pub async fn fail_to_take_over(&self, name: &str, value: &str) -> ExitStatus {
         let mut environment = self.environment.clone();
         environment.push((name.to_owned(), value.to_owned()));
-        let mut child = spawn(self.folder.path(), &environment, &["--take-over"]);
+        let mut child = spawn(self.folder.path(), &environment, None, &["--take-over"]);
         let mut ended = || child.try_wait().expect("the child can be asked");
         eventually("its end", || std::future::ready(ended())).await
     }
@@ -422,7 +455,16 @@ impl Drop for Gateway {
     }
 }
 
-fn spawn(folder: &Path, environment: &[(String, String)], further: &[&str]) -> Child {
+fn spawn(
+    folder: &Path,
+    environment: &[(String, String)],
+    passed: Option<&TcpListener>,
+    further: &[&str],
+) -> Child {
+    let stdin = passed.map_or_else(Stdio::null, |listener| {
+        let listener = listener.try_clone().expect("a second handle");
+        Stdio::from(OwnedFd::from(listener))
+    });
     let log = fs::OpenOptions::new()
         .create(true)
         .append(true)
@@ -441,7 +483,7 @@ fn spawn(folder: &Path, environment: &[(String, String)], further: &[&str]) -> C
         .args(further)
         .current_dir(folder)
         .envs(environment.iter().cloned())
-        .stdin(Stdio::null())
+        .stdin(stdin)
         .stdout(log.try_clone().expect("a second handle"))
         .stderr(log)
         .spawn()

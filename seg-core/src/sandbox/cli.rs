@@ -21,6 +21,9 @@ pub struct SandboxArgs {
     /// Fixed 2,048-byte Sync and 25 MiB ItemOperations answers; counts totals only
     #[arg(long)]
     bench: bool,
+    /// Writes each request down in this file as it arrives
+    #[arg(long, value_name = "FILE")]
+    diary: Option<PathBuf>,
 }
 
 /// Runs a sandbox until the process is told to end (SIGINT or SIGTERM), then prints its counts to
@@ -30,6 +33,7 @@ pub fn run(args: SandboxArgs) -> ExitCode {
         listen: args.listen,
         ..SandboxOptions::default()
     };
+    options.diary = args.diary;
     if args.plain {
         options.transport = Transport::Plain;
     }

@@ -4,6 +4,7 @@
 //! came and full command of the bytes that go, lies included; and so that an open poll costs little.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,10 +46,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(options: SandboxOptions) -> Self {
+    pub(super) fn new(options: SandboxOptions, diary: Option<File>) -> Self {
         Self {
             challenges: Mutex::new(options.challenges.clone()),
-            ledger: Ledger::new(options.recording),
+            ledger: Ledger::new(options.recording, diary),
             polls: Polls::default(),
             scripts: Scripts::default(),
             mailboxes: Mutex::new(HashMap::new()),

@@ -1,6 +1,8 @@
 //! What has reached the sandbox: counts, exchanges with their bytes, messages sent, events.
 
 use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -196,14 +198,27 @@ pub(super) struct Ledger {
     recording: Recording,
     started: Instant,
     books: Mutex<Books>,
+    diary: Option<File>,
 }
 
 impl Ledger {
-    pub(super) fn new(recording: Recording) -> Self {
+    pub(super) fn new(recording: Recording, diary: Option<File>) -> Self {
         Self {
             recording,
             started: Instant::now(),
             books: Mutex::default(),
+            diary,
+        }
+    }
+
+    /// Writes a line that outlives the process.
+    fn note(&self, what: &str, whose: &str) {
+        let Some(mut diary) = self.diary.as_ref() else {
+            return;
+        };
+        let line = format!("{what} {whose}\n");
+        if let Err(error) = diary.write_all(line.as_bytes()) {
+            tracing::error!(%error, "the diary can't be written");
         }
     }
 
@@ -225,6 +240,7 @@ impl Ledger {
 
     /// Counts and records a whole request; gives the number of its exchange.
     pub(super) fn arrived(&self, connection: u64, seen: &Seen, head: &Head, body: &Bytes) -> u64 {
+        self.note(&seen.name, &seen.device);
         let mut books = self.books.lock();
         let id = books.next_exchange;
         books.next_exchange += 1;
@@ -275,6 +291,7 @@ impl Ledger {
 
     /// Notes a message that a client has sent.
     pub(super) fn message(&self, sent: Sent) {
+        self.note("Sent", sent.client_id.as_deref().unwrap_or_default());
         self.books.lock().sent.push(sent);
     }
 

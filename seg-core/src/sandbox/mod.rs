@@ -36,8 +36,10 @@ pub use polls::{OpenPoll, Release};
 pub use script::{End, Moment, Play, Script};
 pub use wire::Head;
 
+use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -57,6 +59,9 @@ pub enum StartError {
         /// What the system says.
         reason: io::Error,
     },
+    /// The diary can't be written.
+    #[error("the sandbox's diary can't be opened: {0}")]
+    Diary(io::Error),
     /// The certificate could not be made or used.
     #[error("the sandbox has no certificate: {0}")]
     Certificate(#[from] CertificateError),
@@ -94,7 +99,9 @@ impl Sandbox {
             None => (None, None),
             Some(issued) => (Some(issued.acceptor), Some(issued.ca_pem)),
         };
-        let shared = Arc::new(Shared::new(options));
+        let diary = options.diary.as_deref().map(open_diary);
+        let diary = diary.transpose().map_err(StartError::Diary)?;
+        let shared = Arc::new(Shared::new(options, diary));
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -262,6 +269,10 @@ impl Drop for Sandbox {
             tracing::error!("the sandbox's thread has panicked");
         }
     }
+}
+
+fn open_diary(path: &Path) -> io::Result<File> {
+    File::options().create(true).append(true).open(path)
 }
 
 /// A socket with a queue long enough for thousands of clients that connect at once.

@@ -1,6 +1,7 @@
 //! What a sandbox is started with.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use super::answer::DEFAULT_CHALLENGE;
 
@@ -22,6 +23,9 @@ pub struct SandboxOptions {
     pub profile: Profile,
     /// How much is written down.
     pub recording: Recording,
+    /// Where each request is written down as it arrives, for whoever kills the sandbox: a line of
+    /// its name and device, and for a message that is sent one of `Sent` and its ClientId.
+    pub diary: Option<PathBuf>,
 }
 
 impl Default for SandboxOptions {
@@ -37,6 +41,7 @@ impl Default for SandboxOptions {
             challenges: vec![DEFAULT_CHALLENGE.to_owned()],
             profile: Profile::Mailbox,
             recording: Recording::Everything,
+            diary: None,
         }
     }
 }
