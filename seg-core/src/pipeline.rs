@@ -46,6 +46,7 @@ mod moving;
 mod passing;
 mod reading;
 mod refusing;
+mod switching;
 
 pub(crate) use content::rules_for;
 use orders::Told;

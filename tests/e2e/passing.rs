@@ -1,10 +1,14 @@
 //! Other services behind the same address: by host, path and priority, and never around the
 //! verdict.
 
+use std::net::SocketAddr;
+
 use seg_core::sandbox::{Filter, Kind, Sandbox, SandboxOptions};
 use seg_tests::eas::Request;
 use seg_tests::wire::{Wire, client_config};
 use seg_tests::{Gateway, GatewayBuilder};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 use crate::sandbox::{self, arrivals, folder_sync, is_served};
 
@@ -186,4 +190,102 @@ async fn the_server_behind_a_route_is_shown_the_clients_certificate() {
         "{:?}",
         String::from_utf8_lossy(lines[0])
     );
+}
+
+/// A WebSocket server that agrees, says `welcome`, and echoes; anybody else gets 426.
+async fn socket_server() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let address = listener.local_addr().expect("its address");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.expect("a head"));
+            }
+            let head = String::from_utf8(head).expect("text").to_lowercase();
+            let asked = head.starts_with("get /zdm/socket?a=b http/1.1\r\n")
+                && head.contains("\r\nupgrade: websocket\r\n")
+                && head.contains("\r\nconnection: upgrade\r\n")
+                && head.contains("\r\nsec-websocket-key: dghlihnhbxbszsbub25jzq==\r\n")
+                && head.contains("\r\nx-forwarded-for: 127.0.0.1\r\n")
+                && !head.contains("x-commonaccesstoken");
+            if !asked {
+                let no = b"HTTP/1.1 426 Upgrade Required\r\ncontent-length: 2\r\n\r\nno";
+                stream.write_all(no).await.expect("written");
+                continue;
+            }
+            let yes = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\n\
+                Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\nwelcome";
+            stream.write_all(yes).await.expect("written");
+            tokio::spawn(async move {
+                let (mut read, mut write) = stream.split();
+                // Until the client leaves.
+                let _ = tokio::io::copy(&mut read, &mut write).await;
+            });
+        }
+    });
+    address
+}
+
+fn websocket(path: &str) -> Request {
+    get("localhost", path)
+        .header("Connection", "keep-alive, Upgrade")
+        .header("Upgrade", "websocket")
+        .header("Sec-WebSocket-Version", "13")
+        .header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
+        .header("X-CommonAccessToken", "forged")
+}
+
+#[tokio::test]
+async fn a_websocket_passes_where_the_route_allows_it() {
+    let mail = sandbox::start();
+    let server = socket_server().await;
+    let gateway = Gateway::before(&mail)
+        .set("route.mdm.path", "/zdm")
+        .set("route.mdm.upstream", format!("http://{server}"))
+        .set("route.mdm.websocket", "true")
+        .set("route.closed.path", "/closed")
+        .set("route.closed.upstream", format!("http://{server}"))
+        .set("server.timeout.idle.seconds", "1")
+        .start()
+        .await;
+    let mut wire = gateway.connect().await;
+    wire.send(websocket("/zdm/socket?a=b").bytes()).await;
+    wire.until("\r\n\r\nwelcome").await;
+    let head = String::from_utf8_lossy(wire.received()).to_lowercase();
+    assert!(head.starts_with("http/1.1 101 "), "{head}");
+    for line in [
+        "upgrade: websocket",
+        "connection: upgrade",
+        "sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=",
+    ] {
+        assert!(head.contains(&format!("\r\n{line}\r\n")), "{line}: {head}");
+    }
+    for frame in ["GET / HTTP/1.1\n\n", "\u{1}\u{2}three"] {
+        wire.send(frame).await;
+        wire.until(frame).await;
+    }
+
+    // A server that does not agree is heard.
+    let refused = gateway.ask(&websocket("/zdm/other")).await;
+    assert_eq!(refused.status(), 426);
+    for request in [
+        websocket("/closed/socket"),
+        websocket("/Microsoft-Server-ActiveSync"),
+        get("localhost", "/zdm/socket")
+            .header("Connection", "Upgrade")
+            .header("Upgrade", "h2c"),
+        get("localhost", "/zdm/socket")
+            .header("Connection", "Upgrade")
+            .header("Upgrade", "websocket, h2c"),
+    ] {
+        let status = gateway.ask(&request).await.status();
+        assert!(status == 403 || status == 401, "{status}: {request:?}");
+    }
+    // It goes on, however long nobody says anything: longer than an idle connection may.
+    let idle = gateway.connect().await;
+    let mut idle = idle;
+    idle.ended().await;
+    wire.send("still here").await;
+    wire.until("still here").await;
 }

@@ -7,6 +7,7 @@ mod local;
 mod person;
 mod report;
 mod sources;
+mod routes;
 mod upstream;
 mod way;
 
@@ -127,6 +128,7 @@ pub async fn everything(report: &mut Report, config: &Config) {
     sources::check(report, config).await;
     local::pseudonym_key(report, config);
     upstream::check(report, config).await;
+    routes::check(report, config).await;
 }
 
 fn configuration(report: &mut Report, file: Option<&Path>, loaded: &Loaded) {

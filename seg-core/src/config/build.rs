@@ -473,6 +473,7 @@ fn routes(reader: &mut Reader<'_>) -> BTreeMap<String, Route> {
                     text.parse::<HeaderName>()
                         .map_err(|_| "is no header name".to_owned())
                 }),
+                websocket: reader.switch(&key("websocket")),
             };
             (name, route)
         })

@@ -395,6 +395,8 @@ pub struct Route {
     pub body_max: Option<u64>,
     /// The header in which the upstream finds the client's certificate.
     pub client_cert_header: Option<HeaderName>,
+    /// A request may go on as a WebSocket.
+    pub websocket: bool,
 }
 
 /// How users are named.

@@ -8,6 +8,7 @@ mod body;
 mod inspect;
 mod io;
 mod serve;
+mod switch;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,7 @@ pub use body::{BodyGuard, ReplyBody, ReplyStream, RequestBody, RequestBodyError,
 pub use inspect::{HeadFlaw, HeadInspector};
 pub use io::{ClientIo, PhaseCell};
 pub use serve::{ClientTimeouts, ConnectionEnd, serve};
+pub use switch::{Switch, Switched};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
@@ -33,6 +35,8 @@ pub struct Request {
     pub headers: HeaderMap,
     /// What follows the head.
     pub body: RequestBody,
+    /// The connection itself, where the client asks for another protocol on it.
+    pub switch: Option<Switch>,
 }
 
 /// An answer on its way to the client.

@@ -13,12 +13,13 @@ use futures_util::FutureExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use super::body::{BodyGuard, OutBody};
 use super::io::{ClientIo, IoLimits, Late, PhaseCell};
-use super::{Reply, Request, RequestBody};
+use super::{Reply, Request, RequestBody, Switch};
 
 /// Limits of a client connection, from the `server.*` keys.
 #[derive(Clone, Copy, Debug)]
@@ -61,13 +62,15 @@ where
     };
     let io = ClientIo::new(stream, cell, limits);
     let service = service_fn(move |request: http::Request<Incoming>| {
-        let (parts, incoming) = request.into_parts();
+        let (mut parts, incoming) = request.into_parts();
+        let switch = parts.extensions.remove::<OnUpgrade>();
         let answered = handle(Request {
             method: parts.method,
             uri: parts.uri,
             version: parts.version,
             headers: parts.headers,
             body: RequestBody::new(incoming),
+            switch: switch.map(Switch::new),
         });
         // Not an async block, which would hold the future twice.
         answered.map(|(reply, guard)| {
@@ -83,7 +86,8 @@ where
             .header_read_timeout(None)
             .max_header_size(timeouts.head_bytes)
             .max_buf_size(timeouts.head_bytes.max(SMALLEST_BUFFER))
-            .serve_connection(io, service),
+            .serve_connection(io, service)
+            .with_upgrades(),
     );
     async move {
         let asked = drain.clone();

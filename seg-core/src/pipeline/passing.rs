@@ -8,6 +8,7 @@ use http::header::{HOST, LOCATION, UPGRADE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
+use super::switching::asks_for_websocket;
 use super::{Stop, Walk, expects_continue, fits, refusing};
 use crate::filter::ChallengeRule;
 use crate::forward::{self, Errand, Held, LimitedBody};
@@ -32,8 +33,15 @@ impl Walk<'_> {
             uri,
             headers,
             body,
+            switch,
             ..
         } = request;
+        if let Some(switch) = switch.filter(|_| pass.websocket)
+            && asks_for_websocket(&method, &headers)
+        {
+            let inward = self.tell_of(pass, headers);
+            return Box::pin(self.websocket(pass, path(&uri), inward, switch)).await;
+        }
         // Another protocol on this connection would be one that nobody reads.
         if headers.contains_key(UPGRADE) || method == Method::TRACE {
             return Err(self.bad("upgrade", "", StatusCode::FORBIDDEN));

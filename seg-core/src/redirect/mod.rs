@@ -9,6 +9,7 @@ pub mod moves;
 pub mod rule;
 
 pub use moves::{Move, Moves, Side};
+pub(crate) use rule::is_public;
 pub use rule::{AddressRule, Denied};
 
 use http::{HeaderMap, HeaderName, StatusCode, Uri, header};

@@ -128,6 +128,12 @@ fn plain(address: IpAddr) -> IpAddr {
     embedded.map_or(address, IpAddr::V4)
 }
 
+/// Whether an address is one of the public network: not of a network of our own, and not one that no
+/// server has.
+pub(crate) fn is_public(address: IpAddr) -> bool {
+    matches!(class(plain(address)), Class::Public)
+}
+
 fn class(address: IpAddr) -> Class {
     if METADATA.contains(&address) {
         return Class::Never;

@@ -22,6 +22,8 @@ pub struct Pass {
     pub body_max: Option<u64>,
     /// The header in which its server finds the client's certificate.
     pub certificate_header: Option<HeaderName>,
+    /// A request may go on as a WebSocket.
+    pub websocket: bool,
     hosts: Vec<String>,
     /// In lower case, without a slash at its end.
     prefix: Box<str>,
@@ -40,6 +42,7 @@ impl Pass {
             leg,
             body_max: route.body_max,
             certificate_header: route.client_cert_header.clone(),
+            websocket: route.websocket,
             hosts: route.hosts.clone(),
             prefix: route.path.trim_end_matches('/').to_ascii_lowercase().into(),
             priority: route.priority,

@@ -168,6 +168,11 @@ impl Connection {
         Poll::Ready(Ok(written))
     }
 
+    /// What carries it, for whoever speaks another protocol than HTTP.
+    pub(super) fn transport(&mut self) -> &mut Io {
+        &mut self.io
+    }
+
     /// Hands on what TLS still holds back.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.io {
@@ -184,7 +189,14 @@ impl Drop for Connection {
 }
 
 impl Io {
-    fn poll_read(
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+
+    pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,

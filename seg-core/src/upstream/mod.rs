@@ -33,6 +33,7 @@ mod response;
 mod source;
 mod sources;
 mod standing;
+mod switch;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -50,5 +51,6 @@ pub use pool::{IdentityHash, Pool, PoolSettings, PoolStats};
 pub use source::{BodySource, NoBody, SourceError};
 pub use sources::Sources;
 pub use standing::{Ejection, Fitness, Standing, StandingNow};
+pub use switch::{Answered, Line, switch};
 pub use target::{Allowed, Settings as TargetSettings, Target, TargetError};
 pub use via::Via;

@@ -491,3 +491,55 @@ fn arguments() {
     assert!(parse(&["--user", "u"]).is_err());
     assert!(parse(&["--migrate", "a", "--config", "b"]).is_err());
 }
+
+#[tokio::test]
+async fn routes_and_the_way_out_are_looked_at() {
+    let site = Site::new();
+    let mail = Script(&[
+        HEALTHY,
+        (
+            "OPTIONS /Microsoft-Server-ActiveSync ",
+            "401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"\r\n",
+        ),
+    ]);
+    let bearer = Script(&[
+        HEALTHY,
+        (
+            "OPTIONS /Microsoft-Server-ActiveSync ",
+            "401 Unauthorized\r\nWWW-Authenticate: Bearer\r\n",
+        ),
+    ]);
+    let portal = Script(&[("GET /zdm ", "302 Found\r\n")]);
+    let (mail, bearer) = (mail.serve(None).await, bearer.serve(None).await);
+    let portal = portal.serve(None).await;
+    let nobody = TcpListener::bind("127.0.0.1:0").await.expect("listener");
+    let gone = nobody.local_addr().expect("address");
+    drop(nobody);
+    let report = site
+        .check(&format!(
+            "email.server.host.and.port=http://localhost:{},http://{bearer}\n\
+             route.mdm.path=/zdm\nroute.mdm.upstream=http://{portal}\n\
+             route.gone.path=/gone\nroute.gone.upstream=http://{gone}\n\
+             outbound.proxy.url=http://{portal}\n",
+            mail.port()
+        ))
+        .await;
+    let found = |state, part: &str, message: &str| assert_found(&report, state, part, message);
+    found(
+        State::Ok,
+        "email.server.host.and.port http://localhost",
+        "resolves to",
+    );
+    found(
+        State::Warning,
+        "email.server.host.and.port http://127",
+        "offers Bearer for ActiveSync, another server of this leg Basic",
+    );
+    found(State::Ok, "route.mdm.upstream", "answers 302 at /zdm");
+    found(
+        State::Failed,
+        "route.gone.upstream",
+        "can't be connected to",
+    );
+    found(State::Ok, "outbound.proxy.url", "takes connections");
+}

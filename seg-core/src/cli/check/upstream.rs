@@ -114,7 +114,20 @@ impl Probe<'_> {
                 .server(report, config, &part, origin, &tls.config)
                 .await
             {
-                Ok(schemes) => offered = offered.or(schemes),
+                Ok(Some(schemes)) => {
+                    if let Some(before) = offered.as_ref().filter(|before| **before != schemes) {
+                        let message = format!(
+                            "offers {} for {}, another server of this leg {}: what a client may do \
+                             depends on which it comes to",
+                            joined(&schemes),
+                            self.service,
+                            joined(before)
+                        );
+                        report.warning(&part, message);
+                    }
+                    offered = offered.or(Some(schemes));
+                }
+                Ok(None) => {}
                 Err(failure) => report.fail(&part, failure.reason, failure.mend),
             }
         }
@@ -130,6 +143,7 @@ impl Probe<'_> {
         tls: &Arc<ClientConfig>,
     ) -> Result<Option<Schemes>, Failure> {
         let addresses = resolve(origin).await?;
+        told_addresses(report, part, origin, &addresses);
         let authority = match (self.leg.host_header, &config.server.public_url) {
             (HostHeader::Preserve, Some(public)) => public.authority(),
             _ => origin.authority(),
@@ -253,9 +267,9 @@ fn joined(schemes: &Schemes) -> String {
 }
 
 /// What went wrong on the way to an answer.
-struct Failure {
-    reason: String,
-    mend: String,
+pub(super) struct Failure {
+    pub(super) reason: String,
+    pub(super) mend: String,
 }
 
 impl Failure {
@@ -267,7 +281,7 @@ impl Failure {
     }
 }
 
-async fn resolve(origin: &Origin) -> Result<Vec<SocketAddr>, Failure> {
+pub(super) async fn resolve(origin: &Origin) -> Result<Vec<SocketAddr>, Failure> {
     let mend = "check the name, and the name server of this machine";
     let found = timeout(
         PATIENCE,
@@ -284,25 +298,41 @@ async fn resolve(origin: &Origin) -> Result<Vec<SocketAddr>, Failure> {
     }
 }
 
+/// What a name stands for; an address stands for itself.
+pub(super) fn told_addresses(
+    report: &mut Report,
+    part: &str,
+    origin: &Origin,
+    addresses: &[SocketAddr],
+) {
+    if origin.host.parse::<std::net::IpAddr>().is_err() {
+        let list: Vec<String> = addresses
+            .iter()
+            .map(|address| address.ip().to_string())
+            .collect();
+        report.ok(part, format!("resolves to {}", list.join(", ")));
+    }
+}
+
 /// The way to one server.
-struct Line<'a> {
-    origin: &'a Origin,
-    addresses: &'a [SocketAddr],
-    tls: &'a Arc<ClientConfig>,
-    connect: Duration,
+pub(super) struct Line<'a> {
+    pub(super) origin: &'a Origin,
+    pub(super) addresses: &'a [SocketAddr],
+    pub(super) tls: &'a Arc<ClientConfig>,
+    pub(super) connect: Duration,
 }
 
 /// The head of an answer.
-struct Answer {
-    status: u16,
+pub(super) struct Answer {
+    pub(super) status: u16,
     /// The values of `WWW-Authenticate`.
     challenges: Vec<Vec<u8>>,
-    certificate: Option<Certificate>,
+    pub(super) certificate: Option<Certificate>,
 }
 
 impl Line<'_> {
     /// Sends one request over a connection of its own.
-    async fn exchange(&self, request: &str) -> Result<Answer, Failure> {
+    pub(super) async fn exchange(&self, request: &str) -> Result<Answer, Failure> {
         let stream = self.connect().await?;
         if !self.origin.tls {
             return talk(stream, request).await;

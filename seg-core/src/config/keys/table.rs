@@ -433,4 +433,10 @@ pub(in crate::config) static ROUTE_KEYS: &[Key] = &[
         Kind::Text("a header name"),
         "the header in which the upstream finds the client's certificate",
     ),
+    Key::new(
+        "route.<name>.websocket",
+        "false",
+        Kind::Switch,
+        "true: a request may go on as a WebSocket; any other upgrade is refused",
+    ),
 ];
