@@ -1,6 +1,6 @@
 //! Content policies of ActiveSync: `[[content]]` of policies.toml.
 
-use seg_core::sandbox::{Answer, Filter, Sandbox, Script};
+use seg_core::sandbox::{Answer, Filter, Framing, Sandbox, Script};
 use seg_tests::Gateway;
 use seg_tests::eas::Request;
 use seg_tests::message::Message;
@@ -292,6 +292,58 @@ async fn links_are_rewritten_and_restored() {
     );
 }
 
+/// Drafts and appointments of 16.x go up by Sync, with what is attached to them.
+#[tokio::test]
+async fn what_a_sync_brings_up_is_looked_at() {
+    let sandbox = sandbox::start();
+    let gateway = with_policies(&sandbox, &format!("{ATTACHMENTS}{LINKS}"), LIMIT).await;
+    let add = |name: &str| {
+        let content = [&[0xC3, 0x02][..], b"MZ"].concat();
+        let parts = [text(0x1E, "c1"), element(0x1F, &content), text(0x10, name)];
+        element(0x1C, &parts.concat())
+    };
+    // Sync, Collections, Collection: SyncKey, CollectionId, Commands, Add: ClientId, data.
+    let upload = |data: &str, attached: &[Vec<u8>]| {
+        let list = match attached {
+            [] => Vec::new(),
+            _ => element(0x0E, &attached.concat()),
+        };
+        let text_of = element(0x0A, &[text(0x06, "1"), text(0x0B, data)].concat());
+        let item = [page(17), text_of, list, page(0)].concat();
+        let draft = [text(0x0C, "new-1"), element(0x1D, &item)].concat();
+        let collection = [
+            text(0x0B, "1"),
+            text(0x12, "5"),
+            element(0x16, &element(0x07, &draft)),
+        ];
+        let root = element(0x1C, &element(0x0F, &collection.concat()));
+        [vec![3, 1, 0x6A, 0], element(0x05, &root)].concat()
+    };
+    let arrived = || sandbox.last(&Filter::name("Sync")).expect("a Sync").body;
+    let rewritten = "https://safe.example/?u=https%3A%2F%2Fevil.example%2Fa";
+    let given = upload(
+        &format!("see {rewritten}"),
+        &[add("v.exe"), add("a.zip"), add("p.txt")],
+    );
+    let send = |body: Vec<u8>| {
+        Request::eas("Sync", "alice", "DRAFT1", body)
+            .without("MS-ASProtocolVersion")
+            .header("MS-ASProtocolVersion", "16.1")
+    };
+    assert_eq!(gateway.ask(&send(given)).await.status(), 200);
+    let notes = "GONE v.EXE BY no-programs".replace("v.EXE", "v.exe");
+    let said = String::from_utf8_lossy(&arrived()).into_owned();
+    assert!(
+        said.contains("see https://evil.example/a\r\n\r\n"),
+        "{said}"
+    );
+    assert!(said.contains(&notes) && said.contains("p.txt"), "{said}");
+    assert_eq!(said.matches("MZ").count(), 1, "{said}");
+    let harmless = upload("https://evil.example/", &[add("p.txt")]);
+    assert_eq!(gateway.ask(&send(harmless.clone())).await.status(), 200);
+    assert_eq!(arrived(), harmless);
+}
+
 #[tokio::test]
 async fn a_classified_mail_is_withheld_whole() {
     let sandbox = sandbox::start();
@@ -383,15 +435,20 @@ async fn what_is_too_large_to_be_held_is_withheld_or_passes() {
         let sandbox = sandbox::start();
         let policies = format!("{LINKS}too_large = \"{too_large}\"\n");
         let gateway = with_policies(&sandbox, &policies, "65536").await;
-        gives(&sandbox, "Sync", large.clone());
-        let answer = gateway.ask(&sync("LARGE1")).await;
-        if passes {
-            assert_eq!(&answer.body[..], &large[..]);
-        } else {
-            assert_eq!(
-                &answer.body[..],
-                b"\x03\x01\x6a\x00\x45\x4e\x03110\x00\x01\x01"
-            );
+        // Whether its length is told or not.
+        for framing in [Framing::Length, Framing::Chunked(7_000)] {
+            sandbox.clear_scripts();
+            let given = Answer::wbxml(large.clone()).framing(framing);
+            sandbox.script(Script::answer(Filter::name("Sync"), given).always());
+            let answer = gateway.ask(&sync("LARGE1")).await;
+            if passes {
+                assert_eq!(&answer.body[..], &large[..]);
+            } else {
+                assert_eq!(
+                    &answer.body[..],
+                    b"\x03\x01\x6a\x00\x45\x4e\x03110\x00\x01\x01"
+                );
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ the number of the connection. A GetStreamingEvents is answered with one envelope
 when its connection has been closed, "closed NUMBER" is printed. Ends when its standard input does.
 """
 import base64
+import contextlib
 import http.server
 import itertools
 import os
@@ -32,6 +33,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
     """One connection."""
 
     protocol_version = "HTTP/1.1"
+
+    def handle(self):
+        # A client may leave whenever it likes.
+        with contextlib.suppress(ConnectionError):
+            super().handle()
 
     def setup(self):
         super().setup()

@@ -85,6 +85,7 @@ impl Walk<'_> {
             Some(Command::SendMail | Command::SmartReply | Command::SmartForward) => {
                 self.mail_up(&rules, call, held).await
             }
+            Some(Command::Sync) if call.has_wbxml() => self.mail_up(&rules, call, held).await,
             _ => Ok(held),
         }
     }
@@ -128,7 +129,7 @@ impl Walk<'_> {
         rules: &Rules,
         call: &Call,
         user: &str,
-        exchange: Box<Exchange>,
+        mut exchange: Box<Exchange>,
         admitted: Option<&Admitted>,
         challenge: ChallengeRule,
     ) -> Result<Reply, Box<Exchange>> {
@@ -151,15 +152,10 @@ impl Walk<'_> {
         if announced.is_some_and(|length| length > limit as u64) && passes(&found) {
             return Err(exchange);
         }
-        let Exchange {
-            status,
-            mut headers,
-            body,
-            ..
-        } = *exchange;
-        let body = match gathered(body, limit, admitted).await {
+        let body = match gathered(&mut exchange.body, limit, admitted).await {
             Ok(body) => body,
             Err(Missing::Signalled(signal)) => return Ok(self.interrupted(&signal, call, user)),
+            Err(Missing::TooLarge) if passes(&found) => return Err(exchange),
             Err(Missing::TooLarge) => return Ok(self.unreadable(eas, "content_too_large", None)),
             Err(Missing::Broken(why)) => {
                 self.record.outcome(Outcome::UpstreamFailed);
@@ -167,6 +163,11 @@ impl Walk<'_> {
                 return Ok(Reply::unavailable());
             }
         };
+        let Exchange {
+            status,
+            mut headers,
+            ..
+        } = *exchange;
         let Some(body) = decoded(&headers, body, limit) else {
             return Ok(self.unreadable(eas, "content_encoding", None));
         };
@@ -302,9 +303,9 @@ fn passes(rules: &[&Rule]) -> bool {
     rules.iter().all(|rule| rule.too_large == TooLarge::Pass)
 }
 
-/// The whole body of an answer, with the lease watched meanwhile.
+/// The whole body of an answer, with the lease watched meanwhile. What is too large is given back.
 async fn gathered(
-    mut body: UpstreamBody,
+    body: &mut UpstreamBody,
     limit: usize,
     admitted: Option<&Admitted>,
 ) -> Result<Bytes, Missing> {
@@ -324,7 +325,11 @@ async fn gathered(
         .await?;
         match next {
             None => return Ok(whole.freeze()),
-            Some(Ok(piece)) if whole.len() + piece.len() > limit => return Err(Missing::TooLarge),
+            Some(Ok(piece)) if whole.len() + piece.len() > limit => {
+                whole.extend_from_slice(&piece);
+                body.give_back(whole.freeze());
+                return Err(Missing::TooLarge);
+            }
             Some(Ok(piece)) if whole.is_empty() && body.is_end() => return Ok(piece),
             Some(Ok(piece)) => whole.extend_from_slice(&piece),
             Some(Err(error)) => return Err(Missing::Broken(error.to_string())),

@@ -34,6 +34,8 @@ pub struct UpstreamBody {
 
 enum State {
     Open(Framing),
+    /// What was handed out has been given back, and comes before the rest.
+    Given(Box<(Bytes, State)>),
     Ended,
     Failed,
 }
@@ -114,7 +116,15 @@ impl UpstreamBody {
         match &self.state {
             State::Open(Framing::Length(left)) => Some(*left),
             State::Ended => Some(0),
-            State::Open(_) | State::Failed => None,
+            State::Open(_) | State::Given(_) | State::Failed => None,
+        }
+    }
+
+    /// Gives back what has been handed out so far: it comes first again.
+    pub fn give_back(&mut self, begin: Bytes) {
+        if !begin.is_empty() {
+            let rest = std::mem::replace(&mut self.state, State::Failed);
+            self.state = State::Given(Box::new((begin, rest)));
         }
     }
 
@@ -144,6 +154,11 @@ impl UpstreamBody {
 
     /// The next piece out of what has been read.
     fn hand_out(&mut self) -> Result<Option<Bytes>, BodyError> {
+        if let State::Given(given) = &mut self.state {
+            let begin = std::mem::take(&mut given.0);
+            self.state = std::mem::replace(&mut given.1, State::Failed);
+            return Ok(Some(begin));
+        }
         let State::Open(framing) = &mut self.state else {
             return Ok(None);
         };

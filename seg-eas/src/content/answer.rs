@@ -12,7 +12,7 @@ use super::{Done, Rule, Sealed, judged};
 use crate::multipart::Multipart;
 use crate::wbxml::{Edits, Limits, Outline, OutlineError, Place, Tag};
 
-const APPLICATION_DATA: Tag = Tag::new(0, 0x1D);
+pub(super) const APPLICATION_DATA: Tag = Tag::new(0, 0x1D);
 const FETCH_PROPERTIES: Tag = Tag::new(20, 0x0B);
 const SEARCH_PROPERTIES: Tag = Tag::new(15, 0x0F);
 const FIND_PROPERTIES: Tag = Tag::new(25, 0x13);
@@ -53,7 +53,7 @@ const PREVIEW: Tag = Tag::new(17, 0x18);
 const ACCESS_DENIED: &[u8] = b"16";
 
 /// How much of an attachment's base64 is decoded to find its type, in characters.
-const BEGIN: usize = 1024;
+pub(super) const BEGIN: usize = 1024;
 
 /// An answer that was looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -103,6 +103,7 @@ pub fn answered(
         edits: Edits::new(&outline),
         parts,
         parts_changed: false,
+        dropped: Vec::new(),
         answered: Answered::default(),
     };
     let Some((root, _)) = outline.root() else {
@@ -138,6 +139,8 @@ struct Walk<'w, 'a> {
     edits: Edits<'w, 'a>,
     parts: Vec<Cow<'w, [u8]>>,
     parts_changed: bool,
+    /// Parts that nothing names any more.
+    dropped: Vec<usize>,
     answered: Answered,
 }
 
@@ -458,7 +461,7 @@ impl<'w> Walk<'w, '_> {
             .text_of(properties, PART)
             .and_then(|part| part.trim().parse::<usize>().ok())
         {
-            self.put(TextAt::Part(part), Vec::new());
+            self.drop_part(part);
         }
         self.edits.remove(properties);
     }
@@ -498,7 +501,52 @@ impl<'w> Walk<'w, '_> {
         }
     }
 
-    fn finish(self, multipart: bool) -> Answered {
+    /// Takes a part out, where nothing else names it.
+    fn drop_part(&mut self, part: usize) {
+        let named = self
+            .parts_named()
+            .filter(|(_, named)| *named == part)
+            .count();
+        if named > 1 {
+            self.put(TextAt::Part(part), Vec::new());
+        } else if part > 0 && part < self.parts.len() {
+            self.dropped.push(part);
+            self.parts_changed = true;
+        }
+    }
+
+    /// The elements that name a part.
+    fn parts_named(&self) -> impl Iterator<Item = (Place, usize)> + use<'w> {
+        let outline = self.outline;
+        let all = outline
+            .root()
+            .into_iter()
+            .flat_map(|(root, _)| outline.inside(root));
+        all.filter(|(_, tag)| *tag == PART)
+            .filter_map(|(at, _)| Some((at, outline.text(at).trim().parse().ok()?)))
+    }
+
+    /// The parts behind one that was taken out move up.
+    fn renumber(&mut self) {
+        let mut dropped = std::mem::take(&mut self.dropped);
+        dropped.sort_unstable();
+        dropped.dedup();
+        let Some(&first) = dropped.first() else {
+            return;
+        };
+        for (at, part) in self.parts_named().collect::<Vec<_>>() {
+            if part > first {
+                let before = dropped.partition_point(|gone| *gone < part);
+                self.edits.set(at, (part - before).to_string().as_bytes());
+            }
+        }
+        for part in dropped.into_iter().rev() {
+            self.parts.remove(part);
+        }
+    }
+
+    fn finish(mut self, multipart: bool) -> Answered {
+        self.renumber();
         let Self {
             edits,
             mut parts,
@@ -566,8 +614,11 @@ fn links_in(rules: &[&Rule], text: &str, html: bool, cut: bool, done: &mut Done)
 /// What stands in place of a signed or encrypted mail.
 const SEALED: &str = "This message is signed or encrypted and is not shown on this device.";
 
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
 }
+
+#[cfg(test)]
+mod tests;

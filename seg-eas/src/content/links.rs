@@ -1,8 +1,5 @@
 //! Hyperlinks: rewritten by a template on the way to the device, restored on the way back.
 
-use std::cell::Cell;
-
-use lol_html::{RewriteStrSettings, element, rewrite_str};
 use serde::Deserialize;
 
 /// What links become. `{url}` stands for the link, `{url_encoded}` for the link percent-encoded,
@@ -133,7 +130,7 @@ pub struct Links {
 
 impl Links {
     /// The link as the device gets it; `None`: it stays.
-    fn rewritten(&self, url: &str) -> Option<String> {
+    pub(super) fn rewritten(&self, url: &str) -> Option<String> {
         let host = host_of(url)?;
         let among = |domains: &[String]| domains.iter().any(|domain| is_below(host, domain));
         if url.starts_with(&self.template.prefix)
@@ -145,78 +142,40 @@ impl Links {
         Some(self.template.rewritten(url))
     }
 
+    /// Begin and end of the links of a text, but of those that were rewritten already, by another
+    /// rule or another gateway.
+    pub(super) fn found(&self, text: &str) -> Vec<(usize, usize)> {
+        let mut found = links_in(text.as_bytes());
+        found.retain(|(begin, _)| {
+            let before = text.get(..*begin).unwrap_or_default();
+            !before.ends_with(&self.template.prefix)
+        });
+        found
+    }
+
     /// A plain text with its links rewritten. `cut`: the text was truncated, and a link at its end
     /// is only the half of one: it goes.
     #[must_use]
     pub fn in_text(&self, text: &str, cut: bool) -> Option<(String, usize)> {
-        let bytes = text.as_bytes();
         let (mut out, mut copied, mut count) = (String::new(), 0, 0);
-        for (begin, end) in links_in(bytes) {
-            let before = text.get(..begin).unwrap_or_default();
-            if before.ends_with(&self.template.prefix) {
-                // Rewritten already, by another rule or another gateway.
-                continue;
-            }
-            let half = cut && end == bytes.len();
+        for (begin, end) in self.found(text) {
+            let half = cut && end == text.len();
             let link = text.get(begin..end).unwrap_or_default();
-            let new = if half && self.rewritten(link).is_some() {
-                Some(String::new())
-            } else {
-                self.rewritten(link)
+            let new = match self.rewritten(link) {
+                Some(_) if half => String::new(),
+                Some(new) => new,
+                None => continue,
             };
-            if let Some(new) = new {
-                out.push_str(text.get(copied..begin).unwrap_or_default());
-                out.push_str(&new);
-                copied = end;
-                count += 1;
-            }
+            out.push_str(text.get(copied..begin).unwrap_or_default());
+            out.push_str(&new);
+            copied = end;
+            count += 1;
         }
         if count == 0 {
             return None;
         }
         out.push_str(text.get(copied..).unwrap_or_default());
         Some((out, count))
-    }
-
-    /// HTML with the targets of its links rewritten. `cut`: it was truncated; a tag that has no
-    /// end is left out then.
-    #[must_use]
-    pub fn in_html(&self, html: &str, cut: bool) -> Option<(String, usize)> {
-        let whole = if cut {
-            match html.rfind('<') {
-                Some(open) if !html.get(open..).unwrap_or_default().contains('>') => {
-                    html.get(..open).unwrap_or(html)
-                }
-                _ => html,
-            }
-        } else {
-            html
-        };
-        let count = Cell::new(usize::from(whole.len() < html.len()));
-        let change = |element: &mut lol_html::html_content::Element<'_, '_>, name: &str| {
-            let Some(target) = element.get_attribute(name) else {
-                return;
-            };
-            let plain = target.replace("&amp;", "&");
-            if let Some(new) = self.rewritten(plain.trim())
-                && element
-                    .set_attribute(name, &new.replace('&', "&amp;"))
-                    .is_ok()
-            {
-                count.set(count.get() + 1);
-            }
-        };
-        let settings = RewriteStrSettings::new()
-            .append_element_content_handler(element!("a[href], area[href]", |element| {
-                change(element, "href");
-                Ok(())
-            }))
-            .append_element_content_handler(element!("form[action]", |element| {
-                change(element, "action");
-                Ok(())
-            }));
-        let out = rewrite_str(whole, settings).ok()?;
-        (count.get() > 0).then(|| (out, count.get()))
     }
 }
 
@@ -364,24 +323,6 @@ mod tests {
         assert_eq!(
             links.in_text("Go to https://a.example/secr", true),
             Some(("Go to ".to_owned(), 1))
-        );
-        assert_eq!(
-            links.in_html("<p>Go <a href=\"https://a.example/secr", true),
-            Some(("<p>Go ".to_owned(), 1))
-        );
-    }
-
-    #[test]
-    fn targets_in_html_are_rewritten_and_the_rest_stays() {
-        let links = links("https://safe.example/?u={url_encoded}");
-        let html = "<p class=x>&nbsp;<A HREF='https://a.example/?b=1&amp;c=2'>t</A>\
-                    <a href=\"https://corp.example\">o</a><img src=\"https://a.example/i\"></p>";
-        let (new, count) = links.in_html(html, false).unwrap();
-        assert_eq!(count, 1);
-        assert_eq!(
-            new,
-            "<p class=x>&nbsp;<A HREF=\"https://safe.example/?u=https%3A%2F%2Fa.example%2F%3Fb%3D1%26c%3D2\">t</A>\
-             <a href=\"https://corp.example\">o</a><img src=\"https://a.example/i\"></p>"
         );
     }
 

@@ -7,6 +7,7 @@
 
 mod answer;
 mod attachments;
+mod html;
 mod links;
 mod mime;
 mod upload;
@@ -229,6 +230,15 @@ impl Done {
     #[must_use]
     pub fn is_nothing(&self) -> bool {
         self.removed + self.blocked + self.links + self.withheld == 0
+    }
+
+    /// Adds what was done elsewhere.
+    fn add(&mut self, other: &Self) {
+        self.removed += other.removed;
+        self.blocked += other.blocked;
+        self.links += other.links;
+        self.withheld += other.withheld;
+        other.rules.iter().for_each(|rule| self.by(rule));
     }
 
     fn by(&mut self, rule: &str) {

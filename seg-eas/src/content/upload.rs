@@ -1,12 +1,24 @@
-//! What a device sends: SendMail, SmartReply and SmartForward. Links that were rewritten for it are
-//! restored, attachments that the rules keep from it do not leave by it.
+//! What a device sends: SendMail, SmartReply, SmartForward, and what a Sync adds or changes (drafts and
+//! appointments of 16.x). Links that were rewritten for it are restored, attachments that the rules
+//! keep from it do not leave by it.
 
+use super::answer::{APPLICATION_DATA, BEGIN, escaped};
 use super::attachments::Action;
 use super::mime::{Mail, Visit};
 use super::{Done, Met, Rule, judged};
-use crate::wbxml::{Content, Edits, Limits, Outline, OutlineError, Tag};
+use crate::wbxml::{Content, Edits, Limits, Outline, OutlineError, Place, Tag};
 
 const MIME: Tag = Tag::new(21, 0x10);
+
+const BODY: Tag = Tag::new(17, 0x0A);
+const BODY_TYPE: Tag = Tag::new(17, 0x06);
+const DATA: Tag = Tag::new(17, 0x0B);
+const ATTACHMENTS: Tag = Tag::new(17, 0x0E);
+const ADD: Tag = Tag::new(17, 0x1C);
+const DISPLAY_NAME: Tag = Tag::new(17, 0x10);
+const CONTENT_TYPE: Tag = Tag::new(17, 0x17);
+const CONTENT: Tag = Tag::new(17, 0x1F);
+const TO: Tag = Tag::new(2, 0x16);
 
 /// A mail on its way out that was looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,41 +31,169 @@ pub struct Sent {
     pub done: Done,
 }
 
-/// Looks at the WBXML body of a SendMail, SmartReply or SmartForward.
+/// Looks at the WBXML body of a SendMail, SmartReply, SmartForward or Sync.
 ///
 /// # Errors
 /// When it can't be read.
 pub fn sent(rules: &[&Rule], body: &[u8]) -> Result<Sent, OutlineError> {
+    if body.is_empty() {
+        return Ok(Sent::default());
+    }
     let outline = Outline::read(body, Limits::TRAFFIC)?;
-    let Some(at) = outline
-        .root()
-        .and_then(|(root, _)| outline.child(root, MIME))
-    else {
+    let Some((root, _)) = outline.root() else {
         return Ok(Sent::default());
     };
-    let raw = match outline.content(at) {
+    let mut uploading = Uploading {
+        rules,
+        outline: &outline,
+        edits: Edits::new(&outline),
+        sent: Sent::default(),
+    };
+    if let Some(at) = outline.child(root, MIME) {
+        let looked = mail(rules, bytes_of(&outline, at));
+        if let Some(new) = &looked.body {
+            uploading.edits.set(at, new);
+        }
+        uploading.sent = looked;
+    }
+    let mut items = vec![root];
+    items.extend(
+        outline
+            .inside(root)
+            .filter(|(_, tag)| *tag == APPLICATION_DATA)
+            .map(|(at, _)| at),
+    );
+    items.into_iter().for_each(|item| uploading.item(item));
+    let Uploading {
+        edits, mut sent, ..
+    } = uploading;
+    sent.body = (!edits.is_empty()).then(|| edits.apply());
+    Ok(sent)
+}
+
+fn bytes_of<'a>(outline: &Outline<'a>, at: Place) -> &'a [u8] {
+    match outline.content(at) {
         Content::Opaque(bytes) => bytes,
         Content::Text(text) => text.as_bytes(),
-        Content::None | Content::Several => return Ok(Sent::default()),
-    };
-    let mut looked = mail(rules, raw);
-    if let Some(new) = looked.body.take() {
-        let mut edits = Edits::new(&outline);
-        edits.set(at, &new);
-        looked.body = Some(edits.apply());
+        Content::None | Content::Several => &[],
     }
-    Ok(looked)
+}
+
+/// What is written into an item by its parts: the root of a reply, the data of a Sync.
+struct Uploading<'u, 'a> {
+    rules: &'u [&'u Rule],
+    outline: &'u Outline<'a>,
+    edits: Edits<'u, 'a>,
+    sent: Sent,
+}
+
+impl Uploading<'_, '_> {
+    fn item(&mut self, item: Place) {
+        let outline = self.outline;
+        let to = outline.text_of(item, TO);
+        let mut notes = Vec::new();
+        if let Some(list) = outline.child(item, ATTACHMENTS) {
+            self.attachments(list, to, &mut notes);
+        }
+        if let Some(body) = outline.child(item, BODY) {
+            self.text(body, &notes);
+        }
+    }
+
+    /// A device that is refused its Sync asks again and again: here even what must not be fetched
+    /// is taken out.
+    fn attachments(&mut self, list: Place, to: Option<&str>, notes: &mut Vec<String>) {
+        let outline = self.outline;
+        let (mut left, mut gone) = (0, Vec::new());
+        for (at, tag) in outline.children(list) {
+            let content = outline.child(at, CONTENT);
+            let content = content.map_or([].as_slice(), |content| bytes_of(outline, content));
+            let met = Met {
+                name: outline.text_of(at, DISPLAY_NAME),
+                declared: outline.text_of(at, CONTENT_TYPE),
+                begin: content.get(..content.len().min(BEGIN)).unwrap_or_default(),
+                size: Some(content.len() as u64),
+                from: None,
+                to,
+            };
+            let judged = judged(self.rules, &met).filter(|_| tag == ADD);
+            let Some((rule, attachments)) = judged else {
+                left += 1;
+                continue;
+            };
+            self.sent.done.removed += 1;
+            self.sent.done.by(&rule.id);
+            notes.push(attachments.text_for(&met, &rule.id));
+            gone.push(at);
+        }
+        if left == 0 && !gone.is_empty() {
+            self.edits.remove(list);
+        } else {
+            gone.into_iter().for_each(|at| self.edits.remove(at));
+        }
+    }
+
+    fn text(&mut self, body: Place, notes: &[String]) {
+        let outline = self.outline;
+        let Some(data) = outline.child(body, DATA) else {
+            return;
+        };
+        let bytes = bytes_of(outline, data);
+        let mut new = match outline.text_of(body, BODY_TYPE) {
+            Some("4") => {
+                let looked = looked_at(self.rules, bytes, false);
+                self.sent.done.add(&looked.done);
+                looked.body
+            }
+            _ => restored(self.rules, bytes, &mut self.sent.done),
+        };
+        let html = outline.text_of(body, BODY_TYPE) == Some("2");
+        if matches!(outline.text_of(body, BODY_TYPE), Some("1" | "2")) {
+            for note in notes {
+                let text = new.get_or_insert_with(|| bytes.to_vec());
+                if html {
+                    text.extend_from_slice(format!("<p>{}</p>", escaped(note)).as_bytes());
+                } else {
+                    text.extend_from_slice(format!("\r\n\r\n{note}").as_bytes());
+                }
+            }
+        }
+        if let Some(new) = new {
+            self.edits.set(data, &new);
+        }
+    }
+}
+
+/// A text with the links in it that were rewritten as they were.
+fn restored(rules: &[&Rule], text: &[u8], done: &mut Done) -> Option<Vec<u8>> {
+    let mut new: Option<Vec<u8>> = None;
+    for rule in rules {
+        let Some(links) = &rule.links else { continue };
+        let text = new.as_deref().unwrap_or(text);
+        if let Some((restored, count)) = links.template.restored(text) {
+            done.links += count;
+            done.by(&rule.id);
+            new = Some(restored);
+        }
+    }
+    new
 }
 
 /// Looks at a mail that is sent as it is, up to version 12.1.
 #[must_use]
 pub fn mail(rules: &[&Rule], raw: &[u8]) -> Sent {
+    looked_at(rules, raw, true)
+}
+
+/// `may_refuse`: an attachment that must not be fetched refuses the mail, instead of being taken out.
+fn looked_at(rules: &[&Rule], raw: &[u8], may_refuse: bool) -> Sent {
     let mut sent = Sent::default();
     let Some(mail) = Mail::read(raw) else {
         return sent;
     };
     let mut outgoing = Outgoing {
         rules,
+        may_refuse,
         refused: None,
         done: &mut sent.done,
     };
@@ -70,6 +210,7 @@ pub fn mail(rules: &[&Rule], raw: &[u8]) -> Sent {
 
 struct Outgoing<'o> {
     rules: &'o [&'o Rule],
+    may_refuse: bool,
     refused: Option<String>,
     done: &'o mut Done,
 }
@@ -78,7 +219,7 @@ impl Visit for Outgoing<'_> {
     fn attachment(&mut self, met: &Met<'_>) -> Option<String> {
         let (rule, attachments) = judged(self.rules, met)?;
         self.done.by(&rule.id);
-        if attachments.action == Action::BlockFetch {
+        if self.may_refuse && attachments.action == Action::BlockFetch {
             self.done.blocked += 1;
             self.refused.get_or_insert_with(|| rule.id.clone());
             return None;
@@ -88,16 +229,98 @@ impl Visit for Outgoing<'_> {
     }
 
     fn text(&mut self, _html: bool, text: &[u8]) -> Option<Vec<u8>> {
-        let mut new: Option<Vec<u8>> = None;
-        for rule in self.rules {
-            let Some(links) = &rule.links else { continue };
-            let text = new.as_deref().unwrap_or(text);
-            if let Some((restored, count)) = links.template.restored(text) {
-                self.done.links += count;
-                self.done.by(&rule.id);
-                new = Some(restored);
-            }
+        restored(self.rules, text, self.done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wbxml::Writer;
+
+    fn rule(toml: &str) -> Rule {
+        toml::from_str(toml).unwrap()
+    }
+
+    /// A Sync that adds a draft with a text and these attachments.
+    fn draft(kind: &str, text: &str, attachments: &[(&str, &[u8])]) -> Vec<u8> {
+        let tag = |page, token| Tag::new(page, token);
+        let mut writer = Writer::message();
+        for open in [0x05, 0x1C, 0x0F, 0x16, 0x07] {
+            writer.start(tag(0, open));
         }
-        new
+        writer.element(tag(0, 0x0C), "new-1").unwrap();
+        writer.start(APPLICATION_DATA);
+        writer.element(TO, "carol@partner.example").unwrap();
+        writer.start(BODY);
+        writer.element(BODY_TYPE, kind).unwrap();
+        writer.element(DATA, text).unwrap();
+        writer.end().unwrap();
+        if !attachments.is_empty() {
+            writer.start(ATTACHMENTS);
+            for (name, content) in attachments {
+                writer.start(ADD);
+                writer.element(tag(17, 0x1E), name).unwrap();
+                writer.start(CONTENT);
+                writer.opaque(content).unwrap();
+                writer.end().unwrap();
+                writer.element(DISPLAY_NAME, name).unwrap();
+                writer.end().unwrap();
+            }
+            writer.end().unwrap();
+        }
+        for _ in 0..6 {
+            writer.end().unwrap();
+        }
+        writer.finish().unwrap()
+    }
+
+    #[test]
+    fn what_a_sync_adds_is_judged_like_a_mail_that_is_sent() {
+        let pdf = rule(
+            "id = 'no-pdf'\nattachments = { action = 'remove', types = ['application/pdf'], text = 'GONE {name}' }\n",
+        );
+        let zip = rule(
+            "id = 'no-zip'\nattachments = { action = 'block-fetch', extensions = ['zip'], text = 'NO {name}' }\n",
+        );
+        let rules = [&pdf, &zip];
+        let given = draft(
+            "2",
+            "<p>x</p>",
+            &[
+                ("a.txt", b"%PDF-1.7"),
+                ("b.txt", b"words"),
+                ("c.zip", b"PK"),
+            ],
+        );
+        let sent = sent(&rules, &given).unwrap();
+        let left = draft(
+            "2",
+            "<p>x</p><p>GONE a.txt</p><p>NO c.zip</p>",
+            &[("b.txt", b"words")],
+        );
+        assert_eq!(sent.body, Some(left));
+        assert_eq!((sent.refused, sent.done.removed), (None, 2));
+
+        let only = super::sent(&rules, &draft("1", "x", &[("c.zip", b"PK")])).unwrap();
+        assert_eq!(only.body, Some(draft("1", "x\r\n\r\nNO c.zip", &[])));
+        let harmless = draft("1", "x", &[("b.txt", b"words")]);
+        assert_eq!(super::sent(&rules, &harmless).unwrap(), Sent::default());
+    }
+
+    #[test]
+    fn links_of_a_draft_are_restored() {
+        let rule =
+            rule("id = 'clicks'\nlinks = { template = 'https://safe.example/?u={url_encoded}' }\n");
+        for kind in ["1", "2"] {
+            let given = draft(
+                kind,
+                "see https://safe.example/?u=https%3A%2F%2Fa.example%2Fb",
+                &[],
+            );
+            let sent = sent(&[&rule], &given).unwrap();
+            assert_eq!(sent.body, Some(draft(kind, "see https://a.example/b", &[])));
+            assert_eq!(sent.done.links, 1);
+        }
     }
 }
