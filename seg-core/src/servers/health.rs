@@ -120,6 +120,7 @@ async fn check(pool: Pool, metrics: Arc<Metrics>, one: Checked) {
     times.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         times.tick().await;
+        upstream.target.look_up().await;
         let outcome = ask(&pool, &leg, &upstream).await;
         if let Err(reason) = &outcome {
             tracing::debug!(upstream = %label, reason, "health check failed");

@@ -39,6 +39,8 @@ pub(super) struct Connection {
     /// An error that came behind data, to be told by the next read.
     behind: Option<io::ErrorKind>,
     target: Target,
+    /// [`Addresses::changes`](super::resolve::Addresses::changes) when its address was last looked at.
+    changes: u32,
     /// Where connections to the target are limited.
     _room: Option<OwnedSemaphorePermit>,
 }
@@ -62,6 +64,7 @@ impl Connection {
         room: Option<OwnedSemaphorePermit>,
     ) -> Self {
         target.standing().connected();
+        let changes = target.addresses().changes();
         Self {
             io,
             leftover: BytesMut::new(),
@@ -72,6 +75,7 @@ impl Connection {
             timer: Timer::default(),
             behind: None,
             target,
+            changes,
             _room: room,
         }
     }
@@ -87,6 +91,17 @@ impl Connection {
 
     pub(super) fn peer(&self) -> SocketAddr {
         self.peer
+    }
+
+    /// Whether its server's name leads elsewhere by now: nothing further is sent over it then.
+    pub(super) fn is_left_behind(&mut self) -> bool {
+        let addresses = self.target.addresses();
+        let changes = addresses.changes();
+        if changes == self.changes {
+            return false;
+        }
+        self.changes = changes;
+        !addresses.stands(self.peer)
     }
 
     /// Bytes that the kernel has accepted over the life of the connection.

@@ -242,7 +242,7 @@ impl Pool {
         if connection.target().standing().is_waited_for() {
             return;
         }
-        if !connection.is_quiet() {
+        if !connection.is_quiet() || connection.is_left_behind() {
             self.0.counts.discarded.fetch_add(1, Ordering::Relaxed);
             return;
         }
@@ -291,6 +291,7 @@ impl Pool {
                     connection.idle_since.elapsed() >= timeout
                         || connection.target().standing().is_waited_for()
                         || !connection.is_quiet()
+                        || connection.is_left_behind()
                 }));
             }
             idle.stacks.retain(|_, stack| !stack.is_empty());

@@ -1,9 +1,14 @@
 //! Addresses of a server name, cached, so that no request waits for DNS that need not.
+//!
+//! The system's resolver is asked: it knows what the machine's administrator has set up (the hosts
+//! file, search lists, a cache of its own that keeps to each record's TTL), but does not tell the
+//! TTL. So what it said is believed for [`TTL`], which is short beside the time that a move of a mail
+//! server takes, and looked up anew at once where no address takes a connection.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -23,6 +28,8 @@ pub(super) struct Addresses {
     looking_up: tokio::sync::Mutex<()>,
     /// Where the next connection begins: the address that worked last.
     preferred: AtomicUsize,
+    /// How often a lookup has said something else than the one before.
+    changes: AtomicU32,
 }
 
 enum Origin {
@@ -66,6 +73,7 @@ impl Addresses {
             cached: ArcSwapOption::empty(),
             looking_up: tokio::sync::Mutex::new(()),
             preferred: AtomicUsize::new(0),
+            changes: AtomicU32::new(0),
         }
     }
 
@@ -93,6 +101,17 @@ impl Addresses {
                     .unwrap_or_default()
             }
         }
+    }
+
+    /// How often the addresses have changed. Costs one load.
+    pub(super) fn changes(&self) -> u32 {
+        self.changes.load(Ordering::Relaxed)
+    }
+
+    /// Whether this address is one that the name has now, as far as it is known.
+    pub(super) fn stands(&self, address: SocketAddr) -> bool {
+        let known = self.known();
+        known.is_empty() || known.contains(&address)
     }
 
     /// Looks up anew unless somebody just did: called when every address has failed. Gives
@@ -144,6 +163,9 @@ impl Addresses {
         match self.resolve().await {
             Ok(addresses) => {
                 let addresses: Arc<[SocketAddr]> = addresses.into();
+                if stale.is_none_or(|stale| stale.addresses != addresses) {
+                    self.changes.fetch_add(1, Ordering::Relaxed);
+                }
                 let cached = Cached {
                     addresses: addresses.clone(),
                     since: Instant::now(),

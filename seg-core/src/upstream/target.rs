@@ -236,6 +236,13 @@ impl Target {
         &self.0.standing
     }
 
+    /// Looks its name up anew where that is due, so that connections over which requests go on and on
+    /// notice a move too.
+    pub async fn look_up(&self) {
+        // Who connects says what is wrong.
+        let _ = self.0.addresses.current().await;
+    }
+
     /// The addresses it was found at last; none: nobody has asked yet.
     #[must_use]
     pub fn known_addresses(&self) -> Vec<SocketAddr> {

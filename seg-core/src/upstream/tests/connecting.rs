@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpListener;
 
 use super::server::*;
-use crate::upstream::resolve::Addresses;
+use crate::upstream::resolve::{Addresses, TTL};
 use crate::upstream::{
     BodyKind, NoBody, SendError, SendErrorKind, Side, Target, TargetSettings, TlsFailure, send,
 };
@@ -81,6 +81,45 @@ async fn a_server_that_moved_is_found_again() {
     .unwrap();
     let (got, ()) = tokio::join!(request(&target), serve(&server));
     assert_eq!(got.unwrap(), "ok");
+}
+
+#[tokio::test]
+async fn a_connection_is_left_behind_when_its_server_has_moved() {
+    let (old, new) = (Server::plain().await, Server::plain().await);
+    let (places, moved) = (
+        [old.address(), new.address()],
+        Arc::new(AtomicUsize::new(0)),
+    );
+    let now = Arc::clone(&moved);
+    let addresses = Addresses::scripted(move || Ok(vec![places[now.load(Ordering::Relaxed)]]));
+    let settings = TargetSettings::default();
+    let target = Target::build("mail.example", 80, settings, Some(addresses)).unwrap();
+    let pool = pool();
+    let ask = || async {
+        let got = send(&pool, &target, get(), NoBody, DEADLINES)
+            .await
+            .unwrap();
+        text(got).await
+    };
+    let (got, mut peer) = tokio::join!(ask(), async {
+        let mut peer = old.accept().await;
+        peer.answer(OK).await;
+        peer
+    });
+    assert_eq!(got, "ok");
+
+    // The name leads elsewhere, and somebody has looked.
+    moved.store(1, Ordering::Relaxed);
+    tokio::time::pause();
+    tokio::time::advance(TTL).await;
+    tokio::time::resume();
+    target.look_up().await;
+    // What is idle serves once more, and is not kept.
+    let (got, _) = tokio::join!(ask(), peer.answer(OK));
+    assert_eq!(got, "ok");
+    let (got, ()) = tokio::join!(ask(), serve(&new));
+    assert_eq!(got, "ok");
+    assert_eq!(pool.stats().opened, 2);
 }
 
 #[tokio::test]
