@@ -10,6 +10,7 @@ mod process;
 mod proxy;
 mod report;
 mod requests;
+mod spread;
 mod streams;
 
 use std::fs;
@@ -31,7 +32,7 @@ use requests::Bodies;
 #[command(name = "bench/compare")]
 struct Arguments {
     /// What to measure
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Measure::Sync, Measure::GetFolder, Measure::Fetch, Measure::Ping, Measure::Cut, Measure::Stream])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Measure::Sync, Measure::GetFolder, Measure::Fetch, Measure::Ping, Measure::Cut, Measure::Stream, Measure::Spread])]
     measure: Vec<Measure>,
     /// Which proxies
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Kind::ALL)]
@@ -79,6 +80,8 @@ enum Measure {
     Cut,
     /// Memory of open EWS streams, and how soon a block has cut all of them
     Stream,
+    /// CPU of small requests before eight mail servers, beside one
+    Spread,
 }
 
 fn main() -> ExitCode {
@@ -160,6 +163,11 @@ async fn run(arguments: &Arguments) -> Result<Report, Failure> {
         let rounds = usize::from(arguments.rounds);
         let pressure = pressure(arguments);
         report.folders = measure::small(&proxies, Asked::GetFolder, rounds, pressure).await?;
+    }
+    if does(Measure::Spread) {
+        let rounds = usize::from(arguments.rounds);
+        let spread = spread::spread(&stage, &bodies, rounds, pressure(arguments)).await;
+        report.spread = Some(spread.map_err(|error| explained(&stage, Kind::Seg, &error))?);
     }
     if does(Measure::Stream) {
         for &kind in &kinds {

@@ -45,8 +45,20 @@ pub(crate) struct Stage {
     cores: usize,
     /// The CPUs of the proxy under test, and those of everything else.
     proxy_cpus: Option<String>,
+    other_cpus: Option<String>,
     tls: Arc<rustls::ClientConfig>,
     sandbox: Option<(Process, SocketAddr)>,
+}
+
+/// What a gateway is started with.
+struct Before<'a> {
+    /// Of its data folder and properties.
+    name: &'a str,
+    listen: SocketAddr,
+    admin: SocketAddr,
+    upstreams: &'a str,
+    /// How the upstreams are trusted: a line of properties.
+    trust: &'a str,
 }
 
 /// A proxy in front of the sandbox.
@@ -73,11 +85,22 @@ impl Stage {
             seg,
             cores,
             proxy_cpus,
+            other_cpus: other_cpus.map(str::to_owned),
             tls,
             sandbox: None,
         };
-        let address = free_address()?;
-        let ca = stage.path("upstream-ca.pem");
+        stage.sandbox = Some(stage.server("upstream", Ipv4Addr::LOCALHOST).await?);
+        Ok(stage)
+    }
+
+    /// Starts a mail server that writes its authority into `<name>-ca.pem`.
+    pub(crate) async fn server(
+        &self,
+        name: &str,
+        at: Ipv4Addr,
+    ) -> Result<(Process, SocketAddr), Failure> {
+        let address = SocketAddr::from((at, free_address()?.port()));
+        let ca = self.path(&format!("{name}-ca.pem"));
         let listen = address.to_string();
         let arguments = [
             OsStr::new("sandbox"),
@@ -89,18 +112,45 @@ impl Stage {
         ];
         let mut process = Process::start(
             "the sandbox",
-            stage.seg.as_os_str(),
+            self.seg.as_os_str(),
             &arguments,
-            other_cpus,
+            self.other_cpus.as_deref(),
             Stdio::null(),
-            stage.log("sandbox")?,
+            self.log(name)?,
         )?;
         process.listening(address).await?;
         while !ca.exists() {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
-        stage.sandbox = Some((process, address));
-        Ok(stage)
+        Ok((process, address))
+    }
+
+    /// Starts a gateway with a folder of its own before these servers.
+    pub(crate) async fn gateway_before(
+        &self,
+        name: &str,
+        servers: &[SocketAddr],
+    ) -> Result<Proxy, Failure> {
+        let (address, api) = (free_address()?, free_address()?);
+        let urls: Vec<String> = servers.iter().map(|one| format!("https://{one}")).collect();
+        let mut process = self.gateway(&Before {
+            name,
+            listen: address,
+            admin: api,
+            upstreams: &urls.join(","),
+            // Its certificate does not name all of these addresses.
+            trust: "ignore.ssl.errors.with.exchange=true",
+        })?;
+        process.listening(address).await?;
+        process.listening(api).await?;
+        let token = self.path(&format!("{name}/admin.token"));
+        let tls = Arc::clone(&self.tls);
+        Ok(Proxy {
+            kind: Kind::Seg,
+            process,
+            target: Target { address, tls },
+            admin: Some(Admin::new(api, &token)?),
+        })
     }
 
     /// Starts a proxy.
@@ -114,7 +164,13 @@ impl Stage {
             Kind::Haproxy => self.haproxy(address, upstream)?,
             Kind::Seg => {
                 let api = free_address()?;
-                let process = self.gateway(address, api, upstream)?;
+                let process = self.gateway(&Before {
+                    name: "data",
+                    listen: address,
+                    admin: api,
+                    upstreams: &format!("https://{upstream}"),
+                    trust: "email.server.ca.path=upstream-ca.pem",
+                })?;
                 admin = Some(api);
                 process
             }
@@ -204,13 +260,15 @@ impl Stage {
 
     /// The gateway with its defaults: every request identified, judged against a record, filtered
     /// and written to the log.
-    fn gateway(
-        &self,
-        listen: SocketAddr,
-        admin: SocketAddr,
-        upstream: SocketAddr,
-    ) -> Result<Process, Failure> {
-        let data = self.path("data");
+    fn gateway(&self, before: &Before<'_>) -> Result<Process, Failure> {
+        let Before {
+            name,
+            listen,
+            admin,
+            upstreams,
+            trust,
+        } = before;
+        let data = self.path(name);
         if data.exists() {
             fs::remove_dir_all(&data)?;
         }
@@ -218,13 +276,13 @@ impl Stage {
             "server.listen={listen}\n\
              server.tls.certificate.path=server.pem\n\
              server.tls.private.key.path=server.key\n\
-             email.server.host.and.port=https://{upstream}\n\
-             email.server.ca.path=upstream-ca.pem\n\
+             email.server.host.and.port={upstreams}\n\
+             {trust}\n\
              enable.boxer.ens.ews.proxy=true\n\
              admin.listen={admin}\n\
-             data.dir=data\n"
+             data.dir={name}\n"
         );
-        let file = self.write("application.properties", &properties)?;
+        let file = self.write(&format!("{name}.properties"), &properties)?;
         let arguments = [OsStr::new("run"), OsStr::new("--config"), file.as_os_str()];
         self.start(Kind::Seg, self.seg.as_os_str(), &arguments)
     }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::measure::{Idle, Small};
 use crate::proxy::Kind;
+use crate::spread::{MANY, Spread};
 use crate::streams::Streams;
 
 /// All that was measured; what was left out is empty.
@@ -19,6 +20,7 @@ pub(crate) struct Report {
     pub(crate) idle: Vec<Idle>,
     pub(crate) folders: Vec<(Kind, Small)>,
     pub(crate) streams: Vec<Streams>,
+    pub(crate) spread: Option<Spread>,
 }
 
 /// A line of the table.
@@ -131,6 +133,21 @@ impl Report {
             large,
             target,
         );
+
+        if let Some(Spread { one, many }) = &self.spread {
+            let (one, many) = (median(&one.cpu_micros), median(&many.cpu_micros));
+            let spread = [(Kind::Seg, many / one.max(1e-9))];
+            row(
+                "spread_cpu_ratio".into(),
+                format!("CPU per Sync, {MANY} mail servers, by that with one"),
+                "×",
+                spread.to_vec(),
+                Some(Target::AtMost {
+                    first: 1.05,
+                    goal: 1.0,
+                }),
+            );
+        }
 
         let counts = self.idle.first().map(|idle| &idle.bytes);
         let most = counts.into_iter().flatten().map(|(count, _)| *count).max();
