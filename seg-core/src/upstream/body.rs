@@ -35,7 +35,7 @@ pub struct UpstreamBody {
 enum State {
     Open(Framing),
     /// What was handed out has been given back, and comes before the rest.
-    Given(Box<(Bytes, State)>),
+    Given(Box<(Bytes, Self)>),
     Ended,
     Failed,
 }
