@@ -158,6 +158,9 @@ pub struct Device {
     /// The override of the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_override: Option<Override>,
+    /// Whose it is by its own use, where devices are bound; the gateway's part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binding: Option<Box<Binding>>,
     /// What holds for this device and user.
     pub decision: Decision,
     /// Requests in flight.
@@ -324,6 +327,47 @@ pub struct ImportError {
     pub line: u64,
     /// What is wrong with it.
     pub message: String,
+}
+
+/// To whom and what the gateway has bound a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    /// The user.
+    pub user: Option<UserKey>,
+    /// The SHA-256 of the certificate, in hexadecimal.
+    pub certificate: Option<String>,
+    /// The ActiveSync client.
+    pub eas_agent: Option<String>,
+    /// The EWS client.
+    pub ews_agent: Option<String>,
+    /// The first use.
+    pub since: Option<Timestamp>,
+    /// Whether the table of bindings names the device.
+    pub configured: bool,
+    /// What speaks against it.
+    pub suspect: Option<Suspect>,
+}
+
+/// The last request that did not fit a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspect {
+    /// `another_user`, `another_certificate`, `no_certificate`, `another_agent`, `another_tls`,
+    /// `two_places`.
+    pub reason: String,
+    /// Who sent it.
+    pub user: UserKey,
+    /// The network it came from.
+    pub network: String,
+    /// The mail client.
+    pub agent: String,
+    /// When the first such request was seen.
+    pub first: Timestamp,
+    /// When the last was.
+    pub last: Timestamp,
+    /// How many there were; after a restart, as far as they were written down.
+    pub count: u64,
+    /// Whether it holds for every request of the device, until the binding is deleted.
+    pub stands: bool,
 }
 
 /// `GET /v1/explain`. The gateway adds `identity`.

@@ -144,6 +144,7 @@ async fn try_case(policies: &Policies, case: Case) -> Result<Option<String>, Str
             path: &request.path,
             method: &request.method,
             version: &request.protocol_version,
+            suspect: "",
         },
     });
     let (rule, reason) = (decision.rule.as_deref(), decision.reason.as_deref());

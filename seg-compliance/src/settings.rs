@@ -18,6 +18,9 @@ pub struct Settings {
     pub known_device: Verdict,
     /// `compliance.user.mode`: how a request without a device is judged.
     pub user_mode: UserMode,
+    /// `binding.suspect`: what a request gets that may come from a copy of its device, unless an
+    /// override or the management system has spoken; `None`: what it would get anyway.
+    pub suspect: Option<Verdict>,
     /// `compliance.stale.max.minutes`: how long a source may be silent before its facts are too
     /// old; `None`: for ever.
     pub stale_after: Option<u32>,
@@ -32,6 +35,7 @@ impl Default for Settings {
             unknown_device: Verdict::Block,
             known_device: Verdict::Allow,
             user_mode: UserMode::AnyCompliant,
+            suspect: None,
             stale_after: None,
             stale: StaleAnswer::Block,
         }

@@ -184,6 +184,8 @@ pub struct Via<'a> {
     pub method: &'a str,
     /// The version of the protocol: `MS-ASProtocolVersion`, or the EWS schema's.
     pub version: &'a str,
+    /// Why it may come from a copy of its device, in one word.
+    pub suspect: &'a str,
 }
 
 #[cfg(test)]

@@ -172,6 +172,7 @@ impl Asked<'_> {
                 path: self.path,
                 method: self.method,
                 version,
+                suspect: "",
             },
         });
         tracing::info!(

@@ -9,13 +9,13 @@ use http::header::{HeaderValue, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
 use seg_ews::challenge::{self, RemovedKind};
 
-use crate::config::EmptyChallenge;
+use crate::config::{BearerChallenge, EmptyChallenge};
 use crate::message::{Reply, ReplyBody};
 use crate::telemetry::metrics::{Metrics, Scheme};
 
 /// How challenges are filtered on one leg.
 #[derive(Clone, Copy, Debug)]
-pub struct ChallengeRule {
+pub struct ChallengeRule<'r> {
     /// `remove.unsupported.auth.for.eas` or `.ews`.
     pub filter: bool,
     /// `remove.unsupported.auth.empty`.
@@ -24,6 +24,8 @@ pub struct ChallengeRule {
     pub upn_proven: bool,
     /// `ews.ntlm.pinning`: NTLM stays.
     pub ntlm_pinned: bool,
+    /// `oauth.challenge`: what becomes of the server's Bearer challenge.
+    pub bearer: &'r BearerChallenge,
 }
 
 /// The realm of a challenge of our own.
@@ -31,7 +33,7 @@ const REALM: &str = "seg";
 
 /// Filters the challenges in `headers`. Survivors stand one a line: clients that can't split a
 /// line that holds several give up without authenticating.
-pub fn challenges(headers: &mut HeaderMap, rule: ChallengeRule, metrics: &Metrics) {
+pub fn challenges(headers: &mut HeaderMap, rule: ChallengeRule<'_>, metrics: &Metrics) {
     if !rule.filter || !headers.contains_key(WWW_AUTHENTICATE) {
         return;
     }
@@ -52,6 +54,7 @@ pub fn challenges(headers: &mut HeaderMap, rule: ChallengeRule, metrics: &Metric
             .kept
             .iter()
             .filter_map(|line| HeaderValue::from_bytes(line).ok())
+            .filter_map(|line| told(line, rule.bearer))
             .collect()
     };
     headers.remove(WWW_AUTHENTICATE);
@@ -60,8 +63,19 @@ pub fn challenges(headers: &mut HeaderMap, rule: ChallengeRule, metrics: &Metric
     }
 }
 
+/// A challenge as clients are told it; `None`: they are not.
+fn told(line: HeaderValue, bearer: &BearerChallenge) -> Option<HeaderValue> {
+    let scheme = line.as_bytes().split(u8::is_ascii_whitespace).next();
+    let is_bearer = scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"Bearer"));
+    match bearer {
+        BearerChallenge::Replace(own) if is_bearer => Some(own.clone()),
+        BearerChallenge::Remove if is_bearer => None,
+        _ => Some(line),
+    }
+}
+
 /// A 401 that has no challenge left is no 401 (RFC 9110 section 15.5.2): what is given instead.
-pub fn without_challenge(reply: &mut Reply, rule: ChallengeRule) {
+pub fn without_challenge(reply: &mut Reply, rule: ChallengeRule<'_>) {
     if !rule.filter
         || reply.status != StatusCode::UNAUTHORIZED
         || reply.headers.contains_key(WWW_AUTHENTICATE)
@@ -88,7 +102,7 @@ pub fn without_challenge(reply: &mut Reply, rule: ChallengeRule) {
 /// A 401 of our own making with challenges that a server gave.
 pub fn unauthorized<'c>(
     challenges_given: impl IntoIterator<Item = &'c HeaderValue>,
-    rule: ChallengeRule,
+    rule: ChallengeRule<'_>,
     metrics: &Metrics,
 ) -> Reply {
     let mut reply = Reply::empty(StatusCode::UNAUTHORIZED);

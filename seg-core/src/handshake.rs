@@ -13,6 +13,9 @@ use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
 use crate::accept::{self, Door};
+use crate::binding::Hello;
+use crate::config::BindingPart;
+use crate::directory::Verdict;
 use crate::identify::{CallerMemory, ClientCertificate, NtlmPin};
 use crate::message::{self, ClientTimeouts, ConnectionEnd, PhaseCell};
 use crate::pipeline;
@@ -33,6 +36,8 @@ pub struct Connection {
     pub secure: bool,
     /// The verified client certificate.
     pub certificate: Option<Arc<ClientCertificate>>,
+    /// What the client offered in its handshake, where that is compared.
+    pub hello: Option<Hello>,
     /// What `[ews]` tells clients and devices by, where it does so by certificate.
     pub ews_certificate: Option<Box<EwsCertificate>>,
     /// Its pinned connection to the server, where there is one.
@@ -56,6 +61,14 @@ impl Connection {
     }
 }
 
+/// What a client showed in its handshake.
+#[derive(Default)]
+struct Shown {
+    certificate: Option<Arc<ClientCertificate>>,
+    ews: Option<Box<EwsCertificate>>,
+    hello: Option<Hello>,
+}
+
 /// Serves one connection from its handshake to its end.
 pub(crate) async fn run(core: Arc<Core>, mut stream: TcpStream, peer: SocketAddr, door: Door) {
     let _connected = core.connected();
@@ -71,16 +84,24 @@ pub(crate) async fn run(core: Arc<Core>, mut stream: TcpStream, peer: SocketAddr
     drop(server);
     let stream = Socket::new(stream);
     if door == Door::Plain {
-        let end = Box::pin(serve(&core, stream, peer, None, None, false)).await;
+        let end = Box::pin(serve(&core, stream, peer, Shown::default(), false)).await;
         return ended(&core, peer, end);
     }
     // Boxed: the handshake's state is large and gone after a moment, the connection's task stays.
-    let Some(stream) = Box::pin(shake(&core, stream, peer)).await else {
+    let Some((stream, hello)) = Box::pin(shake(&core, stream, peer)).await else {
         return;
     };
-    let certificate = certificate(&stream, &core.shared.snapshot()).map(Arc::new);
-    let ews = ews_certificate(&stream, &core.shared.snapshot());
-    let served = serve(&core, stream, peer, certificate.clone(), ews, true);
+    let mut certificate = certificate(&stream, &core.shared.snapshot());
+    if let Some(nameless) = certificate.as_mut().filter(|shown| shown.asks_directory) {
+        Box::pin(ask_directory(&core, nameless)).await;
+    }
+    let shown = Shown {
+        certificate: certificate.map(Arc::new),
+        ews: ews_certificate(&stream, &core.shared.snapshot()),
+        hello,
+    };
+    let certificate = shown.certificate.clone();
+    let served = serve(&core, stream, peer, shown, true);
     let end = match certificate {
         None => served.await,
         Some(certificate) => Box::pin(while_it_counts(&core, served, &certificate, peer)).await,
@@ -100,23 +121,27 @@ async fn shake(
     core: &Arc<Core>,
     stream: Socket,
     peer: SocketAddr,
-) -> Option<Box<TlsStream<Socket>>> {
+) -> Option<(Box<TlsStream<Socket>>, Option<Hello>)> {
     let snapshot = core.shared.snapshot();
     let deadline = snapshot.config.server.handshake_timeout;
     let shaken = async {
         let tls = &snapshot.config.server.tls;
-        if !tls.varies() {
+        let rules = snapshot.bindings.as_deref();
+        let reads_hello = rules.is_some_and(|rules| rules.config.compares(BindingPart::Tls));
+        if !tls.varies() && !reads_hello {
             let acceptor = TlsAcceptor::from(Arc::clone(snapshot.tls.usual()));
-            return acceptor.accept(stream).await;
+            return Ok((acceptor.accept(stream).await?, None));
         }
         let local = stream.local_addr().ok();
         let begun = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
-        let rule = tls.client_auth_for(begun.client_hello().server_name(), local);
+        let told = begun.client_hello();
+        let rule = tls.client_auth_for(told.server_name(), local);
+        let hello = reads_hello.then(|| Hello::read(&told));
         let config = Arc::clone(snapshot.tls.under(rule));
-        begun.into_stream(config).await
+        Ok((begun.into_stream(config).await?, hello))
     };
     match tokio::time::timeout(deadline, shaken).await {
-        Ok(Ok(stream)) => Some(Box::new(stream)),
+        Ok(Ok((stream, hello))) => Some((Box::new(stream), hello)),
         Ok(Err(error)) => {
             core.shared.metrics.bad_request("tls");
             tracing::info!(peer = %peer.ip(), "TLS handshake failed: {}", why(&error));
@@ -134,8 +159,7 @@ fn serve<S>(
     core: &Arc<Core>,
     stream: S,
     peer: SocketAddr,
-    certificate: Option<Arc<ClientCertificate>>,
-    ews_certificate: Option<Box<EwsCertificate>>,
+    shown: Shown,
     secure: bool,
 ) -> impl Future<Output = Option<ConnectionEnd>> + Send + use<S>
 where
@@ -152,8 +176,9 @@ where
     let phase = Arc::new(PhaseCell::new(Instant::now()));
     let connection = Arc::new(Connection {
         peer,
-        certificate,
-        ews_certificate,
+        certificate: shown.certificate,
+        hello: shown.hello,
+        ews_certificate: shown.ews,
         ntlm: NtlmPin::default(),
         secure,
         callers: CallerMemory::default(),
@@ -188,6 +213,35 @@ fn certificate(stream: &TlsStream<Socket>, snapshot: &Snapshot) -> Option<Client
     let (_, session) = stream.get_ref();
     let chain = session.peer_certificates()?;
     ClientCertificate::read(chain, &snapshot.certificates, &snapshot.identity)
+}
+
+/// Whose a certificate is that names nobody: the directory knows, or it stays nobody's.
+async fn ask_directory(core: &Core, certificate: &mut ClientCertificate) {
+    let shared = &core.shared;
+    let snapshot = shared.snapshot();
+    let Some(directory) = &snapshot.directory else {
+        return;
+    };
+    let runtime = shared.outbound.runtime();
+    let found = directory.account_of_certificate(runtime, certificate).await;
+    let why = match found {
+        Some(Verdict::Good(account)) => {
+            let name = account.upn.clone();
+            let name = name.unwrap_or_else(|| directory.login_name(&account));
+            certificate.user = snapshot.identity.canonical(&name);
+            certificate.user_name = Some(name.into());
+            return;
+        }
+        Some(Verdict::Refused(reason)) => reason.to_owned(),
+        Some(Verdict::Unavailable(why)) => why,
+        None => "there is no directory.bind.user to ask with".to_owned(),
+    };
+    shared.metrics.bad_request("certificate_unmapped");
+    let serial = certificate.serial();
+    tracing::warn!(
+        serial,
+        "the directory maps the certificate to nobody: {why}"
+    );
 }
 
 /// The parts of a verified client certificate that `[ews]` reads.

@@ -3,6 +3,7 @@
 //! One function, read from top to bottom. Each step says why it stands where it stands; what it
 //! does is in its own module.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -29,15 +30,18 @@ use crate::telemetry::metrics::{Outcome, Protocol};
 use crate::transform::{self, Forwarded};
 
 use self::discovering::Discovery;
+use self::enrolling::Wish;
 use self::moving::GoingOn;
 
 mod asking;
+mod binding;
 mod certificate;
 mod callback;
 mod login;
 mod content;
 mod person;
 mod ews;
+mod enrolling;
 mod firewall;
 mod orders;
 mod ntlm;
@@ -70,6 +74,7 @@ pub(crate) async fn serve(connection: Arc<Connection>, request: Request) -> (Rep
         connection: &connection,
         snapshot: &snapshot,
         record: &mut turn.record,
+        address: connection.peer.ip(),
     };
     let mut reply = match walk.walk(request).await {
         Ok(reply) => reply,
@@ -121,6 +126,8 @@ struct Walk<'w> {
     connection: &'w Arc<Connection>,
     snapshot: &'w Arc<Snapshot>,
     record: &'w mut Record,
+    /// Where the client is; behind trusted proxies what they tell.
+    address: IpAddr,
 }
 
 /// What a request's head tells of what it asks for.
@@ -137,7 +144,7 @@ enum Body {
     Held(Held),
 }
 
-impl Walk<'_> {
+impl<'w> Walk<'w> {
     async fn walk(mut self, request: Request) -> Result<Reply, Stop> {
         // A head that two readers could read in two ways is nobody's request; before anything
         // else believes it.
@@ -179,6 +186,7 @@ impl Walk<'_> {
         self.record.protocol(match route {
             Route::Ews(_) => Protocol::Ews,
             Route::Autodiscover(_) => Protocol::Autodiscover,
+            Route::Enrol(_) => Protocol::Route,
             Route::Eas | Route::LbHealth | Route::Pass(_) | Route::Callback => Protocol::Eas,
         });
 
@@ -210,6 +218,19 @@ impl Walk<'_> {
         };
         if let Caller::Known(known) = &caller {
             self.record.user(&known.user);
+        }
+        if let Route::Enrol(file) = route {
+            let Some(enrolment) = &self.snapshot.enrolment else {
+                return Err(self.no_route(NoRoute::NotFound));
+            };
+            // Nothing of its body is read.
+            let wish = Wish {
+                method,
+                uri,
+                headers,
+                file,
+            };
+            return Box::pin(self.enrol(enrolment, wish, caller)).await;
         }
         if let Route::Autodiscover(form) = route {
             let asked = Discovery {
@@ -257,7 +278,9 @@ impl Walk<'_> {
         if let Some(directory) = &self.snapshot.directory {
             Box::pin(self.check_person(directory, &mut known, &headers, &uri)).await?;
         }
-        self.check_certificate_user(&known.user)?;
+        if self.connection.certificate.is_some() {
+            Box::pin(self.check_certificate_person(&known)).await?;
+        }
         let (mut call, mut body) = match asked {
             Asked::Known(call) => (call, Body::Untouched(body)),
             Asked::Soap => Box::pin(self.read_soap(&headers, body)).await?,
@@ -297,15 +320,18 @@ impl Walk<'_> {
         // decide: right before the lease is needed.
         let admitted = if judged {
             let core = &self.connection.core;
+            let via = decide::via(
+                self.connection.peer.ip(),
+                &server.trusted_proxies,
+                &method,
+                &uri,
+                &headers,
+                call.version(),
+            );
+            self.address = via.address.unwrap_or(self.address);
+            let suspect = self.suspect(&ask);
             let ask = Ask {
-                via: decide::via(
-                    self.connection.peer.ip(),
-                    &server.trusted_proxies,
-                    &method,
-                    &uri,
-                    &headers,
-                    call.version(),
-                ),
+                via: Via { suspect, ..via },
                 ..ask
             };
             let admitted = decide::admit(&shared.engine, &core.slots, core.id, &ask);
@@ -357,6 +383,7 @@ impl Walk<'_> {
                         shared
                             .engine
                             .saw(&ask, reply.status.as_u16(), Timestamp::now());
+                        self.witness(&ask);
                     }
                     return Ok(reply);
                 }
@@ -543,10 +570,11 @@ impl Walk<'_> {
                 .engine
                 .saw(&ask, exchange.status.as_u16(), Timestamp::now());
             // An answer that nobody's credentials have drawn teaches nothing.
-            if self.snapshot.ews_settings.learns
-                && (known.proven || Lesson::of(exchange.status) == Lesson::Proven)
-            {
-                self.teach(&call, &ask);
+            if known.proven || Lesson::of(exchange.status) == Lesson::Proven {
+                self.witness(&ask);
+                if self.snapshot.ews_settings.learns {
+                    self.teach(&call, &ask);
+                }
             }
         }
 
@@ -589,20 +617,23 @@ impl Walk<'_> {
         Ok(reply)
     }
 
-    fn challenge_rule(&self, route: &Route) -> ChallengeRule {
+    fn challenge_rule(&self, route: &Route) -> ChallengeRule<'w> {
         let challenges = &self.snapshot.config.challenges;
         ChallengeRule {
             filter: match route {
                 Route::Ews(_) => challenges.filter_ews,
                 Route::Pass(_) => false,
-                Route::Eas | Route::Autodiscover(_) | Route::LbHealth | Route::Callback => {
-                    challenges.filter_eas
-                }
+                Route::Eas
+                | Route::Autodiscover(_)
+                | Route::Enrol(_)
+                | Route::LbHealth
+                | Route::Callback => challenges.filter_eas,
             },
             when_empty: challenges.when_empty,
             upn_proven: self.connection.certificate_user().is_some()
                 || self.snapshot.config.kerberos.accept,
             ntlm_pinned: self.snapshot.config.ntlm_pinning && matches!(route, Route::Ews(_)),
+            bearer: &challenges.bearer,
         }
     }
 

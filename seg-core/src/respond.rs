@@ -23,7 +23,7 @@ use crate::upstream::{Exchange, UpstreamBody};
 pub fn forwarded(
     exchange: Box<Exchange>,
     admitted: Option<Admitted>,
-    rule: ChallengeRule,
+    rule: ChallengeRule<'_>,
     version: Option<Arc<ServerVersionMemory>>,
     answering: Option<Answering>,
     metrics: &Metrics,
@@ -60,7 +60,7 @@ pub fn held(
     status: StatusCode,
     mut headers: HeaderMap,
     body: Bytes,
-    rule: ChallengeRule,
+    rule: ChallengeRule<'_>,
     metrics: &Metrics,
 ) -> Reply {
     transform::outward(&mut headers);

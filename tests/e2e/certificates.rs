@@ -395,6 +395,54 @@ async fn a_responder_is_asked_and_ends_open_connections() {
     assert!(!is_let_in(&gateway, &good, "OCSP").await);
 }
 
+/// `sslscan`, an independent eye.
+#[tokio::test]
+async fn a_scanner_finds_nothing_weak() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox).start().await;
+    let output = Command::new("sslscan")
+        .args(["--xml=-", "--no-colour", &gateway.address.to_string()])
+        .stdin(Stdio::null())
+        .output()
+        .expect("sslscan runs; the package sslscan");
+    let xml = String::from_utf8_lossy(&output.stdout).into_owned();
+    for (version, enabled) in [
+        ("2", "0"),
+        ("3", "0"),
+        ("1.0", "0"),
+        ("1.1", "0"),
+        ("1.2", "1"),
+        ("1.3", "1"),
+    ] {
+        let kind = if version.len() == 1 { "ssl" } else { "tls" };
+        let line =
+            format!("<protocol type=\"{kind}\" version=\"{version}\" enabled=\"{enabled}\" />");
+        assert!(xml.contains(&line), "{line}: {xml}");
+    }
+    let ciphers: Vec<&str> = xml
+        .lines()
+        .filter(|line| line.contains("<cipher "))
+        .collect();
+    assert!(!ciphers.is_empty(), "{xml}");
+    for cipher in ciphers {
+        let is_good = ["strong", "acceptable"]
+            .iter()
+            .any(|word| cipher.contains(&format!("strength=\"{word}\"")));
+        assert!(is_good, "{cipher}");
+        for weak in ["CBC", "RC4", "3DES", "NULL", "EXP", "MD5"] {
+            assert!(!cipher.contains(weak), "{cipher}");
+        }
+    }
+    for line in [
+        "<renegotiation supported=\"0\"",
+        "<compression supported=\"0\" />",
+        "<fallback supported=",
+    ] {
+        assert!(xml.contains(line), "{line}: {xml}");
+    }
+    assert!(!xml.contains("vulnerable=\"1\""), "{xml}");
+}
+
 #[tokio::test]
 async fn a_tls_scan_finds_nothing_old() {
     let sandbox = sandbox::start();

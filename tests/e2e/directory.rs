@@ -254,3 +254,146 @@ async fn without_the_directory_nobody_with_a_password_comes_in() {
     assert!(answer.header("Retry-After").is_some());
     reason(&gateway, "directory_unavailable").await;
 }
+
+/// Autodiscover is a way to try passwords, too.
+#[tokio::test]
+async fn autodiscover_is_no_way_around_the_directory() {
+    let lab = Lab::shared();
+    let sandbox = trusting();
+    let welcome = Answer::ok("text/xml", "<welcome/>");
+    sandbox.script(Script::answer(Filter::kind(Kind::Autodiscover), welcome).always());
+    let gateway = before(&sandbox, &lab)
+        .set("server.public.url", "https://mail.public.example")
+        .set("directory.groups.permitted", "Mobile-Mail-Users")
+        .start()
+        .await;
+    let discover = |name: &str, password: &str| {
+        let pair = BASE64_STANDARD.encode(format!("{name}:{password}"));
+        Request::new(
+            "GET",
+            "/autodiscover/autodiscover.json?Email=alice@corp.example&Protocol=ActiveSync",
+        )
+        .header("Authorization", &format!("Basic {pair}"))
+    };
+    for (name, password, status, why) in [
+        ("alice", "wrong", 401, "password_wrong"),
+        ("bob", lab.password(), 403, "group_missing"),
+    ] {
+        let answer = gateway.ask(&discover(name, password)).await;
+        assert_eq!(answer.status(), status, "{name}");
+        reason(&gateway, why).await;
+    }
+    assert_eq!(sandbox.count(&Filter::kind(Kind::Autodiscover)), 0);
+    let answer = gateway.ask(&discover("alice", lab.password())).await;
+    assert_ne!(answer.status(), 401);
+    assert_eq!(sandbox.count(&Filter::kind(Kind::Autodiscover)), 1);
+}
+
+/// An account has many names, and one counter in the directory.
+#[tokio::test]
+async fn guesses_under_every_name_count_for_one_account() {
+    let lab = Lab::shared();
+    let sandbox = trusting();
+    lab.tool(&[
+        "user",
+        "create",
+        "manynames",
+        lab.password(),
+        "--mail-address=many.names@corp.example",
+    ]);
+    lab.attribute("manynames", "userPrincipalName", "m.names@alias.example");
+    let by_ourselves = |builder: GatewayBuilder| {
+        builder
+            .set("directory.bind.user", "svc-ldap@corp.example")
+            .set("directory.bind.password", lab.password())
+            .set("directory.lockout.network.failures", "0")
+    };
+    let gateway = by_ourselves(before(&sandbox, &lab)).start().await;
+    for round in 0..4 {
+        for name in [
+            "manynames",
+            "many.names@corp.example",
+            "m.names@alias.example",
+        ] {
+            let guess = format!("guess-{round}-{name}");
+            let answer = gateway.ask(&by(name, &guess, "MANY")).await;
+            assert_eq!(answer.status(), 401, "{name}");
+        }
+    }
+    let fresh = by_ourselves(before(&sandbox, &lab)).start().await;
+    let answer = fresh.ask(&by("manynames", lab.password(), "MANY")).await;
+    assert_eq!(answer.status(), 200, "the directory has locked the account");
+}
+
+/// What the directory says of an account is named, whether its password is right or not.
+#[tokio::test]
+async fn locked_and_expired_accounts_are_named() {
+    let lab = Lab::shared();
+    let sandbox = trusting();
+    for user in ["lockedout", "ended", "mustchange"] {
+        lab.tool(&["user", "create", user, lab.password()]);
+    }
+    lab.tool(&["user", "setexpiry", "ended", "--days=-2"]);
+    lab.attribute("mustchange", "pwdLastSet", "0");
+    // A gateway that stands in nobody's way.
+    let open = before(&sandbox, &lab)
+        .set("directory.lockout.failures", "0")
+        .start()
+        .await;
+    for round in 0..6 {
+        let guess = format!("guess-{round}");
+        assert_eq!(
+            open.ask(&by("lockedout", &guess, "STATE")).await.status(),
+            401
+        );
+    }
+    let ours = before(&sandbox, &lab)
+        .set("directory.bind.user", "svc-ldap@corp.example")
+        .set("directory.bind.password", lab.password())
+        .start()
+        .await;
+    for (user, why) in [
+        ("lockedout", "account_locked"),
+        ("ended", "account_expired"),
+        ("mustchange", "password_must_change"),
+    ] {
+        for gateway in [&open, &ours] {
+            let answer = gateway.ask(&by(user, lab.password(), "STATE")).await;
+            assert_eq!(answer.status(), 401, "{user}");
+            reason(gateway, why).await;
+        }
+    }
+    assert_eq!(sandbox.count(&Filter::any().device("STATE")), 0);
+}
+
+/// A rule of a group may name a host.
+#[tokio::test]
+async fn groups_let_in_by_host() {
+    let lab = Lab::shared();
+    let sandbox = trusting();
+    let gateway = before(&sandbox, &lab)
+        .names(&["sales.corp.example", "mail.corp.example"])
+        .set(
+            "directory.groups.permitted",
+            "Sales-Team=sales.corp.example/, Mobile-Mail-Users=mail.corp.example/Microsoft-Server-ActiveSync",
+        )
+        .start()
+        .await;
+    for (user, host, status) in [
+        ("dave", "sales.corp.example", 200),
+        ("dave", "mail.corp.example", 200),
+        ("alice", "mail.corp.example", 200),
+        ("alice", "MAIL.corp.example:443", 200),
+        ("alice", "sales.corp.example", 403),
+    ] {
+        let request = by(user, lab.password(), "BYHOST")
+            .without("Host")
+            .header("Host", host);
+        assert_eq!(
+            gateway.ask(&request).await.status(),
+            status,
+            "{user} {host}"
+        );
+    }
+    reason(&gateway, "group_not_here").await;
+}

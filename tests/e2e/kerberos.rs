@@ -5,6 +5,8 @@ use std::io::Write as _;
 use std::net::TcpListener;
 use std::process::Stdio;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use seg_core::sandbox::requests;
 use seg_tests::ad::Lab;
 use seg_tests::eas::{Request, soap};
@@ -123,15 +125,116 @@ async fn the_directory_names_the_account() {
     }
 }
 
+/// A token that nobody has signed names somebody whom the directory knows: that is no proof.
+#[tokio::test]
+async fn a_forged_token_becomes_no_ticket() {
+    let lab = Lab::shared();
+    let gateway = before(&lab)
+        .set("directory.url", format!("ldaps://{}", lab.address()))
+        .set(
+            "directory.ca.path",
+            lab.path("pki/ca.pem").display().to_string(),
+        )
+        .set("directory.base", "DC=corp,DC=example")
+        .set("directory.bind.user", "svc-ldap@corp.example")
+        .set("directory.bind.password", lab.password())
+        .start()
+        .await;
+    let part = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
+    let token = format!(
+        "{}.{}.{}",
+        part(r#"{"alg":"RS256","typ":"JWT"}"#),
+        part(r#"{"upn":"alice@corp.example","exp":4000000000}"#),
+        part("signature")
+    );
+    let forged = bare("alice").header("Authorization", &format!("Bearer {token}"));
+    let answer = gateway.ask(&forged).await;
+    assert_eq!(answer.status(), 403, "{}", answer.text());
+    assert!(!answer.text().contains("REMOTE_USER"), "{}", answer.text());
+    reason(&gateway, "kerberos_unproven").await;
+}
+
+/// A certificate that names nobody is mapped by the directory; one that names its owner by his mail
+/// address or its subject is found by it.
+#[tokio::test]
+async fn certificates_without_a_upn_are_found_in_the_directory() {
+    let lab = Lab::shared();
+    lab.tool(&["user", "create", "mapped", lab.password()]);
+    let serial = serial(&lab, "nameless");
+    let bytes: Vec<&str> = (0..serial.len() / 2)
+        .rev()
+        .filter_map(|at| serial.get(at * 2..at * 2 + 2))
+        .collect();
+    let identity = format!("X509:<I>O=Lab,CN=Lab Root CA<SR>{}", bytes.concat());
+    lab.attribute("mapped", "altSecurityIdentities", &identity);
+    let gateway = |user: &str| {
+        before(&lab)
+            .set("identity.certificate.user", user)
+            .set("directory.url", format!("ldaps://{}", lab.address()))
+            .set(
+                "directory.ca.path",
+                lab.path("pki/ca.pem").display().to_string(),
+            )
+            .set("directory.base", "DC=corp,DC=example")
+            .set("directory.bind.user", "svc-ldap@corp.example")
+            .set("directory.bind.password", lab.password())
+    };
+    let directory = gateway("upn,directory").start().await;
+    let answer = ask_as(&directory, &lab, "nameless", &bare("mapped")).await;
+    assert!(
+        answer
+            .text()
+            .starts_with("REMOTE_USER=mapped@CORP.EXAMPLE\n"),
+        "{}",
+        answer.text()
+    );
+    // The mail address leads to the account of another name.
+    let email = gateway("email").start().await;
+    let answer = ask_as(&email, &lab, "carol", &bare("carol.smith")).await;
+    assert!(
+        answer
+            .text()
+            .starts_with("REMOTE_USER=csmith@CORP.EXAMPLE\n"),
+        "{}",
+        answer.text()
+    );
+    let subject = gateway("cn").start().await;
+    let answer = ask_as(&subject, &lab, "alice", &bare("alice")).await;
+    assert!(
+        answer
+            .text()
+            .starts_with("REMOTE_USER=alice@CORP.EXAMPLE\n"),
+        "{}",
+        answer.text()
+    );
+    // Whom nobody maps has no name.
+    let answer = ask_as(&subject, &lab, "nameless", &bare("x")).await;
+    assert_eq!(answer.status(), 403);
+    reason(&subject, "account_unknown").await;
+}
+
 #[tokio::test]
 async fn each_refusal_has_its_own_words() {
     let lab = Lab::shared();
     lab.tool(&["user", "create", "gone", lab.password()]);
     lab.tool(&["user", "setexpiry", "gone", "--days=-2"]);
+    for user in ["shut", "aged"] {
+        lab.tool(&["user", "create", user, lab.password()]);
+    }
+    // Locked out: too many wrong passwords, the last of them now.
+    for _ in 0..6 {
+        lab.wrong_password("shut");
+    }
+    lab.attribute("aged", "pwdLastSet", "0");
     let builder = before(&lab);
     let map = builder.file(
         "map.csv",
-        format!("{},gone@corp.example,\n", serial(&lab, "bob")),
+        format!(
+            "{},gone@corp.example,\n{},shut@corp.example,\n{},aged@corp.example,\n",
+            serial(&lab, "bob"),
+            serial(&lab, "dave"),
+            serial(&lab, "carol")
+        ),
     );
     let gateway = builder
         .set("identity.certificate.map.path", map.display().to_string())
@@ -159,6 +262,13 @@ async fn each_refusal_has_its_own_words() {
             "no account has this name",
         ),
         ("bob", "gone", "kerberos_account_expired", "has expired"),
+        ("dave", "shut", "kerberos_account_locked", "locked"),
+        (
+            "carol",
+            "aged",
+            "kerberos_password_expired",
+            "must be changed",
+        ),
     ] {
         let answer = ask_as(&gateway, &lab, certificate, &bare(user)).await;
         assert_eq!(answer.status(), 403, "{certificate}: {}", answer.text());
@@ -333,6 +443,119 @@ async fn a_ticket_to_us_is_passed_on() {
     assert_eq!(gateway.ask(&forged).await.status(), 401);
 }
 
+/// A gateway whose clock is ten minutes ahead.
+#[tokio::test]
+async fn a_clock_that_is_wrong_is_named() {
+    let lab = Lab::shared();
+    let ahead = |builder: GatewayBuilder| {
+        builder
+            .environment(
+                "LD_PRELOAD",
+                "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
+            )
+            .environment("FAKETIME", "+600s")
+    };
+    let gateway = ahead(before(&lab)).start().await;
+    let answer = ask_as(&gateway, &lab, "alice", &bare("alice")).await;
+    assert_eq!(answer.status(), 503, "{}", answer.text());
+    reason(&gateway, "kerberos_clock_skew").await;
+    // `check` measures it.
+    let output = std::process::Command::new(seg_tests::program::program("seg"))
+        .args(["check", "--json", "--config"])
+        .arg(gateway.path("application.properties"))
+        .arg("--client-cert")
+        .arg(lab.path("pki/alice.pem"))
+        .env(
+            "LD_PRELOAD",
+            "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
+        )
+        .env("FAKETIME", "+600s")
+        .output()
+        .expect("seg runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("its clock is -600 seconds ahead of ours")
+            || text.contains("its clock is -599 seconds"),
+        "{text}"
+    );
+}
+
+/// What binds a ticket to the TLS connection arrives: a server that looks at it takes ours, and one
+/// that was told of none says so.
+#[tokio::test]
+async fn tickets_are_bound_to_the_connection() {
+    let lab = Lab::shared();
+    for (binding, expected) in [("true", "BOUND=yes\n"), ("false", "BOUND=no\n")] {
+        let server = lab.bound_server();
+        let gateway = before(&lab)
+            .set(
+                "email.server.host.and.port",
+                format!("https://{}:{}", lab.address(), server.port),
+            )
+            .set("kerberos.channel.binding", binding)
+            .start()
+            .await;
+        let answer = ask_as(&gateway, &lab, "alice", &bare("alice")).await;
+        assert_eq!(answer.text(), expected, "{binding}");
+    }
+}
+
+/// Two forests that know nothing of each other, one gateway before both: whoever has a certificate
+/// of either is logged in by its own domain controller, at its own server.
+#[tokio::test]
+async fn each_realm_has_its_own_controllers_and_keys() {
+    let lab = Lab::shared();
+    let partner = Lab::of_realm("PARTNER.EXAMPLE");
+    let both = |name: &str| {
+        let read = |lab: &Lab| std::fs::read(lab.path(name)).expect("a file of the lab");
+        (read(&lab), read(&partner))
+    };
+    let builder = before(&lab);
+    let (ca, other_ca) = both("pki/ca.pem");
+    let authorities = builder.file("both.pem", [ca, other_ca].concat());
+    // A keytab begins with two bytes of version; what follows can be put together.
+    let (keys, other_keys) = both("keytabs/seg.keytab");
+    let keytab = builder.file("both.keytab", [&keys[..], &other_keys[2..]].concat());
+    let gateway = builder
+        .set("identity.default.domain", "")
+        .set("server.client.ca.path", authorities.display().to_string())
+        .set("email.server.ca.path", authorities.display().to_string())
+        .set(
+            "ews.email.server.host.and.port",
+            format!("https://{}:443", partner.address()),
+        )
+        .set("ews.email.server.spn", "HTTP/mail.partner.example")
+        .set(
+            "kerberos.principals",
+            "svc-seg@CORP.EXAMPLE, svc-seg@PARTNER.EXAMPLE",
+        )
+        .set("kerberos.keytab.path", keytab.display().to_string())
+        .set(
+            "kerberos.kdc",
+            format!(
+                "CORP.EXAMPLE={}, PARTNER.EXAMPLE={}",
+                lab.address(),
+                partner.address()
+            ),
+        )
+        .start()
+        .await;
+    let ews = Request::ews("x", &soap(GET_INBOX)).without("Authorization");
+    for (lab, request, user) in [
+        (&*lab, bare("alice"), "alice@CORP.EXAMPLE"),
+        (&partner, ews, "alice@PARTNER.EXAMPLE"),
+    ] {
+        let answer = ask_as(&gateway, lab, "alice", &request).await;
+        let expected = format!("REMOTE_USER={user}\n");
+        assert!(answer.text().starts_with(&expected), "{}", answer.text());
+    }
+    // The one forest's Alice is not the other's: her controller knows no such server.
+    let answer = ask_as(&gateway, &partner, "alice", &bare("alice")).await;
+    assert_eq!(answer.status(), 503, "{}", answer.text());
+    reason(&gateway, "kerberos_spn_missing").await;
+}
+
 /// The serial number of a certificate, as openssl prints it.
 fn serial(lab: &Lab, name: &str) -> String {
     let output = std::process::Command::new("openssl")
@@ -376,8 +599,19 @@ async fn one_persons_way_is_checked() {
         text.contains("a ticket is given in the name of alice@corp.example"),
         "{text}"
     );
+    for words in [
+        "only one domain controller is named",
+        "Client Authentication",
+        "User Principal Name={UserPrincipalName}",
+        "the certificate as its identity",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
     for (certificate, words) in [
-        ("nameless", "names no user principal name"),
+        (
+            "nameless",
+            "names no user principal name, and no mail address either",
+        ),
         ("purpose", "isn't meant for client authentication"),
         ("expired", "expired"),
         ("revoked", "was revoked (ca.crl)"),

@@ -147,3 +147,33 @@ async fn keys_are_rotated_and_outlive_their_issuer() {
         assert_eq!(gateway.ask(&with(token, "ROTATE")).await.status(), 200);
     }
 }
+
+/// Exchange says where to fetch a token; what clients see of it is ours to say.
+#[tokio::test]
+async fn the_servers_bearer_challenge_is_passed_or_replaced() {
+    const EXCHANGE: &str = "Bearer client_id=\"00000002-0000-0ff1-ce00-000000000000\", trusted_issuers=\"00000001-0000-0000-c000-000000000000@*\", token_types=\"app_asserted_user_v1 service_asserted_app_v1\", authorization_uri=\"https://login.windows.net/common/oauth2/authorize\"";
+    const OWN: &str =
+        "Bearer realm=\"mail\", authorization_uri=\"https://login.corp.example/authorize\"";
+    let sandbox = sandbox::start();
+    sandbox.set_challenges(vec![EXCHANGE.to_owned(), "Basic realm=\"x\"".to_owned()]);
+    for (rule, expected) in [
+        ("pass", vec![EXCHANGE, "Basic realm=\"x\""]),
+        ("remove", vec!["Basic realm=\"x\""]),
+        (OWN, vec![OWN, "Basic realm=\"x\""]),
+    ] {
+        let gateway = Gateway::before(&sandbox)
+            .set("oauth.challenge", rule)
+            .start()
+            .await;
+        let bare = folder_sync("CHALLENGED").without("Authorization");
+        let wrong = bare
+            .clone()
+            .header("Authorization", "Basic YWxpY2U6d3Jvbmc=");
+        for request in [bare, wrong] {
+            let answer = gateway.ask(&request).await;
+            assert_eq!(answer.status(), 401);
+            let offered: Vec<&str> = answer.all("WWW-Authenticate").collect();
+            assert_eq!(offered, expected, "{rule}");
+        }
+    }
+}

@@ -47,7 +47,16 @@ impl Lab {
     /// When it does not start.
     #[must_use]
     pub fn own() -> Self {
-        let output = script(&["start"]);
+        Self::of_realm("CORP.EXAMPLE")
+    }
+
+    /// A lab of another forest, with the same people.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn of_realm(realm: &str) -> Self {
+        let output = script(&["start", realm]);
         let description: Value =
             serde_json::from_slice(&output.stdout).expect("lab.sh prints JSON");
         let text = |field: &str| {
@@ -104,6 +113,14 @@ impl Lab {
         script(&[&["tool", &folder], arguments].concat());
     }
 
+    /// Sets an attribute of an account.
+    ///
+    /// # Panics
+    /// When the directory refuses it.
+    pub fn attribute(&self, account: &str, name: &str, value: &str) {
+        script(&["attribute", &self.folder(), account, name, value]);
+    }
+
     /// Ends the domain controller, or starts it again.
     ///
     /// # Panics
@@ -122,6 +139,52 @@ impl Lab {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
+    /// Tries a wrong password for an account.
+    ///
+    /// # Panics
+    /// When it is right.
+    pub fn wrong_password(&self, account: &str) {
+        use std::io::Write as _;
+        let mut kinit = self
+            .command("kinit", Path::new("MEMORY:"))
+            .arg(format!("{account}@CORP.EXAMPLE"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("kinit runs");
+        let mut stdin = kinit.stdin.take().expect("a pipe");
+        // Whether it reads all of it is its business.
+        let _read = writeln!(stdin, "wrong");
+        drop(stdin);
+        assert!(!kinit.wait().expect("kinit ends").success());
+    }
+
+    /// A web server that tells whether a ticket was bound to its TLS connection.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn bound_server(&self) -> BoundServer {
+        use std::io::BufRead as _;
+        let mut child = Command::new("python3")
+            .arg(workspace_root().join("tests/interop/ad/bound_server.py"))
+            .arg(&self.folder)
+            .arg(&self.address)
+            .env("KRB5_CONFIG", self.path("krb5.conf"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3 runs");
+        let stdout = child.stdout.take().expect("a pipe");
+        let mut line = String::new();
+        std::io::BufReader::new(stdout)
+            .read_line(&mut line)
+            .expect("it says its port");
+        let port = line.trim().parse().expect("a port");
+        BoundServer { child, port }
+    }
+
     /// A program that uses the lab's Kerberos, with a ticket cache of its own.
     #[must_use]
     pub fn command(&self, program: &str, cache: &Path) -> Command {
@@ -135,6 +198,21 @@ impl Lab {
 
     fn folder(&self) -> String {
         self.folder.display().to_string()
+    }
+}
+
+/// See [`Lab::bound_server`]; it ends when dropped.
+#[derive(Debug)]
+pub struct BoundServer {
+    child: std::process::Child,
+    /// Where it listens, on the lab's address.
+    pub port: u16,
+}
+
+impl Drop for BoundServer {
+    fn drop(&mut self) {
+        let _already_ended = self.child.kill();
+        let _already_collected = self.child.wait();
     }
 }
 

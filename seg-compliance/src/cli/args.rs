@@ -48,6 +48,11 @@ pub(super) enum Verb {
     Resync(Order),
     /// Have a device ask for its policies again
     Reprovision(Order),
+    /// Forget whose a device is by its use, and what speaks against it; its next use binds it
+    Unbind {
+        /// The DeviceId
+        device: String,
+    },
     /// Show a device: record, verdict, last request
     Get(Get),
     /// List devices

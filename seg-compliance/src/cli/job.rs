@@ -118,10 +118,17 @@ pub(super) enum Job {
     Unblock(Target),
     Order(Order),
     Get(args::Get),
+    /// `unbind`.
+    Unbind {
+        /// The DeviceId.
+        device: String,
+    },
     List(args::List),
     Import(Import),
     Export(Option<PathBuf>),
-    Watch { from: Option<u64> },
+    Watch {
+        from: Option<u64>,
+    },
     Explain(args::Explain),
     Plan(Plan),
     Policies(args::PoliciesVerb),
@@ -186,6 +193,7 @@ impl Job {
             }),
             Verb::Resync(order) => Self::Order(order_of(order, "resync")),
             Verb::Reprovision(order) => Self::Order(order_of(order, "reprovision")),
+            Verb::Unbind { device } => Self::Unbind { device },
             Verb::Get(get) => Self::Get(get),
             Verb::List(list) => Self::List(list),
             Verb::Import(import) => Self::Import(import_of(import)),

@@ -153,6 +153,13 @@ impl Engine {
         cut
     }
 
+    /// Everybody who uses a device now may be its copy: judges its requests in flight again and
+    /// cuts what is refused. Answers how many were cut.
+    pub fn suspect(&self, device: &DeviceKey, why: &str) -> u64 {
+        let shared = &self.shared;
+        shared.judge_again(shared.lanes.suspect(device, why))
+    }
+
     /// The settings in force.
     #[must_use]
     pub fn settings(&self) -> Settings {

@@ -75,6 +75,14 @@ impl Engine {
         self.shared.view(device, user)
     }
 
+    /// The user of a device's record.
+    #[must_use]
+    pub fn owner(&self, device: &DeviceKey) -> Option<UserKey> {
+        self.shared.devices.read(device, |entry| {
+            entry.and_then(|entry| entry.owner().cloned())
+        })
+    }
+
     /// The devices after `after` that `filter` picks, at most `limit` (and [`PAGE_MAX`]) of them.
     #[must_use]
     pub fn list(&self, filter: &Filter, after: Option<&DeviceKey>, limit: usize) -> Page {
@@ -262,6 +270,7 @@ impl Shared {
                 .map(|source| source.as_str().to_owned()),
             device_override: held.set,
             order: held.order,
+            binding: None,
             user_override: self.says(user).current.map(|set| set.wire()),
             decision: api::Decision::from(&decision),
             live: u32::try_from(held.live).unwrap_or(u32::MAX),

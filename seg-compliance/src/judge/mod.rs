@@ -95,6 +95,7 @@ static NOT_COMPLIANT: LazyLock<Arc<str>> = LazyLock::new(|| "not_compliant".into
 static UNKNOWN_DEVICE: LazyLock<Arc<str>> = LazyLock::new(|| "unknown_device".into());
 static USER_MISMATCH: LazyLock<Arc<str>> = LazyLock::new(|| "user_mismatch".into());
 static STALE_FACTS: LazyLock<Arc<str>> = LazyLock::new(|| "stale_facts".into());
+static SUSPECT: LazyLock<Arc<str>> = LazyLock::new(|| "binding.suspect".into());
 static DEVICE: LazyLock<Arc<str>> = LazyLock::new(|| "device".into());
 static USER: LazyLock<Arc<str>> = LazyLock::new(|| "user".into());
 
@@ -102,7 +103,8 @@ static USER: LazyLock<Arc<str>> = LazyLock::new(|| "user".into());
 /// 1. an unexpired override: of the device's and the user's the stricter; a device's `allow` holds
 ///    only for its record's user;
 /// 2. the verdict that the MDM pushed, or `not_compliant`;
-/// 3. policies in file order;
+/// 3. `binding.suspect` for a request that may come from a copy of its device; policies in file
+///    order;
 /// 4. the default for a known or an unknown device.
 ///
 /// A record with a user speaks of that user only; another user's device is unknown. A record
@@ -148,6 +150,7 @@ pub(crate) fn judge<T: Trace>(
     let decision = case
         .by_override()
         .or_else(|| case.by_mdm())
+        .or_else(|| case.by_suspicion())
         .or_else(|| case.by_policy(case.presumed(), &mut trial))
         .unwrap_or_else(|| case.by_default());
     let decision = Decision {
@@ -221,6 +224,17 @@ impl Case<'_> {
             }
             (None, _) => None,
         }
+    }
+
+    /// The policy that stands before all others: who may be a copy is not asked what he may.
+    fn by_suspicion(&self) -> Option<Decision> {
+        let verdict = self.rules.settings.suspect?;
+        let suspect = self.subject.ask.via.suspect;
+        if suspect.is_empty() {
+            return None;
+        }
+        let reason: Arc<str> = suspect.into();
+        Some(found(Step::Policy, verdict, Some(&SUSPECT), Some(&reason)))
     }
 
     /// How far the record decides among the policies: as remembered, or found out now.

@@ -34,6 +34,12 @@ impl Trace for Steps {
         let said = case.by_override();
         self.push(&mut decided, Step::Override, said, override_saw(case));
         self.push(&mut decided, Step::Mdm, case.by_mdm(), mdm_saw(case));
+        let suspect = case.subject.ask.via.suspect;
+        if !suspect.is_empty() {
+            let answer = case.rules.settings.suspect.map_or("report", Verdict::name);
+            let saw = object(json!({ "suspect": suspect, "binding.suspect": answer }));
+            self.push(&mut decided, Step::Policy, case.by_suspicion(), saw);
+        }
         self.policies(&mut decided, case);
         let said = Some(case.by_default());
         self.push(&mut decided, Step::Default, said, default_saw(case));

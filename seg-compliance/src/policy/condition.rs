@@ -118,7 +118,7 @@ const fn flag(flag: Flag) -> Key {
 /// Every key that `when` takes. Text is compared without case, `*` stands for anything, a list
 /// holds if one of its words does; `…_not` holds if something was reported and none of the words
 /// fits it.
-static KEYS: [Key; 55] = [
+static KEYS: [Key; 57] = [
     key("known", Fact::Known, Takes::Flag),
     flag(Flag::Managed),
     flag(Flag::Compliant),
@@ -176,6 +176,8 @@ static KEYS: [Key; 55] = [
     key("path_not", PATH, Takes::NoWords),
     key("method", METHOD, Takes::Words),
     key("method_not", METHOD, Takes::NoWords),
+    key("suspect", SUSPECT, Takes::Words),
+    key("suspect_not", SUSPECT, Takes::NoWords),
     key("network", Fact::Address, Takes::Networks),
     key("network_not", Fact::Address, Takes::NoNetworks),
     key("window", Fact::Now, Takes::Window),
@@ -198,6 +200,7 @@ const COMMAND: Fact = Fact::Asked(|subject| reported(subject.ask.command));
 const VERSION: Fact = Fact::Asked(|subject| reported(subject.ask.via.version));
 const HOST: Fact = Fact::Asked(|subject| reported(subject.ask.via.host));
 const PATH: Fact = Fact::Asked(|subject| reported(subject.ask.via.path));
+const SUSPECT: Fact = Fact::Asked(|subject| reported(subject.ask.via.suspect));
 const METHOD: Fact = Fact::Asked(|subject| reported(subject.ask.via.method));
 
 fn symbol(fact: &Option<Symbol>) -> Option<&str> {
@@ -519,6 +522,7 @@ mod tests {
                 path: "/Microsoft-Server-ActiveSync",
                 method: "POST",
                 version: "14.1",
+                suspect: "another_user",
             },
         };
         let clock = ManualClock::new("2026-11-22T12:00:00Z".parse().unwrap());

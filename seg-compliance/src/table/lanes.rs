@@ -37,6 +37,7 @@ pub(crate) struct LaneAsk {
     path: String,
     method: String,
     version: String,
+    suspect: String,
     pub(crate) since: Timestamp,
     pub(crate) deadline: Option<Timestamp>,
 }
@@ -56,6 +57,7 @@ impl LaneAsk {
                 path: &self.path,
                 method: &self.method,
                 version: &self.version,
+                suspect: &self.suspect,
             },
         }
     }
@@ -108,6 +110,7 @@ impl Lanes {
             refill(&mut held.asked.path, ask.via.path);
             refill(&mut held.asked.method, ask.via.method);
             refill(&mut held.asked.version, ask.via.version);
+            refill(&mut held.asked.suspect, ask.via.suspect);
             held.asked.address = ask.via.address;
             held.stands = Moment::ALWAYS;
             held.asked.protocol = ask.protocol;
@@ -132,6 +135,7 @@ impl Lanes {
                 path: cut(ask.via.path).to_owned(),
                 method: cut(ask.via.method).to_owned(),
                 version: cut(ask.via.version).to_owned(),
+                suspect: cut(ask.via.suspect).to_owned(),
                 since,
                 deadline,
             },
@@ -190,6 +194,24 @@ impl Lanes {
             }
         }
         due
+    }
+
+    /// Says of every request of a device in flight that it may come from a copy; one lane locked at
+    /// a time.
+    pub(crate) fn suspect(&self, device: &DeviceKey, why: &str) -> Vec<LeaseRef> {
+        let mut found = Vec::new();
+        for lane in &self.0 {
+            for (slot, held) in (0..).zip(&mut lane.lock().slots) {
+                if let Some(token) = held.token
+                    && held.asked.device.as_ref() == Some(device)
+                {
+                    refill(&mut held.asked.suspect, why);
+                    let core = held.core;
+                    found.push(LeaseRef { token, slot, core });
+                }
+            }
+        }
+        found
     }
 
     /// What the request of `lease` asked; `None`: it has ended.

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use seg_compliance::engine::Filter;
 use seg_compliance::record::Patch;
-use seg_compliance::{DeviceKey, api};
+use seg_compliance::{Ask, DeviceKey, Protocol, Via, api};
 use tokio::sync::mpsc;
 
 use super::endpoints::Api;
@@ -53,6 +53,42 @@ pub(super) async fn show(
     let user = query.text("user").map(|user| api.user(&user)).transpose()?;
     query.end()?;
     let found = api.gateway().engine().device(&device, user.as_ref());
+    let mut found = found.ok_or_else(|| unknown(&device))?;
+    if let Some(binding) = api.gateway().binding(&device) {
+        let standing = binding.suspect.as_ref().filter(|suspect| suspect.stands);
+        if let Some(suspect) = standing {
+            let last = found.last_request.as_ref();
+            let decision = api.gateway().engine().decide(&Ask {
+                device: Some(&device),
+                user: user.as_ref().or(found.record.user.as_ref()),
+                agent: last.map_or("", |last| last.agent.as_str()),
+                device_type: "",
+                protocol: Protocol::Eas,
+                command: "",
+                via: Via {
+                    suspect: &suspect.reason,
+                    ..Via::default()
+                },
+            });
+            found.decision = api::Decision::from(&decision);
+        }
+        found.binding = Some(Box::new(binding));
+    }
+    Ok(Json(found))
+}
+
+/// `DELETE /v1/devices/{id}/binding`: the next use binds the device anew.
+pub(super) async fn unbind(
+    State(api): State<Api>,
+    Name(id): Name,
+    query: Params,
+) -> Result<Json<api::Device>, ApiError> {
+    query.end()?;
+    let device = api.device(&id)?;
+    if !api.gateway().unbind(&device) {
+        return Err(ApiError::not_found(format!("{device}: bound to nobody")).about("device"));
+    }
+    let found = api.gateway().engine().device(&device, None);
     found.map(Json).ok_or_else(|| unknown(&device))
 }
 

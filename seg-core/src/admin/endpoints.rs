@@ -247,6 +247,16 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             )
         },
         Endpoint {
+            errors: &[400, 401, 403, 404],
+            ..base(
+                Method::DELETE,
+                "/v1/devices/{id}/binding",
+                "Forget whose a device is by its use; its next use binds it anew",
+                "Device",
+                delete(devices::unbind),
+            )
+        },
+        Endpoint {
             errors: &[400, 401, 404, 503],
             ..base(
                 Method::DELETE,

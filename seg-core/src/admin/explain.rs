@@ -47,7 +47,13 @@ pub(super) async fn explain(
             path: path.as_deref().unwrap_or_default(),
             method: method.as_deref().unwrap_or_default(),
             version: version.as_deref().unwrap_or_default(),
+            suspect: "",
         },
+    };
+    let suspect = api.gateway().suspect(&ask);
+    let ask = Ask {
+        via: Via { suspect, ..ask.via },
+        ..ask
     };
     let identity = api.gateway().identity(&Asked {
         device: device.as_deref().zip(device_key.as_ref()),

@@ -30,8 +30,8 @@ mod tests;
 
 use std::sync::Arc;
 
-use seg_compliance::api::{ExplainStep, ReloadResult};
-use seg_compliance::{DeviceKey, Engine, UserKey};
+use seg_compliance::api::{Binding, ExplainStep, ReloadResult};
+use seg_compliance::{Ask, DeviceKey, Engine, UserKey};
 use serde_json::{Map, Value};
 
 use crate::redirect::Move;
@@ -96,6 +96,16 @@ pub trait Gateway: Send + Sync + 'static {
 
     /// How `explain` tells who was asked for: the names as given and what became of them.
     fn identity(&self, asked: &Asked<'_>) -> Map<String, Value>;
+
+    /// Whose a device is by its use; `None` where nobody knows or asks.
+    fn binding(&self, device: &DeviceKey) -> Option<Binding>;
+
+    /// Forgets whom a device is bound to; `false`: nobody.
+    fn unbind(&self, device: &DeviceKey) -> bool;
+
+    /// Why a request like this may come from a copy of its device, in one word; empty: nothing
+    /// says so.
+    fn suspect(&self, ask: &Ask<'_>) -> &'static str;
 
     /// What `[ews]` says; `None` where the command is none of EWS.
     fn ews(&self, asked: &AskedEws<'_>) -> Option<EwsSays>;

@@ -146,6 +146,7 @@ mod tests {
             "DELETE /v1/devices/{id}?",
             "POST /v1/devices/{id}:{action}?",
             "DELETE /v1/devices/{id}/order?",
+            "DELETE /v1/devices/{id}/binding?",
             "PUT /v1/devices/{id}/override?",
             "DELETE /v1/devices/{id}/override?",
             "PUT /v1/users/{user}/override?",
@@ -166,7 +167,7 @@ mod tests {
         ] {
             assert!(table.iter().any(|known| known == line), "{line}");
         }
-        assert_eq!(table.len(), 27);
+        assert_eq!(table.len(), 28);
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use seg_compliance::api::ReloadResult;
-use seg_compliance::{DeviceKey, Engine, Settings, UserKey};
+use seg_compliance::api::{self, ReloadResult};
+use seg_compliance::{Ask, DeviceKey, Engine, Settings, UserKey};
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -65,6 +65,18 @@ impl Gateway for Fake {
             None => text.to_owned(),
         };
         UserKey::new(&mapped).map_err(|error| error.to_string())
+    }
+
+    fn binding(&self, _device: &DeviceKey) -> Option<api::Binding> {
+        None
+    }
+
+    fn unbind(&self, _device: &DeviceKey) -> bool {
+        false
+    }
+
+    fn suspect(&self, _ask: &Ask<'_>) -> &'static str {
+        ""
     }
 
     fn ews(&self, _asked: &AskedEws<'_>) -> Option<EwsSays> {

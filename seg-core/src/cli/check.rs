@@ -94,7 +94,12 @@ pub async fn run(args: &CheckArgs) -> ExitCode {
 
 /// One person's way: his certificate, his account, his tickets.
 async fn walk(report: &mut Report, config: &Config, certificate: &Path, user: Option<&str>) {
-    let Some((chain, name)) = person::check(report, config, certificate, user) else {
+    let found = person::check(report, config, certificate, user);
+    way::advice(report, config);
+    let Some((chain, name)) = found else {
+        return;
+    };
+    let Some(leaf) = chain.first() else {
         return;
     };
     // The library gets a configuration of its own: a running gateway's must not be touched.
@@ -113,7 +118,7 @@ async fn walk(report: &mut Report, config: &Config, certificate: &Path, user: Op
     // While this is the only thread.
     crate::delegate::prepare_process(&own);
     way::revoked(report, &own, &chain).await;
-    way::account(report, &own, &name).await;
+    way::account(report, &own, leaf, name.as_deref()).await;
 }
 
 /// Looks at every part that the configuration names.

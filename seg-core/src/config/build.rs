@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 
 use http::HeaderName;
 
+use super::binding;
 use super::certificates;
 use super::changes::Written;
 use super::directory;
+use super::enrolment;
 use super::kerberos;
 use super::keys;
 use super::layers::{Raw, Values};
@@ -24,10 +26,10 @@ use super::settings::{
     ServerTls, UpstreamTls,
 };
 use super::value::{
-    self, AutodiscoverMode, CalloutFailure, CertificateHeader, ClientAuth, ComplianceMode,
-    DefaultVerdict, EmptyChallenge, EwsRefusal, HealthExpect, HostHeader, LogFormat, LogLevel,
-    Origin, ProxyAddress, RedirectMode, Secret, StaleAnswer, TlsVersion, Toggle, UpstreamLogin,
-    UserMismatch, UserMode, WebAddress,
+    self, AutodiscoverMode, BearerChallenge, CalloutFailure, CertificateHeader, ClientAuth,
+    ComplianceMode, DefaultVerdict, EmptyChallenge, EwsRefusal, HealthExpect, HostHeader,
+    LogFormat, LogLevel, Origin, ProxyAddress, RedirectMode, Secret, StaleAnswer, TlsVersion,
+    Toggle, UpstreamLogin, UserMismatch, UserMode, WebAddress,
 };
 use crate::decide::callout::Callout;
 
@@ -82,6 +84,8 @@ pub(super) fn build(
             certificate: certificates::rules(&mut reader),
         },
         kerberos: kerberos::read(&mut reader),
+        binding: binding::read(&mut reader),
+        enrolment: enrolment::read(&mut reader),
         directory: directory::read(&mut reader),
         oauth: oauth::read(&mut reader),
         compliance: Compliance {
@@ -437,6 +441,7 @@ fn challenges(reader: &mut Reader<'_>) -> Challenges {
         filter_ews,
         filter_eas,
         when_empty: reader.read("remove.unsupported.auth.empty", EmptyChallenge::parse),
+        bearer: reader.read("oauth.challenge", BearerChallenge::parse),
     }
 }
 

@@ -58,6 +58,18 @@ pub(super) fn rules(reader: &mut Reader<'_>) -> CertificateRules {
     {
         user.push(NameSource::SubjectCn);
     }
+    let others = user
+        .iter()
+        .rposition(|source| *source != NameSource::Directory);
+    let directory = user
+        .iter()
+        .position(|source| *source == NameSource::Directory);
+    if directory.is_some() && directory < others {
+        reader.refuse(
+            "identity.certificate.user",
+            "names directory before another place; it is asked last",
+        );
+    }
     let user_pattern = reader.optional("identity.certificate.user.pattern", Pattern::parse);
     let user_as = reader.optional(USER_AS, |text| Ok(text.to_owned()));
     if user_as.is_some() && user_pattern.is_none() {

@@ -5,11 +5,14 @@
 //! one look at the errors mends the file; what is accepted but odd is a [`Warning`].
 
 pub mod aliases;
+mod binding;
+pub mod binding_table;
 mod build;
 pub mod certificate_map;
 mod certificates;
 mod changes;
 mod directory;
+mod enrolment;
 mod example;
 mod keys;
 mod kerberos;
@@ -33,8 +36,10 @@ use std::path::{Path, PathBuf};
 
 use config::File;
 
+pub use binding::Binding;
 pub use changes::{Changes, changed_keys};
 pub use directory::{Directory, GroupRule};
+pub use enrolment::Enrolment;
 pub use example::example;
 pub use kerberos::{Kdc, Kerberos};
 pub use keys::{Group, Key, Kind};
@@ -50,10 +55,11 @@ pub use settings::{
 };
 pub use table_file::TableError;
 pub use value::{
-    Affinity, AutodiscoverMode, CalloutFailure, CertificateHeader, ClientAuth, ComplianceMode,
-    DefaultVerdict, EmptyChallenge, EwsRefusal, HealthExpect, HostHeader, KerberosName, LogFormat,
-    LogLevel, Origin, Pattern, ProxyAddress, RedirectMode, Secret, StaleAnswer, TlsVersion, Toggle,
-    UnknownStanding, UpstreamLogin, UserMismatch, UserMode, WebAddress,
+    Affinity, AutodiscoverMode, BearerChallenge, BindingMode, BindingPart, CalloutFailure,
+    CertificateHeader, ClientAuth, ComplianceMode, DefaultVerdict, EmptyChallenge, EwsRefusal,
+    HealthExpect, HostHeader, KerberosName, LogFormat, LogLevel, Origin, Pattern, ProxyAddress,
+    RedirectMode, Secret, StaleAnswer, SuspectAction, TlsVersion, Toggle, UnknownStanding,
+    UpstreamLogin, UserMismatch, UserMode, WebAddress,
 };
 
 use layers::Layer;

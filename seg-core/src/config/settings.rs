@@ -8,16 +8,18 @@ use std::time::Duration;
 use http::HeaderName;
 use ipnet::IpNet;
 
+use super::binding::Binding;
 use super::changes::Written;
 use super::directory::Directory;
+use super::enrolment::Enrolment;
 use super::kerberos::Kerberos;
 use super::oauth::OAuth;
 use super::redirects::AllowedHost;
 use super::value::{
-    Affinity, AutodiscoverMode, CertificateHeader, ClientAuth, ComplianceMode, DefaultVerdict,
-    EmptyChallenge, EwsRefusal, HealthExpect, HostHeader, LogFormat, LogLevel, Origin, Pattern,
-    ProxyAddress, RedirectMode, Secret, StaleAnswer, TlsVersion, UnknownStanding, UpstreamLogin,
-    UserMismatch, UserMode, WebAddress,
+    Affinity, AutodiscoverMode, BearerChallenge, CertificateHeader, ClientAuth, ComplianceMode,
+    DefaultVerdict, EmptyChallenge, EwsRefusal, HealthExpect, HostHeader, LogFormat, LogLevel,
+    Origin, Pattern, ProxyAddress, RedirectMode, Secret, StaleAnswer, TlsVersion, UnknownStanding,
+    UpstreamLogin, UserMismatch, UserMode, WebAddress,
 };
 use crate::decide::callout::Callout;
 use crate::tls::{DeviceSource, NameSource};
@@ -61,6 +63,10 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Kerberos delegation.
     pub kerberos: Kerberos,
+    /// Whose devices are.
+    pub binding: Binding,
+    /// People fetch their mail profile; `None`: `/eas` is closed.
+    pub enrolment: Option<Enrolment>,
     /// Accounts, passwords and groups.
     pub directory: Option<Directory>,
     /// Bearer tokens that are checked here.
@@ -341,6 +347,8 @@ pub struct Challenges {
     pub filter_eas: bool,
     /// `remove.unsupported.auth.empty`.
     pub when_empty: EmptyChallenge,
+    /// `oauth.challenge`.
+    pub bearer: BearerChallenge,
 }
 
 /// Long polls of ActiveSync.
@@ -517,6 +525,18 @@ impl Config {
         files.extend(self.routes.values().filter_map(|route| route.ca.as_deref()));
         files.extend(self.identity.alias_path.as_deref());
         files.extend(self.identity.certificate.map_path.as_deref());
+        files.extend(
+            self.binding
+                .path
+                .as_deref()
+                .filter(|_| self.binding.is_on()),
+        );
+        if let Some(enrolment) = &self.enrolment {
+            files.extend(enrolment.template.as_deref());
+            if let Some(pair) = &enrolment.signing {
+                files.extend([pair.certificate.as_path(), &pair.key]);
+            }
+        }
         let directory = self.directory.as_ref();
         files.extend(directory.and_then(|directory| directory.ca.as_deref()));
         files.push(&self.compliance.policies_path);

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use http::HeaderValue;
 use ipnet::IpNet;
 use zeroize::Zeroizing;
 
@@ -164,6 +165,37 @@ choices! {
         Block = "block",
         /// Hold.
         Quarantine = "quarantine",
+    }
+    /// Who says whose a device is.
+    BindingMode {
+        /// Nobody.
+        Off = "off",
+        /// Its first use, where the table does not say it.
+        FirstUse = "first-use",
+        /// The table alone.
+        Configured = "configured",
+    }
+    /// A part of a request that must agree with what the device is bound to.
+    BindingPart {
+        /// The user.
+        User = "user",
+        /// The client certificate.
+        Certificate = "certificate",
+        /// The mail client.
+        Agent = "agent",
+        /// What the client offers in its TLS handshake.
+        Tls = "tls",
+        /// The network, which can't be two at once.
+        Places = "places",
+    }
+    /// What is done with a device that may be a copy.
+    SuspectAction {
+        /// It is told in the log, in `get` and `explain`, and to policies.
+        Report = "report",
+        /// It is quarantined.
+        Quarantine = "quarantine",
+        /// It is blocked.
+        Block = "block",
     }
     /// How a request that carries no device is judged, over the verdicts of its user's devices.
     UserMode {
@@ -398,6 +430,39 @@ impl Pattern {
         let mut filled = String::new();
         found.expand(template, &mut filled);
         Some(filled)
+    }
+}
+
+/// What becomes of the mail server's own Bearer challenge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BearerChallenge {
+    /// Clients see it as it is.
+    Pass,
+    /// They don't.
+    Remove,
+    /// They see this one.
+    Replace(HeaderValue),
+}
+
+impl BearerChallenge {
+    /// Reads `pass`, `remove`, or a challenge.
+    ///
+    /// # Errors
+    /// What was expected, for a person.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "pass" => return Ok(Self::Pass),
+            "remove" => return Ok(Self::Remove),
+            _ => {}
+        }
+        let scheme = text.get(.."Bearer ".len());
+        let value = HeaderValue::from_str(text).ok();
+        match value.filter(|_| scheme.is_some_and(|word| word.eq_ignore_ascii_case("Bearer "))) {
+            Some(challenge) => Ok(Self::Replace(challenge)),
+            None => Err(format!(
+                "`{text}` is not possible, expected pass, remove, or a challenge such as Bearer authorization_uri=\"https://login.example/authorize\""
+            )),
+        }
     }
 }
 

@@ -26,6 +26,7 @@ pub fn via<'r>(
         path: uri.path(),
         method: method.as_str(),
         version,
+        suspect: "",
     }
 }
 

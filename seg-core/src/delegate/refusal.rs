@@ -319,6 +319,16 @@ impl Refusal {
         }
     }
 
+    /// The name is of a domain that nothing maps to a realm.
+    pub(super) fn foreign(user: &str) -> Self {
+        Self {
+            reason: "kerberos_user_realm",
+            text: format!("{user} is of a domain that belongs to no realm"),
+            mend: "add the domain to identity.domain.map",
+            of_user: true,
+        }
+    }
+
     /// Somebody else doesn't get one any more either.
     #[cfg(feature = "kerberos")]
     pub(super) fn undelegated(spn: &str, said: &str) -> Self {

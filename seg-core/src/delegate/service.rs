@@ -152,6 +152,9 @@ impl Delegation {
         upstream: &Upstream,
         ticket: Option<&mut Ticket>,
     ) -> Result<(HeaderValue, Answer), Refusal> {
+        if user.as_str().contains('\\') {
+            return Err(Refusal::foreign(user.as_str()));
+        }
         let key = self.key(user, leg, upstream);
         let slot = self.slot(&key);
         let fetched = match ticket {
@@ -225,12 +228,13 @@ impl Delegation {
         }
     }
 
-    /// The realm that is asked, and the name by which it is asked.
+    /// The realm that is asked, and the name by which it is asked. A domain that no rule has turned
+    /// into a suffix is somebody else's: its users are none of the default realm.
     fn user_name(&self, user: &str) -> (&str, UserName) {
         let default = self.config.default_realm();
         let (account, domain) = match user.rsplit_once('@') {
             Some((account, domain)) => (account, domain),
-            None => (user.rsplit('\\').next().unwrap_or(user), default),
+            None => (user, default),
         };
         let realm = self.config.realm(domain);
         match (self.config.user_name, realm) {

@@ -9,12 +9,16 @@ use rustls::ClientConfig;
 use crate::config::{self, UpstreamTls};
 use crate::tls::{self, TlsError};
 
+use super::Verdict;
+
 /// LDAP_MATCHING_RULE_IN_CHAIN: members of members count too.
 const IN_CHAIN: &str = "1.2.840.113556.1.4.1941";
 /// ACCOUNTDISABLE in userAccountControl (MS-ADTS 2.2.16).
 const DISABLED: u32 = 0x2;
 /// NOT_DELEGATED.
 const SENSITIVE: u32 = 0x10_0000;
+/// Of msDS-User-Account-Control-Computed: too many wrong passwords (MS-ADA2 2.462).
+const LOCKED: u32 = 0x10;
 /// invalidCredentials (RFC 4511 A.1).
 const INVALID_CREDENTIALS: u32 = 49;
 
@@ -27,6 +31,10 @@ pub struct Account {
     pub name: String,
     /// `userPrincipalName`.
     pub upn: Option<String>,
+    /// `mail`.
+    pub mail: Option<String>,
+    /// `displayName`.
+    pub display_name: Option<String>,
     /// Those of the configured groups that it is in, through other groups too.
     pub groups: Vec<String>,
     /// It may not be delegated.
@@ -40,6 +48,19 @@ pub enum Answer {
     Account(Account),
     /// Why there is none that counts.
     Refused(&'static str),
+}
+
+/// A login half done.
+pub(super) struct Attempt {
+    ldap: Ldap,
+    account: Option<Account>,
+}
+
+impl Attempt {
+    /// The name of the account, where it is known before its password is tried.
+    pub(super) fn account_name(&self) -> Option<&str> {
+        self.account.as_ref().map(|account| account.name.as_str())
+    }
 }
 
 /// Asks one of several servers.
@@ -66,32 +87,55 @@ impl Client {
         })
     }
 
-    /// Is this the password, and whose account is it?
-    /// `bind_as`: the name as it was typed.
-    pub(super) async fn log_in(
+    /// The first half of a login: the account, where we have one of our own to look for it with.
+    /// Then every form of a name is found, mail addresses too, and a disabled account is known
+    /// before its password is tried.
+    pub(super) async fn begin(&self, name: &str) -> Result<Result<Attempt, &'static str>, String> {
+        let mut ldap = self.connect().await?;
+        if self.config.bind_user.is_empty() {
+            let account = None;
+            return Ok(Ok(Attempt { ldap, account }));
+        }
+        if let Answer::Refused(reason) = self.bind_ourselves(&mut ldap).await? {
+            return Err(format!("our own account is refused: {reason}"));
+        }
+        Ok(match self.find(&mut ldap, name).await? {
+            Answer::Account(account) => Ok(Attempt {
+                ldap,
+                account: Some(account),
+            }),
+            Answer::Refused(reason) => Err(reason),
+        })
+    }
+
+    /// The second half: is this the password? `bind_as`: the name as it was typed.
+    pub(super) async fn finish(
         &self,
+        attempt: Attempt,
+        name: &str,
+        bind_as: &str,
+        password: &str,
+    ) -> Verdict {
+        match self.bound(attempt, name, bind_as, password).await {
+            Ok(Answer::Account(account)) => Verdict::Good(Arc::new(account)),
+            Ok(Answer::Refused(reason)) => Verdict::Refused(reason),
+            Err(error) => Verdict::Unavailable(error),
+        }
+    }
+
+    async fn bound(
+        &self,
+        attempt: Attempt,
         name: &str,
         bind_as: &str,
         password: &str,
     ) -> Result<Answer, String> {
-        let mut ldap = self.connect().await?;
-        let (bind_as, found) = if self.config.bind_user.is_empty() {
-            (bind_as.to_owned(), None)
-        } else {
-            // With an account of our own every form of a name is found, mail addresses too, and a
-            // disabled account is known before its password is tried.
-            if let Answer::Refused(reason) = self.bind_ourselves(&mut ldap).await? {
-                return Err(format!("our own account is refused: {reason}"));
-            }
-            match self.find(&mut ldap, name).await? {
-                Answer::Account(account) => (account.dn.clone(), Some(account)),
-                refused => return Ok(refused),
-            }
-        };
-        if let Answer::Refused(reason) = self.bind(&mut ldap, &bind_as, password).await? {
+        let Attempt { mut ldap, account } = attempt;
+        let bind_as = account.as_ref().map_or(bind_as, |account| &account.dn);
+        if let Answer::Refused(reason) = self.bind(&mut ldap, bind_as, password).await? {
             return Ok(Answer::Refused(reason));
         }
-        let answer = match found {
+        let answer = match account {
             Some(account) => Answer::Account(account),
             None => self.find(&mut ldap, name).await?,
         };
@@ -157,6 +201,33 @@ impl Client {
             );
             found = self.search(ldap, &filter).await?;
         }
+        self.state_of(ldap, found).await
+    }
+
+    /// The account that a certificate is mapped to (`altSecurityIdentities`), asked by our own.
+    pub(super) async fn look_up_mapped(&self, identities: &[String]) -> Result<Answer, String> {
+        let mut ldap = self.connect().await?;
+        if let Answer::Refused(reason) = self.bind_ourselves(&mut ldap).await? {
+            return Err(format!("our own account is refused: {reason}"));
+        }
+        let any: String = identities
+            .iter()
+            .map(|identity| format!("(altSecurityIdentities={})", ldap_escape(identity.as_str())))
+            .collect();
+        let found = self
+            .search(&mut ldap, &format!("(&(objectClass=user)(|{any}))"))
+            .await?;
+        let answer = self.state_of(&mut ldap, found).await;
+        let _leave = ldap.unbind().await;
+        answer
+    }
+
+    /// The one account that was found, if it is good, with its groups.
+    async fn state_of(
+        &self,
+        ldap: &mut Ldap,
+        mut found: Vec<SearchEntry>,
+    ) -> Result<Answer, String> {
         if found.len() > 1 {
             return Ok(Answer::Refused("account_ambiguous"));
         }
@@ -164,18 +235,27 @@ impl Client {
             return Ok(Answer::Refused("account_unknown"));
         };
         let one = |name: &str| entry.attrs.get(name).and_then(|values| values.first());
-        let flags: u32 = one("userAccountControl")
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(0);
+        let bits = |name: &str| one(name).and_then(|text| text.parse::<i64>().ok());
+        // Bit 31 is in use, and the directory writes such a number with a sign.
+        let flags = |name: &str| bits(name).map_or(0, |bits| bits as u32);
+        let (flags, computed) = (
+            flags("userAccountControl"),
+            flags("msDS-User-Account-Control-Computed"),
+        );
         if flags & DISABLED != 0 {
             return Ok(Answer::Refused("account_disabled"));
         }
         if one("accountExpires").is_some_and(|text| is_past(text)) {
             return Ok(Answer::Refused("account_expired"));
         }
+        if computed & LOCKED != 0 {
+            return Ok(Answer::Refused("account_locked"));
+        }
         let mut account = Account {
             name: one("sAMAccountName").cloned().unwrap_or_default(),
             upn: one("userPrincipalName").cloned(),
+            mail: one("mail").cloned(),
+            display_name: one("displayName").cloned(),
             groups: Vec::new(),
             sensitive: flags & SENSITIVE != 0,
             dn: entry.dn,
@@ -234,6 +314,9 @@ impl Client {
             "userPrincipalName",
             "userAccountControl",
             "accountExpires",
+            "msDS-User-Account-Control-Computed",
+            "mail",
+            "displayName",
         ];
         let (entries, _) = ldap
             .with_timeout(self.config.timeout)

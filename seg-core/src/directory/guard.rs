@@ -19,6 +19,12 @@ const WRONG_KEPT: usize = 16;
 /// How long failures of a network count.
 const NETWORK_WINDOW: Duration = Duration::from_secs(600);
 
+/// The key of an account under whatever name it came. No person's: those hold no backslash.
+pub(super) fn account_key(name: &str) -> Option<UserKey> {
+    let name: String = name.chars().filter(|c| !c.is_whitespace()).collect();
+    UserKey::new(&format!("account\\{name}")).ok()
+}
+
 /// A password that was right, and whose it is.
 #[derive(Clone, Debug)]
 pub struct Allowed {
@@ -96,7 +102,34 @@ impl Guard {
     /// The directory has spoken.
     pub fn learn(&self, user: &UserKey, digest: CredentialDigest, peer: IpAddr, verdict: &Verdict) {
         let now = Instant::now();
+        if matches!(verdict, Verdict::Unavailable(_)) {
+            return;
+        }
+        if matches!(verdict, Verdict::Refused(_)) {
+            let network = network(peer);
+            let (count, since) = self.networks.recall(&network).unwrap_or((0, now));
+            let counted = if now.duration_since(since) < NETWORK_WINDOW {
+                (count + 1, since)
+            } else {
+                (1, now)
+            };
+            self.networks.insert(network, counted);
+        }
         let mut person = self.people.recall(user).unwrap_or_default();
+        self.note(&mut person, digest, verdict, now);
+        self.people.insert(user.clone(), person);
+    }
+
+    /// The directory has spoken of an account: as [`learn`](Self::learn), but its network is counted
+    /// under the name that was typed.
+    pub fn learn_of_account(&self, account: &UserKey, digest: CredentialDigest, verdict: &Verdict) {
+        let now = Instant::now();
+        let mut person = self.people.recall(account).unwrap_or_default();
+        self.note(&mut person, digest, verdict, now);
+        self.people.insert(account.clone(), person);
+    }
+
+    fn note(&self, person: &mut Person, digest: CredentialDigest, verdict: &Verdict, now: Instant) {
         match verdict {
             Verdict::Good(account) => {
                 // One password is right at a time: the one before it is forgotten with this.
@@ -122,18 +155,9 @@ impl Guard {
                     person.wrong.remove(0);
                 }
                 person.wrong.push((digest, *reason, now));
-                let network = network(peer);
-                let (count, since) = self.networks.recall(&network).unwrap_or((0, now));
-                let counted = if now.duration_since(since) < NETWORK_WINDOW {
-                    (count + 1, since)
-                } else {
-                    (1, now)
-                };
-                self.networks.insert(network, counted);
             }
-            Verdict::Unavailable(_) => return,
+            Verdict::Unavailable(_) => {}
         }
-        self.people.insert(user.clone(), person);
     }
 
     /// A right password is not believed any more.

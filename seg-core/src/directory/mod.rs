@@ -26,7 +26,7 @@ use zeroize::Zeroizing;
 
 use crate::config;
 use crate::decide::Generations;
-use crate::identify::DigestKey;
+use crate::identify::{ClientCertificate, CredentialDigest, DigestKey};
 use crate::tls::TlsError;
 use client::Client;
 
@@ -113,7 +113,8 @@ impl Directory {
         if password.is_empty() {
             return Verdict::Refused("password_empty");
         }
-        let digest = key.digest(password.as_bytes(), user);
+        // Of the password alone: what counts as the same guess is the same under each name.
+        let digest = key.digest_of(password.as_bytes());
         if let Some(verdict) = self.guard.recall(user, &digest, peer) {
             return verdict;
         }
@@ -135,25 +136,67 @@ impl Directory {
             } else {
                 owner.as_str()
             };
-            let verdict = match this.client.log_in(owner.as_str(), bind_as, &password).await {
-                Ok(Answer::Account(account)) => Verdict::Good(Arc::new(account)),
-                Ok(Answer::Refused(reason)) => Verdict::Refused(reason),
-                Err(error) => Verdict::Unavailable(error),
-            };
+            let verdict = this.log_in(&owner, bind_as, &password, digest, peer).await;
             this.guard.learn(&owner, digest, peer, &verdict);
             verdict
         });
         let verdict = checked
             .await
             .unwrap_or_else(|_| Verdict::Unavailable("ending".to_owned()));
+        self.turn_over(user);
+        verdict
+    }
+
+    /// Asks the directory. An account has many names; failures under each of them count for the
+    /// account as a whole, as the directory counts them.
+    async fn log_in(
+        &self,
+        owner: &UserKey,
+        bind_as: &str,
+        password: &str,
+        digest: CredentialDigest,
+        peer: IpAddr,
+    ) -> Verdict {
+        let attempt = match self.client.begin(owner.as_str()).await {
+            Ok(Ok(attempt)) => attempt,
+            Ok(Err(reason)) => return Verdict::Refused(reason),
+            Err(error) => return Verdict::Unavailable(error),
+        };
+        let account = attempt.account_name().and_then(guard::account_key);
+        let Some(account) = account else {
+            return self
+                .client
+                .finish(attempt, owner.as_str(), bind_as, password)
+                .await;
+        };
+        let turn = Arc::clone(self.turns.lock().entry(account.clone()).or_default());
+        let verdict = {
+            let _turn = turn.lock().await;
+            match self.guard.recall(&account, &digest, peer) {
+                Some(Verdict::Refused(reason)) => Verdict::Refused(reason),
+                _ => {
+                    let finished = self
+                        .client
+                        .finish(attempt, owner.as_str(), bind_as, password);
+                    let verdict = finished.await;
+                    self.guard.learn_of_account(&account, digest, &verdict);
+                    verdict
+                }
+            }
+        };
+        drop(turn);
+        self.turn_over(&account);
+        verdict
+    }
+
+    fn turn_over(&self, of: &UserKey) {
         let mut turns = self.turns.lock();
         if turns
-            .get(user)
+            .get(of)
             .is_some_and(|turn| Arc::strong_count(turn) == 1)
         {
-            turns.remove(user);
+            turns.remove(of);
         }
-        verdict
     }
 
     /// The account of somebody who came by a certificate, a token or a ticket. `None`: we have no
@@ -162,30 +205,70 @@ impl Directory {
         if self.config.bind_user.is_empty() {
             return None;
         }
-        if let Some((account, until)) = self.accounts.recall(user)
+        let (this, name) = (Arc::clone(self), user.clone());
+        let asked = async move { this.client.look_up(name.as_str()).await };
+        Some(self.looked_up(runtime, user, asked).await)
+    }
+
+    /// The account to which the directory maps a certificate. `None`: we have no account of our own
+    /// to ask with, or nothing to ask for.
+    pub async fn account_of_certificate(
+        self: &Arc<Self>,
+        runtime: &Handle,
+        certificate: &ClientCertificate,
+    ) -> Option<Verdict> {
+        let identities = certificate.alternative_identities();
+        let print = certificate.fingerprint_text();
+        self.mapped(runtime, &print, identities).await
+    }
+
+    /// The account that has one of these `altSecurityIdentities`; remembered by `print`.
+    pub async fn mapped(
+        self: &Arc<Self>,
+        runtime: &Handle,
+        print: &str,
+        identities: Vec<String>,
+    ) -> Option<Verdict> {
+        if self.config.bind_user.is_empty() || identities.is_empty() {
+            return None;
+        }
+        // No person's name holds a backslash in here.
+        let key = UserKey::new(&format!("certificate\\{print}")).ok()?;
+        let this = Arc::clone(self);
+        let asked = async move { this.client.look_up_mapped(&identities).await };
+        Some(self.looked_up(runtime, &key, asked).await)
+    }
+
+    async fn looked_up(
+        self: &Arc<Self>,
+        runtime: &Handle,
+        key: &UserKey,
+        asked: impl Future<Output = Result<Answer, String>> + Send + 'static,
+    ) -> Verdict {
+        if let Some((account, until)) = self.accounts.recall(key)
             && until > Instant::now()
         {
-            return Some(Verdict::Good(account));
+            return Verdict::Good(account);
         }
-        let (this, name) = (Arc::clone(self), user.clone());
+        let this = Arc::clone(self);
         let found = runtime
             .spawn(async move {
                 let _room = this.room.acquire().await.map_err(|_| "ending".to_owned())?;
-                this.client.look_up(name.as_str()).await
+                asked.await
             })
             .await
             .unwrap_or_else(|_| Err("ending".to_owned()));
-        Some(match found {
+        match found {
             Ok(Answer::Account(account)) => {
                 let account = Arc::new(account);
                 let until = Instant::now() + self.config.cache;
-                self.accounts
-                    .insert(user.clone(), (Arc::clone(&account), until));
+                let kept = (Arc::clone(&account), until);
+                self.accounts.insert(key.clone(), kept);
                 Verdict::Good(account)
             }
             Ok(Answer::Refused(reason)) => Verdict::Refused(reason),
             Err(error) => Verdict::Unavailable(error),
-        })
+        }
     }
 
     /// The mail server has refused a password that we have let pass: it was changed.

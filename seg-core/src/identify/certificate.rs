@@ -8,12 +8,14 @@ use base64::prelude::BASE64_STANDARD;
 use http::{HeaderName, HeaderValue};
 use rustls::pki_types::CertificateDer;
 use seg_compliance::{DeviceKey, UserKey};
+use serde::{Deserialize, Serialize};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::IdentityRules;
 use crate::config::certificate_map::CertificateMap;
 use crate::config::{CertificateHeader, CertificateRules};
 use crate::tls::revocation::Link;
-use crate::tls::{self, ClientUser, NoUser};
+use crate::tls::{self, ClientUser, NameSource, NoUser};
 use crate::transform::Inward;
 
 /// A verified client certificate, as the requests of its connection know it.
@@ -26,11 +28,24 @@ pub struct ClientCertificate {
     pub user: Option<UserKey>,
     /// The name as it stands in the certificate, or as the configuration maps it.
     pub user_name: Option<Box<str>>,
+    /// It names nobody, and the directory is to be asked whose it is.
+    pub asks_directory: bool,
     /// The device that it names.
     pub device: Option<DeviceKey>,
     /// SHA-256 of the certificate.
     pub fingerprint: [u8; 32],
     written: [OnceLock<HeaderValue>; 3],
+}
+
+/// Who issued a certificate, and for how long: by which one is known as another one's renewal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Term {
+    /// The issuer's name.
+    pub issuer: String,
+    /// From when on it counts, in seconds since 1970.
+    pub from: i64,
+    /// Until when.
+    pub until: i64,
 }
 
 /// How certificates become users and devices: `identity.certificate.*`.
@@ -88,7 +103,10 @@ impl ClientCertificate {
         identity: &IdentityRules,
     ) -> Option<Self> {
         let leaf = chain.first()?;
-        let user_name = mapping.user(leaf).ok();
+        let user_name = mapping.user(leaf);
+        let asks_directory = mapping.rules.user.contains(&NameSource::Directory)
+            && matches!(user_name, Err(NoUser::Missing));
+        let user_name = user_name.ok();
         let device = mapping.device(leaf).and_then(|text| {
             let id = seg_eas::DeviceId::parse_text(&text).ok()?;
             DeviceKey::new(id.as_str()).ok()
@@ -104,6 +122,7 @@ impl ClientCertificate {
                 .as_deref()
                 .and_then(|name| identity.canonical(name)),
             user_name: user_name.map(Into::into),
+            asks_directory,
             device,
             fingerprint,
             leaf: leaf.clone().into_owned(),
@@ -114,6 +133,30 @@ impl ClientCertificate {
     /// Its serial number in hexadecimal, for the log.
     pub fn serial(&self) -> String {
         tls::serial_number(&self.leaf).unwrap_or_default()
+    }
+
+    /// Its SHA-256 in hexadecimal.
+    pub fn fingerprint_text(&self) -> String {
+        self.fingerprint
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+
+    /// By what the directory may know it.
+    pub fn alternative_identities(&self) -> Vec<String> {
+        tls::alternative_identities(&self.leaf)
+    }
+
+    /// Who issued it, and for how long.
+    pub fn term(&self) -> Option<Term> {
+        let (_, read) = X509Certificate::from_der(&self.leaf).ok()?;
+        let validity = read.validity();
+        Some(Term {
+            issuer: read.issuer().to_string(),
+            from: validity.not_before.timestamp(),
+            until: validity.not_after.timestamp(),
+        })
     }
 
     /// Tells the server of it. The header from outside is gone by then.

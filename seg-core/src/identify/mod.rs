@@ -8,7 +8,7 @@ mod certificate;
 pub(crate) mod pin;
 mod user;
 
-pub use certificate::{CertificateMapping, ClientCertificate};
+pub use certificate::{CertificateMapping, ClientCertificate, Term};
 pub use pin::NtlmPin;
 pub use user::IdentityRules;
 
@@ -83,6 +83,14 @@ pub struct Person {
     pub asked: UserKey,
     /// `account@domain`, by which the domain controller knows him.
     pub login: UserKey,
+    /// The account's distinguished name.
+    pub dn: String,
+    /// `sAMAccountName`.
+    pub account: String,
+    /// His mail address.
+    pub mail: Option<String>,
+    /// His name as people write it.
+    pub name: Option<String>,
     /// He may not be delegated.
     pub sensitive: bool,
 }
@@ -145,10 +153,20 @@ impl DigestKey {
 
     /// The fingerprint of `authorization` as `user` sent it.
     pub fn digest(&self, authorization: &[u8], user: &UserKey) -> CredentialDigest {
+        self.sign(&[authorization, &[0], user.as_str().as_bytes()])
+    }
+
+    /// The fingerprint of a password, whoever types it. It can't be one of an `Authorization`:
+    /// those don't begin with a zero.
+    pub fn digest_of(&self, password: &[u8]) -> CredentialDigest {
+        self.sign(&[&[0], password])
+    }
+
+    fn sign(&self, parts: &[&[u8]]) -> CredentialDigest {
         let mut context = hmac::Context::with_key(&self.0);
-        context.update(authorization);
-        context.update(&[0]);
-        context.update(user.as_str().as_bytes());
+        for part in parts {
+            context.update(part);
+        }
         let tag = context.sign();
         let mut digest = CredentialDigest::default();
         for (to, from) in digest.iter_mut().zip(tag.as_ref()) {

@@ -131,7 +131,7 @@ impl Walk<'_> {
         user: &str,
         mut exchange: Box<Exchange>,
         admitted: Option<&Admitted>,
-        challenge: ChallengeRule,
+        challenge: ChallengeRule<'_>,
     ) -> Result<Reply, Box<Exchange>> {
         let Call::Eas(eas) = call else {
             return Err(exchange);

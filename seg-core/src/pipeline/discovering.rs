@@ -16,7 +16,7 @@ use crate::autodiscover::{Form, Malformed};
 use crate::config::{AutodiscoverMode, Origin};
 use crate::decide::{self, Admitted};
 use crate::forward::{self, Errand, HELD_BYTES, Held, LimitedBody};
-use crate::identify::{Caller, Known};
+use crate::identify::{Caller, Known, Scheme};
 use crate::message::{Reply, ReplyBody};
 use crate::protocol::Plan;
 use crate::redirect;
@@ -93,7 +93,7 @@ impl Walk<'_> {
                 return Err(self.bad("autodiscover_query", "", StatusCode::BAD_REQUEST));
             }
         };
-        let known = match caller {
+        let mut known = match caller {
             Caller::Known(known) => known,
             nameless => {
                 if let Caller::Unreadable(why) = nameless {
@@ -107,8 +107,17 @@ impl Walk<'_> {
                 return self.challenge(&route, &method, &uri, headers, body).await;
             }
         };
-        self.check_certificate_user(&known.user)?;
         self.record.command("Autodiscover");
+        if let Some(tokens) = &snapshot.tokens
+            && known.scheme == Scheme::Bearer
+        {
+            self.check_token(tokens, &mut known, &headers).await?;
+        }
+        if let Some(directory) = &snapshot.directory {
+            self.check_person(directory, &mut known, &headers, &uri)
+                .await?;
+        }
+        self.check_certificate_person(&known).await?;
         let admitted = self
             .admit_discovery(&route, &known, &method, &uri, &headers)
             .await?;
@@ -280,6 +289,11 @@ impl Walk<'_> {
         if let Some(digest) = &known.digest {
             let proofs = &self.connection.core.shared.proofs;
             proofs.learn(digest, exchange.status);
+            if exchange.status == StatusCode::UNAUTHORIZED
+                && let (Some(directory), Some(person)) = (&self.snapshot.directory, &known.person)
+            {
+                directory.forget(&person.asked);
+            }
         }
         Ok(exchange)
     }

@@ -181,6 +181,7 @@ impl Walk<'_> {
         self.record.because("quarantine", None);
         let engine = &self.connection.core.shared.engine;
         engine.saw(ask, reply.status.as_u16(), Timestamp::now());
+        self.witness(ask);
         Ok(Told::Answered(reply))
     }
 

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
 use super::switching::asks_for_websocket;
 use super::{Stop, Walk, expects_continue, fits, refusing};
+use crate::config::BearerChallenge;
 use crate::filter::ChallengeRule;
 use crate::forward::{self, Errand, Held, LimitedBody};
 use crate::message::{Reply, Request};
@@ -104,6 +105,7 @@ impl Walk<'_> {
             when_empty: snapshot.config.challenges.when_empty,
             upn_proven: true,
             ntlm_pinned: false,
+            bearer: &BearerChallenge::Pass,
         };
         let metrics = &self.connection.core.shared.metrics;
         Ok(respond::forwarded(

@@ -17,7 +17,7 @@ use crate::oauth::{TokenError, Tokens};
 use crate::telemetry::metrics::Outcome;
 
 /// A password is asked for again.
-const ASK_PASSWORD: HeaderValue =
+pub(super) const ASK_PASSWORD: HeaderValue =
     HeaderValue::from_static("Basic realm=\"seg\", charset=\"UTF-8\"");
 /// A token is (RFC 6750 section 3.1).
 const ASK_TOKEN: HeaderValue =
@@ -139,16 +139,44 @@ impl Walk<'_> {
             .and_then(|upn| identity.canonical(upn));
         let asked: UserKey = known.user.clone();
         known.user = named.unwrap_or_else(|| login.clone());
-        known.proven = true;
+        // A name that was looked up is no proof: only a password that was checked is one.
+        known.proven |= known.scheme == Scheme::Basic;
         known.person = Some(Box::new(Person {
             asked,
             login,
+            dn: account.dn.clone(),
+            account: account.name.clone(),
+            mail: account.mail.clone(),
+            name: account.display_name.clone(),
             sensitive: account.sensitive,
         }));
         self.record.user(&known.user);
     }
 
-    fn ask_again(&mut self, challenge: HeaderValue) -> Stop {
+    /// Certificate and credentials must name one person. Under different names they still may: the
+    /// directory, where it was asked, knows whose they are.
+    pub(super) async fn check_certificate_person(&mut self, known: &Known) -> Result<(), Stop> {
+        let Some(named) = self.connection.certificate_user() else {
+            return Ok(());
+        };
+        if *named == known.user {
+            return Ok(());
+        }
+        if let (Some(directory), Some(person)) = (&self.snapshot.directory, &known.person) {
+            if person.asked == *named {
+                return Ok(());
+            }
+            let runtime = self.connection.core.shared.outbound.runtime();
+            if let Some(Verdict::Good(account)) = directory.account(runtime, named).await
+                && account.dn == person.dn
+            {
+                return Ok(());
+            }
+        }
+        self.check_certificate_user(&known.user)
+    }
+
+    pub(super) fn ask_again(&mut self, challenge: HeaderValue) -> Stop {
         self.record.outcome(Outcome::Challenged);
         let mut reply = Reply::empty(StatusCode::UNAUTHORIZED);
         reply.headers.insert(header::WWW_AUTHENTICATE, challenge);

@@ -32,7 +32,7 @@ impl Walk<'_> {
                 }
             }
             // Neither comes here: they have left for walks of their own.
-            Route::Autodiscover(_) | Route::Pass(_) => {
+            Route::Autodiscover(_) | Route::Pass(_) | Route::Enrol(_) => {
                 Err(self.bad("no_route", "", StatusCode::NOT_FOUND))
             }
             Route::Eas | Route::LbHealth | Route::Callback => {

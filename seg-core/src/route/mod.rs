@@ -23,6 +23,9 @@ pub const EAS_PATH: &str = "/Microsoft-Server-ActiveSync";
 /// The SOAP endpoint of EWS as Exchange spells it.
 pub const EWS_PATH: &str = "/EWS/Exchange.asmx";
 
+/// Where people fetch their mail profile.
+pub const ENROL_PATH: &str = "/eas";
+
 /// The room a request is led to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
@@ -36,6 +39,8 @@ pub enum Route {
     Callback,
     /// Autodiscover.
     Autodiscover(Form),
+    /// `/eas`: a mail profile, or one by its name.
+    Enrol(Option<String>),
     /// Another service: the place of its route.
     Pass(usize),
 }
@@ -60,6 +65,7 @@ impl Route {
             Self::Autodiscover(form) => form.path(),
             // Its requests keep their own.
             Self::Pass(_) => "/",
+            Self::Enrol(_) => ENROL_PATH,
             Self::Eas => EAS_PATH,
             Self::Ews(EwsRoute::Soap) => EWS_PATH,
             Self::Ews(EwsRoute::UserPhoto) => "/EWS/Exchange.asmx/s/GetUserPhoto",
@@ -148,6 +154,12 @@ pub fn route(
     // A load balancer asks by address; the list of allowed hosts is for clients.
     if let Some(Lead::LbHealth) = lead {
         return Ok(Route::LbHealth);
+    }
+    if config.enrolment.is_some() && is_below(&lower, ENROL_PATH) {
+        check_host(config, host)?;
+        let below = path.as_str().get(ENROL_PATH.len()..).unwrap_or_default();
+        let name = below.trim_start_matches('/');
+        return Ok(Route::Enrol((!name.is_empty()).then(|| name.to_owned())));
     }
     let allowed = check_host(config, host);
     if lead.is_some() || !passes.name(host) {

@@ -1,15 +1,18 @@
 //! The gateway, as its admin API sees it.
 
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 
-use seg_compliance::api::ReloadResult;
-use seg_compliance::{DeviceKey, Engine, UserKey};
+use jiff::Timestamp;
+use seg_compliance::api::{Binding, ReloadResult};
+use seg_compliance::{Ask, DeviceKey, Engine, UserKey};
 use seg_eas::content::Sealed;
 use serde_json::{Map, Value, json};
 
 use super::Shared;
 use super::reload::Reloader;
 use crate::admin::{Asked, AskedEws, EwsSays, Gateway, NamedTokens, ReloadError};
+use crate::binding::{Seen, Suspicion};
 use crate::pipeline::rules_for;
 use crate::redirect::Move;
 use crate::servers::UpstreamState;
@@ -93,6 +96,47 @@ impl Gateway for Administered {
             .identity
             .canonical(text)
             .ok_or_else(|| "it is empty, too long or holds control characters".to_owned())
+    }
+
+    fn binding(&self, device: &DeviceKey) -> Option<Binding> {
+        let snapshot = self.shared.snapshot();
+        let rules = snapshot.bindings.as_deref()?;
+        self.shared.bindings.view(rules, device)
+    }
+
+    fn unbind(&self, device: &DeviceKey) -> bool {
+        self.shared.bindings.forget(device)
+    }
+
+    fn suspect(&self, ask: &Ask<'_>) -> &'static str {
+        let snapshot = self.shared.snapshot();
+        let (Some(rules), Some(device)) = (snapshot.bindings.as_deref(), ask.device) else {
+            return "";
+        };
+        let owner = self.shared.engine.owner(device);
+        let Some(user) = ask.user.or(owner.as_ref()) else {
+            return "";
+        };
+        let found = self.shared.bindings.suspect(
+            rules,
+            &Seen {
+                device,
+                user,
+                owner: owner.as_ref(),
+                certificate: None,
+                protocol: ask.protocol,
+                agent: ask.agent,
+                device_type: ask.device_type,
+                hello: None,
+                address: ask
+                    .via
+                    .address
+                    .unwrap_or_else(|| Ipv6Addr::UNSPECIFIED.into()),
+                now: Timestamp::now(),
+                is_real: false,
+            },
+        );
+        found.map_or("", Suspicion::word)
     }
 
     fn ews(&self, asked: &AskedEws<'_>) -> Option<EwsSays> {

@@ -24,6 +24,7 @@ use super::reload::Reloader;
 use super::{Shared, Snapshot, SnapshotError, background};
 use crate::accept::{self, Door};
 use crate::admin;
+use crate::binding::Bindings;
 use crate::config::{self, Warning};
 use crate::decide::{Proofs, Rates, Restarts, Withheld, callout, misses};
 use crate::delegate;
@@ -230,7 +231,15 @@ impl Gateway {
             .map_err(SnapshotError::from)?;
         let revocations = Revocations::new(outbound.clone());
 
+        let bindings = Bindings::default();
+        if snapshot.bindings.is_some() {
+            bindings
+                .open(&snapshot.config.data_dir)
+                .map_err(SnapshotError::from)?;
+        }
+
         let shared = Arc::new(Shared {
+            bindings,
             snapshot: ArcSwap::from_pointee(snapshot),
             revocations,
             outbound,

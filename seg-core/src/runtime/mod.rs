@@ -31,6 +31,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use seg_compliance::Engine;
 
+use crate::binding::Bindings;
 use crate::decide::{Proofs, Rates, Restarts, Withheld, callout, misses};
 use crate::identify::DigestKey;
 use crate::outbound::Outbound;
@@ -46,6 +47,8 @@ pub struct Shared {
     snapshot: ArcSwap<Snapshot>,
     /// The engine that decides.
     pub engine: Arc<Engine>,
+    /// Whose devices are.
+    pub bindings: Bindings,
     /// The counters.
     pub metrics: Arc<Metrics>,
     /// Which client certificates were revoked.

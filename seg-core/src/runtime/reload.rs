@@ -110,6 +110,11 @@ impl Reloader {
             .outbound
             .use_proxy(proxy)
             .map_err(SnapshotError::from)?;
+        if snapshot.bindings.is_some() {
+            let book = &self.shared.bindings;
+            book.open(&snapshot.config.data_dir)
+                .map_err(SnapshotError::from)?;
+        }
         super::background::note_certificates(&self.shared.metrics, &snapshot);
         if let Some(log) = &self.log {
             let config::Log { format, level, .. } = snapshot.config.log;

@@ -9,11 +9,14 @@ use seg_ews::ServerVersion;
 use thiserror::Error;
 
 use crate::admin::{NamedTokens, TokensError};
+use crate::binding::BindingRules;
 use crate::callback::{CallbackError, Callbacks};
+use crate::config::binding_table::{self, BindingTable};
 use crate::config::certificate_map::{self, CertificateMap};
 use crate::config::{self, Config, ConfigError, DefaultVerdict, TableError, policies};
 use crate::delegate::Delegation;
 use crate::directory::Directory;
+use crate::enrolment::{Enrolment, EnrolmentError};
 use crate::identify::{CertificateMapping, IdentityRules};
 use crate::oauth::Tokens;
 use crate::protocol::ServerVersionMemory;
@@ -55,6 +58,10 @@ pub struct Snapshot {
     pub ews_settings: EwsSettings,
     /// Passwords, accounts and groups.
     pub directory: Option<Arc<Directory>>,
+    /// Whose devices are; `None`: nobody asks.
+    pub bindings: Option<Arc<BindingRules>>,
+    /// Mail profiles; `None`: `/eas` is closed.
+    pub enrolment: Option<Arc<Enrolment>>,
     /// Checks bearer tokens.
     pub tokens: Option<Arc<Tokens>>,
     /// Logs users in at the mail servers.
@@ -81,6 +88,12 @@ pub enum SnapshotError {
     /// The properties.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Mail profiles.
+    #[error(transparent)]
+    Enrolment(#[from] EnrolmentError),
+    /// The book of bindings.
+    #[error(transparent)]
+    Bindings(#[from] crate::binding::OpenError),
     /// A certificate, a key or a CA.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -237,6 +250,25 @@ impl Snapshot {
             &config.data_dir,
             before.and_then(|before| before.tokens.as_ref()),
         );
+        let host = config.server.public_url.as_ref();
+        let host = host.map(|origin| origin.host.as_str());
+        let enrolment = match &config.enrolment {
+            Some(rules) => Some(Arc::new(Enrolment::new(rules, host)?)),
+            None => None,
+        };
+        let bindings = if config.binding.is_on() {
+            let table = match &config.binding.path {
+                Some(path) => binding_table::load(path, |name| identity.canonical(name))?,
+                None => BindingTable::default(),
+            };
+            let rules = BindingRules {
+                config: config.binding.clone(),
+                table,
+            };
+            Some(Arc::new(rules))
+        } else {
+            None
+        };
         let delegation = Delegation::new(
             &config,
             before.and_then(|before| before.delegation.as_ref()),
@@ -248,6 +280,8 @@ impl Snapshot {
         Ok(Self {
             directory,
             tokens,
+            bindings,
+            enrolment,
             delegation,
             generation: before.map_or(1, |before| before.generation + 1),
             tls,
@@ -328,6 +362,12 @@ impl Snapshot {
                 config::UserMode::AnyCompliant => seg_compliance::UserMode::AnyCompliant,
                 config::UserMode::AllCompliant => seg_compliance::UserMode::AllCompliant,
                 config::UserMode::BlockIfAnyBlocked => seg_compliance::UserMode::BlockIfAnyBlocked,
+            },
+            suspect: match self.config.binding.suspect {
+                _ if !self.config.binding.is_on() => None,
+                config::SuspectAction::Report => None,
+                config::SuspectAction::Quarantine => Some(seg_compliance::Verdict::Quarantine),
+                config::SuspectAction::Block => Some(seg_compliance::Verdict::Block),
             },
             stale_after: compliance.stale_after,
             stale: match compliance.stale {

@@ -15,7 +15,7 @@ pub struct TlsError {
 }
 
 impl TlsError {
-    pub(super) fn new(file: &Path, reason: impl Into<String>, mend: impl Into<String>) -> Self {
+    pub(crate) fn new(file: &Path, reason: impl Into<String>, mend: impl Into<String>) -> Self {
         Self {
             file: Some(file.to_path_buf()),
             reason: reason.into(),

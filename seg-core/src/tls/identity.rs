@@ -3,9 +3,10 @@
 
 use rustls::pki_types::CertificateDer;
 use x509_parser::asn1_rs::{Any, Tag};
-use x509_parser::extensions::GeneralName;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::oid_registry::OID_X509_SERIALNUMBER;
 use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::x509::X509Name;
 
 /// szOID_NT_PRINCIPAL_NAME (MS-WCCE 2.2.2.7.7.3).
 const UPN: &str = "1.3.6.1.4.1.311.20.2.3";
@@ -38,10 +39,12 @@ pub enum NameSource {
     Email,
     /// The subject's common name.
     SubjectCn,
+    /// The directory, which maps the certificate to an account (`altSecurityIdentities`).
+    Directory,
 }
 
 impl NameSource {
-    /// Reads `upn`, `email` or `cn`.
+    /// Reads `upn`, `email`, `cn` or `directory`.
     ///
     /// # Errors
     /// What was expected, for a person.
@@ -50,8 +53,9 @@ impl NameSource {
             "upn" => Ok(Self::Upn),
             "email" => Ok(Self::Email),
             "cn" => Ok(Self::SubjectCn),
+            "directory" => Ok(Self::Directory),
             _ => Err(format!(
-                "`{text}` is not possible, expected one of upn, email, cn"
+                "`{text}` is not possible, expected one of upn, email, cn, directory"
             )),
         }
     }
@@ -62,6 +66,7 @@ impl NameSource {
             Self::Upn => "its user principal name",
             Self::Email => "its mail address",
             Self::SubjectCn => "its subject's common name",
+            Self::Directory => "the directory",
         }
     }
 }
@@ -136,6 +141,8 @@ pub fn client_user(
             NameSource::Upn => upn(&certificate),
             NameSource::Email => email(&certificate),
             NameSource::SubjectCn => common_name(&certificate),
+            // Asked once the handshake is over: nothing waits in it.
+            NameSource::Directory => Err(NoUser::Missing),
         };
         match name {
             Ok(name) => {
@@ -175,6 +182,56 @@ pub fn client_device(leaf: &CertificateDer<'_>, source: DeviceSource) -> Result<
         }),
         DeviceSource::Email => email(&certificate),
     }
+}
+
+/// How an account's `altSecurityIdentities` may name a certificate, by the forms that nobody else
+/// can get issued to him (MS-PKCA 3.1.5.2.1, "strong"): issuer and serial number, and the key's
+/// identifier.
+pub fn alternative_identities(leaf: &CertificateDer<'_>) -> Vec<String> {
+    let Ok((_, certificate)) = X509Certificate::from_der(leaf) else {
+        return Vec::new();
+    };
+    let mut forms = Vec::new();
+    if let Some(issuer) = written_name(certificate.issuer()) {
+        let mut serial = certificate.raw_serial().to_vec();
+        serial.reverse();
+        forms.push(format!("X509:<I>{issuer}<SR>{}", hex(&serial)));
+    }
+    let key =
+        certificate
+            .extensions()
+            .iter()
+            .find_map(|extension| match extension.parsed_extension() {
+                ParsedExtension::SubjectKeyIdentifier(key) => Some(key.0),
+                _ => None,
+            });
+    forms.extend(key.map(|key| format!("X509:<SKI>{}", hex(key))));
+    forms
+}
+
+/// A name as Active Directory writes it in a mapping: from the root down, commas without blanks.
+/// `None` where it holds what has more than one spelling.
+fn written_name(name: &X509Name<'_>) -> Option<String> {
+    let mut parts = Vec::new();
+    for attribute in name.iter_attributes() {
+        let kind = match attribute.attr_type().to_id_string().as_str() {
+            "2.5.4.6" => "C",
+            "2.5.4.10" => "O",
+            "2.5.4.11" => "OU",
+            "2.5.4.3" => "CN",
+            "2.5.4.7" => "L",
+            "2.5.4.8" => "S",
+            "0.9.2342.19200300.100.1.25" => "DC",
+            "1.2.840.113549.1.9.1" => "E",
+            _ => return None,
+        };
+        let value = attribute.as_str().ok()?;
+        if value.contains([',', '"', '+', '<', '>']) {
+            return None;
+        }
+        parts.push(format!("{kind}={value}"));
+    }
+    (!parts.is_empty()).then(|| parts.join(","))
 }
 
 /// A certificate's serial number in lower-case hexadecimal; `None` if it is none.

@@ -31,10 +31,13 @@ pub use certificate::{Certificate, end_point_binding};
 pub use error::TlsError;
 pub use explain::{Explanation, explain, explain_client};
 pub use identity::{
-    ClientUser, DeviceSource, NameSource, NoUser, client_device, client_user, serial_number,
+    ClientUser, DeviceSource, NameSource, NoUser, alternative_identities, client_device,
+    client_user, serial_number,
 };
 pub use pem::{authorities, certificates, private_key};
-pub use server::{BuiltSet, SelfSigned, ServerTlsSet, self_signed, server_config, verify_client};
+pub use server::{
+    BuiltSet, SelfSigned, ServerTlsSet, self_signed, server_config, signing_pair, verify_client,
+};
 pub use upstream::client_config;
 
 /// A configuration built from files.

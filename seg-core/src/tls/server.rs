@@ -184,6 +184,14 @@ fn certified_keys(
     }
 }
 
+/// A certificate with its chain, and the key that belongs to it, out of PEM files: to sign with.
+///
+/// # Errors
+/// A file that can't be used, or two that don't belong together.
+pub fn signing_pair(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
+    from_pem(certificate, key, &provider())
+}
+
 /// Reads certificate and key from PEM files and sees that they belong together.
 pub(super) fn from_pem(
     certificate: &Path,

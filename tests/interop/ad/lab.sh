@@ -3,11 +3,12 @@
 # an Apache that lets nobody in without Kerberos. Everything listens on loopback addresses of its
 # own and lies in one folder.
 #
-#   lab.sh start            makes and starts it; prints its description as JSON
+#   lab.sh start [REALM]    makes and starts it; prints its description as JSON
 #   lab.sh stop FOLDER      ends what `start` has started, and removes the folder
 #   lab.sh dc FOLDER stop   ends the domain controller alone; `start` brings it back
 #   lab.sh second FOLDER    joins and starts a second domain controller; prints its address
 #   lab.sh tool FOLDER …    samba-tool on the directory
+#   lab.sh attribute FOLDER ACCOUNT NAME VALUE   sets an attribute of an account
 #   lab.sh sweep            ends labs that a killed test run has left
 #
 # Needs root (ports below 1024, security attributes at provision) and the packages of
@@ -15,18 +16,18 @@
 set -euo pipefail
 umask 022
 readonly PREFIX=/tmp/seg-ad-lab
-readonly REALM=CORP.EXAMPLE DOMAIN=corp.example NETBIOS=CORP BASE=DC=corp,DC=example
 readonly ADMIN_PASSWORD=Adm1n-Lab-Pass USER_PASSWORD=Us3r-Lab-Pass
 export PATH="/usr/sbin:/usr/bin:/sbin:/bin:$PATH" PYTHONDONTWRITEBYTECODE=1
 export LDB_MODULES_PATH="${LDB_MODULES_PATH:-/usr/lib/$(uname -m)-linux-gnu/samba/ldb}"
 
 main() {
     case "${1:-}" in
-        start) start ;;
+        start) start "${2:-CORP.EXAMPLE}" ;;
         stop) open "$2" && stop ;;
         dc) open "$2" && "dc_$3" ;;
         second) open "$2" && second ;;
         tool) open "$2" && shift 2 && tool "$@" ;;
+        attribute) open "$2" && attribute "$3" "$4" "$5" ;;
         sweep) sweep ;;
         *) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0" >&2; exit 2 ;;
     esac
@@ -48,6 +49,7 @@ start() {
     # An address of its own: labs of several test runs may stand beside each other.
     ADDRESS=127.$(( 20 + $$ % 200 )).$(( $$ / 200 % 250 )).10
     echo "$ADDRESS" >"$FOLDER/address"
+    echo "$1" >"$FOLDER/realm"
     open "$FOLDER"
     mkdir -p "$FOLDER"/{run/ncalrpc,run/ntp_signd,run/winbindd,log,keytabs,pki,http/htdocs}
     { kerberos_configuration; certificates; provision; content; keytabs; web; } >"$FOLDER/log/setup.log" 2>&1 \
@@ -62,6 +64,7 @@ JSON
 open() {
     FOLDER=$1
     ADDRESS=$(cat "$FOLDER/address")
+    REALM=$(cat "$FOLDER/realm") DOMAIN=${REALM,,} NETBIOS=${REALM%%.*} BASE=DC=${DOMAIN//./,DC=}
     CONF=$FOLDER/samba/etc/smb.conf SAM=$FOLDER/samba/private/sam.ldb
     export KRB5_CONFIG=$FOLDER/krb5.conf
 }

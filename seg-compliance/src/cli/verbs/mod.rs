@@ -36,6 +36,7 @@ pub(super) fn run(job: Job, client: &Client, output: &mut Output<'_>) -> Result<
         Job::Override(set) => overrides::set(&set, client, output),
         Job::Unblock(target) => overrides::unblock(&target, client, output),
         Job::Order(order) => orders::give(&order, client, output),
+        Job::Unbind { device } => overrides::unbind(&device, client, output),
         Job::Get(get) => show::get(&get, client, output),
         Job::List(list) => show::list(&list, client, output),
         Job::Import(import) => transfer::import(&import, client, output),

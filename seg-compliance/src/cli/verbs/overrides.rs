@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::cli::Outcome;
 use crate::cli::client::{Answer, Client};
 use crate::cli::failure::Failure;
-use crate::cli::job::{Override, Target};
+use crate::cli::job::{Override, Target, segment};
 use crate::cli::output::{self, Output};
 
 /// Sets an override.
@@ -38,6 +38,31 @@ pub(super) fn unblock(
         Some(decision) if output::allows(decision) => Ok(Outcome::Done),
         _ => Ok(Outcome::Findings),
     }
+}
+
+/// Deletes a binding.
+pub(super) fn unbind(
+    device: &str,
+    client: &Client,
+    output: &mut Output<'_>,
+) -> Result<Outcome, Failure> {
+    let answer = match client.delete(&format!("/v1/devices/{}/binding", segment(device))) {
+        Ok(answer) => answer,
+        Err(Failure::Refused(refusal)) if refusal.status == 404 => {
+            output.complain(&refusal.message);
+            return Ok(Outcome::Findings);
+        }
+        Err(failure) => return Err(failure),
+    };
+    if output.json() {
+        output.line(answer.text.trim_end())?;
+    } else {
+        output.line(format_args!(
+            "{}: bound to nobody; its next use binds it",
+            output::printable(device)
+        ))?;
+    }
+    Ok(Outcome::Done)
 }
 
 fn print(target: &Target, answer: &Answer, output: &mut Output<'_>) -> Result<(), Failure> {

@@ -97,6 +97,16 @@ fn print(device: &Value, output: &mut Output<'_>) -> Result<(), Failure> {
         told.collect::<Vec<_>>().join(" ")
     });
     row("order", order)?;
+    let fields = |value: &Value| {
+        let fields = value.as_object().into_iter().flatten();
+        let told = fields.filter(|(name, value)| *name != "suspect" && !value.is_null());
+        let told = told.map(|(name, value)| format!("{name}={}", plain(value)));
+        told.collect::<Vec<_>>().join(" ")
+    };
+    let binding = device.get("binding");
+    row("bound to", binding.map_or_else(String::new, fields))?;
+    let suspect = binding.and_then(|binding| binding.get("suspect"));
+    row("suspect", suspect.map_or_else(String::new, fields))?;
     row(
         "in flight",
         device.get("live").map_or_else(String::new, plain),

@@ -110,6 +110,7 @@ pub(super) enum Fact {
     Protocol,
     Command,
     Version,
+    Suspect,
     Host,
     Path,
     Method,
@@ -117,7 +118,7 @@ pub(super) enum Fact {
     Now,
 }
 
-static FACTS: [(&str, Fact, Type); 31] = [
+static FACTS: [(&str, Fact, Type); 32] = [
     ("device.known", Fact::Known, Type::Bool),
     ("device.managed", Fact::Flag(Flag::Managed), Type::Bool),
     ("device.compliant", Fact::Flag(Flag::Compliant), Type::Bool),
@@ -151,6 +152,7 @@ static FACTS: [(&str, Fact, Type); 31] = [
     ("request.host", Fact::Host, Type::Text),
     ("request.path", Fact::Path, Type::Text),
     ("request.method", Fact::Method, Type::Text),
+    ("request.suspect", Fact::Suspect, Type::Text),
     ("request.address", Fact::Address, Type::Address),
     ("now", Fact::Now, Type::Time),
 ];
@@ -197,6 +199,7 @@ impl Fact {
             | Self::Protocol
             | Self::Command
             | Self::Version
+            | Self::Suspect
             | Self::Host
             | Self::Path
             | Self::Method

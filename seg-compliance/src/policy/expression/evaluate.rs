@@ -68,6 +68,7 @@ pub(super) fn fact<'v>(
         Fact::Protocol => text(Some(ask.protocol.name())),
         Fact::Command => text(reported(ask.command)),
         Fact::Version => text(reported(via.version)),
+        Fact::Suspect => text(reported(via.suspect)),
         Fact::Host => text(reported(via.host)),
         Fact::Path => text(reported(via.path)),
         Fact::Method => text(reported(via.method)),

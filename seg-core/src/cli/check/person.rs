@@ -10,7 +10,7 @@ use super::Report;
 use crate::config::Config;
 use crate::config::certificate_map::{self, CertificateMap};
 use crate::identify::{CertificateMapping, IdentityRules};
-use crate::tls::{self, Certificate};
+use crate::tls::{self, Certificate, NameSource, NoUser};
 
 /// Walks the way of the person with this certificate.
 /// What of it counts further on: the chain, and the user that it names.
@@ -19,7 +19,7 @@ pub(super) fn check(
     config: &Config,
     file: &Path,
     wanted: Option<&str>,
-) -> Option<(Vec<CertificateDer<'static>>, String)> {
+) -> Option<(Vec<CertificateDer<'static>>, Option<String>)> {
     let part = format!("--client-cert {}", file.display());
     let chain = match tls::certificates(file) {
         Ok(chain) => chain,
@@ -77,12 +77,36 @@ pub(super) fn check(
                 );
             }
             same_user(report, config, &name, wanted);
-            Some((chain, name))
+            Some((chain, Some(name)))
+        }
+        Err(NoUser::Missing)
+            if config
+                .identity
+                .certificate
+                .user
+                .contains(&NameSource::Directory) =>
+        {
+            report.ok(
+                "user",
+                "the certificate names nobody; the directory is asked whose it is",
+            );
+            Some((chain, None))
         }
         Err(reason) => {
             let mend = "issue the certificate with the UPN in its subject alternative name (SCEP: \
                         User Principal Name in the template), or see identity.certificate.user";
-            report.fail("user", reason.to_string(), mend);
+            let email = tls::client_user(leaf, &[NameSource::Email]);
+            let reason = match (reason, email) {
+                (NoUser::Missing, Ok(email)) => format!(
+                    "{reason}, only the mail address {}; identity.certificate.user=upn,email would take it",
+                    email.name
+                ),
+                (NoUser::Missing, Err(_)) => {
+                    format!("{reason}, and no mail address either")
+                }
+                _ => reason.to_string(),
+            };
+            report.fail("user", reason, mend);
             None
         }
     }

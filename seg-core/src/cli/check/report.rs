@@ -16,6 +16,8 @@ pub enum State {
     Warning,
     /// It doesn't work.
     Failed,
+    /// Nothing was looked at: what is to be done elsewhere.
+    Advice,
 }
 
 /// One part and how it is.
@@ -51,6 +53,10 @@ impl Report {
         self.add(part, State::Failed, message.into(), Some(mend.into()));
     }
 
+    pub(super) fn advise(&mut self, part: &str, message: impl Into<String>) {
+        self.add(part, State::Advice, message.into(), None);
+    }
+
     fn add(&mut self, part: &str, state: State, message: String, mend: Option<String>) {
         self.findings.push(Finding {
             part: part.to_owned(),
@@ -83,6 +89,7 @@ impl fmt::Display for Finding {
             State::Ok => "ok",
             State::Warning => "warning",
             State::Failed => "failed",
+            State::Advice => "advice",
         };
         write!(f, "{state:<8} {}: {}", self.part, self.message)?;
         if let Some(mend) = &self.mend {

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::{Report, local};
-use crate::config::{Config, HostHeader, Leg, Origin};
+use crate::config::{Config, HostHeader, Leg, Origin, UpstreamLogin};
 use crate::tls::{self, Certificate};
 
 /// A person waits for the answer; what a real request may take doesn't matter here.
@@ -33,7 +33,7 @@ pub(super) async fn check(report: &mut Report, config: &Config) {
         service: "ActiveSync",
         leg: &config.eas,
         filter: config.challenges.filter_eas,
-        request: ("OPTIONS", "/Microsoft-Server-ActiveSync"),
+        request: EAS,
     };
     let eas = eas.check(report, config).await;
     if !config.ews_enabled {
@@ -44,7 +44,7 @@ pub(super) async fn check(report: &mut Report, config: &Config) {
         service: "EWS",
         leg: &config.ews,
         filter: config.challenges.filter_ews,
-        request: ("GET", "/EWS/Exchange.asmx"),
+        request: EWS,
     };
     let ews = ews.check(report, config).await;
     if let (Some(eas), Some(ews)) = (eas, ews)
@@ -60,6 +60,38 @@ pub(super) async fn check(report: &mut Report, config: &Config) {
     }
 }
 
+/// The ways to log in that a server offers on a leg; a word each.
+pub(super) async fn offered(leg: &Leg, origin: &Origin, is_ews: bool) -> Result<Schemes, String> {
+    let tls = tls::client_config(&leg.tls).map_err(|error| error.to_string())?;
+    let addresses = resolve(origin).await.map_err(|failure| failure.reason)?;
+    let line = Line {
+        origin,
+        addresses: &addresses,
+        tls: &tls.config,
+        connect: leg.connect_timeout.min(PATIENCE),
+    };
+    let (method, path) = if is_ews { EWS } else { EAS };
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: seg-check\r\nContent-Length: 0\r\n\
+         Connection: close\r\n\r\n",
+        origin.authority()
+    );
+    let answer = line.exchange(&request).await;
+    let answer = answer.map_err(|failure| failure.reason)?;
+    if answer.status != 401 {
+        return Err(format!(
+            "answers {} to {method} {path} without credentials, where 401 was expected",
+            answer.status
+        ));
+    }
+    let challenges = answer.challenges.iter();
+    Ok(challenges.map(|line| scheme(line)).collect())
+}
+
+/// What draws a challenge of ActiveSync, and of EWS.
+const EAS: (&str, &str) = ("OPTIONS", "/Microsoft-Server-ActiveSync");
+const EWS: (&str, &str) = ("GET", "/EWS/Exchange.asmx");
+
 /// One leg and how it is asked.
 struct Probe<'a> {
     /// Of its keys.
@@ -73,7 +105,7 @@ struct Probe<'a> {
 }
 
 /// The ways to log in that are left for clients.
-type Schemes = BTreeSet<String>;
+pub(super) type Schemes = BTreeSet<String>;
 
 impl Probe<'_> {
     /// Looks at the servers of the leg; gives the ways to log in, where one was found out.
@@ -227,7 +259,14 @@ impl Probe<'_> {
             return None;
         }
         let kept = self.left_for_clients(report, part, &answer.challenges);
-        if kept.is_empty() {
+        if self.leg.login == UpstreamLogin::Kerberos {
+            let negotiates = |line: &Vec<u8>| scheme(line).eq_ignore_ascii_case("Negotiate");
+            if answer.challenges.iter().any(negotiates) {
+                report.ok(part, format!("takes Kerberos tickets for {}", self.service));
+            } else {
+                report.fail(part, NO_NEGOTIATE, WINDOWS_LOGIN);
+            }
+        } else if kept.is_empty() {
             let message = format!(
                 "offers no way to log in to {} that passes a gateway",
                 self.service
@@ -244,6 +283,11 @@ impl Probe<'_> {
         Some(kept)
     }
 }
+
+/// A server that is to be logged in at by Kerberos, and takes none.
+pub(super) const NO_NEGOTIATE: &str = "answers 401 without Negotiate: it takes no Kerberos ticket";
+pub(super) const WINDOWS_LOGIN: &str =
+    "switch Windows authentication (Negotiate) on for that virtual directory";
 
 /// The first word of a challenge.
 fn scheme(challenge: &[u8]) -> String {

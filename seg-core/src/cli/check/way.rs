@@ -7,6 +7,7 @@ use seg_compliance::UserKey;
 use tokio::runtime::Handle;
 
 use super::Report;
+use super::upstream::{self, Schemes};
 use crate::config::{self, Config, UpstreamLogin};
 use crate::delegate::{self, Delegation};
 use crate::directory::{Directory, Verdict};
@@ -55,28 +56,82 @@ pub(super) async fn revoked(report: &mut Report, config: &Config, chain: &[Certi
     }
 }
 
-/// The account of the certificate's user, and tickets in its name.
-pub(super) async fn account(report: &mut Report, config: &Config, name: &str) {
-    let identity = IdentityRules::new(
-        config
-            .identity
-            .domain_map
-            .iter()
-            .map(|(from, to)| (from.as_str(), to.as_str())),
-        config.identity.default_domain.as_deref(),
-        std::iter::empty(),
-    );
-    let Some(user) = identity.canonical(name) else {
-        return report.fail("user", "is no name", "check the certificate");
+/// The account of the certificate's user, and tickets in its name. `leaf` names nobody where `name`
+/// is missing: then the directory is asked whose it is.
+pub(super) async fn account(
+    report: &mut Report,
+    config: &Config,
+    leaf: &CertificateDer<'_>,
+    name: Option<&str>,
+) {
+    let identity = match IdentityRules::load(&config.identity) {
+        Ok(identity) => identity,
+        Err(error) => {
+            let mend = "mend the file, or the key that names it";
+            return report.fail("identity.alias.path", error.to_string(), mend);
+        }
     };
-    let login = match &config.directory {
-        None => Some(user),
-        Some(settings) => in_directory(report, settings, &identity, &user).await,
+    let login = match (&config.directory, name) {
+        (Some(settings), name) => in_directory(report, settings, &identity, leaf, name).await,
+        (None, Some(name)) => {
+            let user = identity.canonical(name);
+            if user.is_none() {
+                report.fail("user", "is no name", "check the certificate");
+            }
+            user
+        }
+        (None, None) => {
+            let mend = "set directory.url and directory.bind.user";
+            report.fail("user", "there is no directory that could name it", mend);
+            None
+        }
     };
+    methods(report, config).await;
     if let Some(login) = login
         && config.needs_kerberos()
     {
         tickets(report, config, &login).await;
+    }
+}
+
+/// Whether each leg's servers take what the gateway logs in with, and both legs the same.
+async fn methods(report: &mut Report, config: &Config) {
+    let legs = [
+        ("email.server", &config.eas, true),
+        ("ews.email.server", &config.ews, config.ews_enabled),
+    ];
+    let mut seen: Vec<(&str, Schemes)> = Vec::new();
+    for (prefix, leg, _) in legs.into_iter().filter(|(_, _, open)| *open) {
+        for origin in &leg.upstreams {
+            let part = format!("{prefix}.host.and.port {origin}");
+            match upstream::offered(leg, origin, prefix.starts_with("ews")).await {
+                Ok(schemes) => {
+                    let negotiates = schemes
+                        .iter()
+                        .any(|word| word.eq_ignore_ascii_case("Negotiate"));
+                    if leg.login == UpstreamLogin::Kerberos && !negotiates {
+                        report.fail(&part, upstream::NO_NEGOTIATE, upstream::WINDOWS_LOGIN);
+                    }
+                    if !seen.iter().any(|(known, _)| *known == prefix) {
+                        seen.push((prefix, schemes));
+                    }
+                }
+                Err(why) => report.warning(&part, why),
+            }
+        }
+    }
+    if let [(_, eas), (_, ews)] = seen.as_slice()
+        && (eas != ews || config.eas.login != config.ews.login)
+    {
+        let words = |schemes: &Schemes| schemes.iter().cloned().collect::<Vec<_>>().join(", ");
+        let message = format!(
+            "ActiveSync is logged in at by {} and offers {}, EWS by {} and offers {}: a client that is set up for one may fail at the other",
+            config.eas.login.word(),
+            words(eas),
+            config.ews.login.word(),
+            words(ews)
+        );
+        report.warning("ways to log in", message);
     }
 }
 
@@ -85,7 +140,8 @@ async fn in_directory(
     report: &mut Report,
     settings: &config::Directory,
     identity: &IdentityRules,
-    user: &UserKey,
+    leaf: &CertificateDer<'_>,
+    name: Option<&str>,
 ) -> Option<UserKey> {
     const PART: &str = "directory.url";
     let directory = match Directory::new(Some(settings), None) {
@@ -95,16 +151,29 @@ async fn in_directory(
             return None;
         }
     };
-    match directory.account(&Handle::current(), user).await {
+    let runtime = Handle::current();
+    let user = name.and_then(|name| identity.canonical(name));
+    let found = match &user {
+        Some(user) => directory.account(&runtime, user).await,
+        None => {
+            let identities = tls::alternative_identities(leaf);
+            for identity in &identities {
+                report.ok(PART, format!("asked for altSecurityIdentities={identity}"));
+            }
+            directory.mapped(&runtime, "check", identities).await
+        }
+    };
+    let shown = user.as_ref().map_or("the certificate", UserKey::as_str);
+    match found {
         None => {
             report.warning(
                 PART,
                 "the account can't be looked up without directory.bind.user",
             );
-            Some(user.clone())
+            user
         }
         Some(Verdict::Good(account)) => {
-            report.ok(PART, format!("{user} is {}", account.dn));
+            report.ok(PART, format!("{shown} is {}", account.dn));
             if account.sensitive {
                 let mend = "clear `account is sensitive and cannot be delegated`";
                 report.fail(
@@ -132,7 +201,7 @@ async fn in_directory(
         Some(Verdict::Refused(reason)) => {
             report.fail(
                 PART,
-                format!("{user}: {reason}"),
+                format!("{shown}: {reason}"),
                 "look at the account in the directory",
             );
             None
@@ -148,7 +217,45 @@ async fn in_directory(
     }
 }
 
+/// What has to be done elsewhere, for whoever stands before it for the first time.
+pub(super) fn advice(report: &mut Report, config: &Config) {
+    report.advise(
+        "CA",
+        "issue client certificates with the user principal name in the subject alternative name \
+         (\"Supply in the request\" or from Active Directory), the purpose Client Authentication, \
+         and a CRL or OCSP address that the gateway reaches; put root and issuing CAs into \
+         server.client.ca.path",
+    );
+    report.advise(
+        "SCEP",
+        "in the management system's SCEP profile: subject CN={EmailUserName}, subject alternative \
+         name User Principal Name={UserPrincipalName}, key size 2048, usage digital signature; with \
+         alternative UPN suffixes see kerberos.user.name=enterprise or directory.bind.user",
+    );
+    let host = config.server.public_url.as_ref();
+    let host = host.map_or("the gateway's name", |origin| origin.host.as_str());
+    report.advise(
+        "phone",
+        format!(
+            "one Exchange account by profile: host {host}, TLS on, the certificate as its identity, \
+             no password; the gateway's own certificate must be from a CA that the phone trusts"
+        ),
+    );
+}
+
 async fn tickets(report: &mut Report, config: &Config, login: &UserKey) {
+    let realm = login.as_str().rsplit_once('@').map(|(_, domain)| domain);
+    let of_realm = config
+        .kerberos
+        .kdcs
+        .iter()
+        .filter(|kdc| realm.is_none_or(|realm| kdc.realm.eq_ignore_ascii_case(realm)));
+    if of_realm.count() == 1 {
+        report.warning(
+            "kerberos.kdc",
+            "only one domain controller is named: name a second one, or nobody logs in while it restarts",
+        );
+    }
     for kdc in &config.kerberos.kdcs {
         let part = format!("kerberos.kdc {}", kdc.host);
         match delegate::probe(kdc).await {

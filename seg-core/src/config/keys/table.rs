@@ -2,9 +2,9 @@
 
 use super::{Group, Key, Kind};
 use crate::config::value::{
-    AutodiscoverMode, CalloutFailure, CertificateHeader, ClientAuth, ComplianceMode,
+    AutodiscoverMode, BindingMode, CalloutFailure, CertificateHeader, ClientAuth, ComplianceMode,
     DefaultVerdict, EmptyChallenge, EwsRefusal, HostHeader, LogFormat, LogLevel, RedirectMode,
-    StaleAnswer, TlsVersion, UnknownStanding, UserMismatch, UserMode,
+    StaleAnswer, SuspectAction, TlsVersion, UnknownStanding, UserMismatch, UserMode,
 };
 use crate::config::value::{KerberosName, UpstreamLogin};
 
@@ -219,8 +219,8 @@ pub(in crate::config) static GROUPS: &[Group] = &[
             "a request whose User parameter isn't the user who logged in"),
     ] },
     Group { title: "Client certificates: whose they are", keys: &[
-        Key::new("identity.certificate.user", "upn", Kind::Text("comma list of upn, email, cn"),
-            "where a certificate names its user; the first that is there"),
+        Key::new("identity.certificate.user", "upn", Kind::Text("comma list of upn, email, cn, directory"),
+            "where a certificate names its user; the first that is there; directory, the last: the account whose altSecurityIdentities name the certificate"),
         Key::new("identity.certificate.user.pattern", "", Kind::Text("a regular expression"),
             "what that name must look like as a whole; a certificate with another one names nobody"),
         Key::new("identity.certificate.user.as", "", Kind::Text("text with $1 for the first group"),
@@ -233,6 +233,34 @@ pub(in crate::config) static GROUPS: &[Group] = &[
             "CSV file with the columns serial,user,device, for single certificates, before all of the above"),
         Key::new("identity.certificate.mismatch", "refuse", Kind::Choice(UserMismatch::WORDS),
             "a certificate and credentials, or a DeviceId, that name different users or devices"),
+    ] },
+    Group { title: "Whose a device is: copies of a DeviceId", keys: &[
+        Key::new("binding.mode", "off", Kind::Choice(BindingMode::WORDS),
+            "first-use: a device belongs to whom it is first used by, where binding.path does not say it; configured: binding.path alone says it"),
+        Key::new("binding.path", "", Kind::Path,
+            "CSV file with the columns device,user,certificate,agent: the certificate by its SHA-256, the agent with * for anything"),
+        Key::new("binding.compare", "user,certificate,agent", Kind::Text("comma list of user, certificate, agent, tls, places"),
+            "what must agree; tls: what the client offers in its handshake, which changes with its system; places: no two networks at once"),
+        Key::new("binding.suspect", "report", Kind::Choice(SuspectAction::WORDS),
+            "what is done with a request that may come from a copy of a device; an override and the management system's word come first"),
+        Key::new("binding.certificate.renewal.days", "45", Kind::Whole { min: 0, max: 3650 },
+            "so long before its end a certificate may be followed by a younger one of the same CA"),
+        Key::new("binding.places.changes", "8", Kind::Whole { min: 2, max: 100 },
+            "so many changes between networks make a device one that is in two places at once"),
+        Key::new("binding.places.seconds", "600", Kind::Seconds { min: 1, max: 86_400 },
+            "within this time"),
+    ] },
+    Group { title: "Enrolment: people fetch their mail profile at /eas", keys: &[
+        Key::new("enrolment.profiles.path", "", Kind::Path,
+            "folder with <user>.mobileconfig, or a folder <user> with several, one a device; signed and encrypted ones are given as they are"),
+        Key::new("enrolment.template.path", "", Kind::Path,
+            "a profile with {{user}}, {{account}}, {{domain}}, {{mail}}, {{name}}, {{host}}, {{pkcs12}}, {{uuid:WORD}} to fill in, for whom the folder holds none; both empty: /eas is closed"),
+        Key::new("enrolment.pkcs12.path", "", Kind::Path,
+            "folder with <user>.p12, for {{pkcs12}}"),
+        Key::new("enrolment.signing.certificate.path", "", Kind::Path,
+            "PEM file with the certificate that signs profiles, and its chain; empty: they are not signed"),
+        Key::new("enrolment.signing.private.key.path", "", Kind::Path,
+            "PEM file with its key: RSA, or ECDSA P-256"),
     ] },
     Group { title: "Kerberos delegation (builds with the feature `kerberos`)", keys: &[
         Key::new("kerberos.principals", "", Kind::Text("comma list such as svc-seg@CORP.EXAMPLE"),
@@ -289,6 +317,8 @@ pub(in crate::config) static GROUPS: &[Group] = &[
             "whose tokens are let in; empty: every application's"),
         Key::new("oauth.keys.ca.path", "", Kind::Path,
             "PEM file with CAs that are trusted for the issuers besides the system's own"),
+        Key::new("oauth.challenge", "pass", Kind::Text("pass, remove, or a challenge that begins with Bearer"),
+            "what clients see of the mail server's own Bearer challenge: where to fetch a token"),
         Key::new("oauth.leeway.seconds", "60", Kind::Seconds { min: 0, max: 600 },
             "how far the issuer's clock may differ"),
         Key::new("oauth.keys.refresh.seconds", "3600", Kind::Seconds { min: 1, max: 604_800 },
