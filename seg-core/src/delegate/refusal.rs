@@ -319,6 +319,16 @@ impl Refusal {
         }
     }
 
+    /// A ticket is refused while the clocks differ.
+    pub(super) fn skewed(ahead: i64) -> Self {
+        Self {
+            reason: "kerberos_clock_skew",
+            text: format!("the domain controller's clock is {ahead} seconds ahead of ours"),
+            mend: CLOCK,
+            of_user: false,
+        }
+    }
+
     /// The name is of a domain that nothing maps to a realm.
     pub(super) fn foreign(user: &str) -> Self {
         Self {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -67,6 +67,8 @@ pub struct Delegation {
     waiting: AtomicUsize,
     /// For each service, somebody who got a ticket to it last.
     last_good: Mutex<HashMap<Box<str>, UserName>>,
+    /// How far the clock of a domain controller was ahead of ours at the last probe, in seconds.
+    ahead: AtomicI64,
     /// The domain controllers that answered the last probe; none known yet: all.
     live: Mutex<Option<Vec<Kdc>>>,
 }
@@ -134,6 +136,7 @@ impl Delegation {
             permits: Arc::new(Semaphore::new(kerberos.threads)),
             waiting: AtomicUsize::new(0),
             last_good: Mutex::default(),
+            ahead: AtomicI64::new(0),
             live: Mutex::default(),
             config: kerberos.clone(),
         }))
@@ -191,6 +194,13 @@ impl Delegation {
         for upstream in &leg.upstreams {
             slots.remove(&self.key(user, leg, upstream));
         }
+    }
+
+    /// What a refused ticket comes from where the clocks differ: the library makes up for the domain
+    /// controller's, and the mail server sees ours.
+    pub fn skew(&self) -> Option<Refusal> {
+        let ahead = self.ahead.load(Ordering::Relaxed);
+        (ahead.unsigned_abs() > MAX_SKEW).then(|| Refusal::skewed(ahead))
     }
 
     /// Verifies a client's ticket to us.
@@ -433,6 +443,9 @@ impl Delegation {
         let probes = self.config.kdcs.iter().map(kdc::probe);
         let found = futures_util::future::join_all(probes).await;
         let pairs = self.config.kdcs.iter().zip(&found);
+        let furthest = found.iter().filter_map(|found| found.as_ref().ok()?.ahead);
+        let furthest = furthest.max_by_key(|ahead| ahead.unsigned_abs());
+        self.ahead.store(furthest.unwrap_or(0), Ordering::Relaxed);
         for (kdc, found) in pairs.clone() {
             if let Ok(Alive { ahead: Some(ahead) }) = found
                 && ahead.unsigned_abs() > MAX_SKEW

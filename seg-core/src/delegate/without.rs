@@ -50,6 +50,11 @@ impl Delegation {
     }
 
     /// Never called.
+    pub fn skew(&self) -> Option<Refusal> {
+        match *self {}
+    }
+
+    /// Never called.
     ///
     /// # Errors
     /// Never.

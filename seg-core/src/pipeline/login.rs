@@ -144,8 +144,13 @@ impl Walk<'_> {
                  this virtual directory"
             };
             self.record.outcome(Outcome::UpstreamFailed);
-            self.record
-                .because("kerberos_refused_by_server", Some(detail.to_owned()));
+            let skew = self.snapshot.delegation.as_ref().and_then(|d| d.skew());
+            match skew {
+                Some(skew) if offered => self.record.because(skew.reason, Some(skew.to_string())),
+                _ => self
+                    .record
+                    .because("kerberos_refused_by_server", Some(detail.to_owned())),
+            }
             return Err(Reply::unavailable().into());
         }
         let Some(line) = challenges.first() else {
