@@ -1,11 +1,14 @@
 //! Sources, from the system that knows a device to the phone that has its mail or not.
 
 use std::ffi::OsString;
+use std::fs;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use seg_core::sandbox::Sandbox;
 use seg_tests::Gateway;
+use seg_tests::ad::Lab;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::sandbox::{self, folder_sync, is_served};
@@ -135,6 +138,120 @@ async fn a_source_is_pulled_whole_or_not_at_all() {
 
     let (code, said) = called(&gateway, &["pull", "--source", "other"]).await;
     assert!(code == 2 && said.contains("own"), "{code} {said}");
+}
+
+/// A gateway that lets in the members of one group, and three devices that a management system knows.
+async fn by_group(sandbox: &Sandbox, sources: &str) -> Gateway {
+    let builder = Gateway::before(sandbox).set("identity.alias.path", "aliases.csv");
+    // The mail server knows them by another address than the directory.
+    builder.file(
+        "aliases.csv",
+        "alice@sandbox.example,alice@corp.example\nbob@sandbox.example,bob@corp.example\n",
+    );
+    builder.file("sources.toml", sources);
+    builder.file(
+        "policies.toml",
+        "[[policy]]\nid=\"members\"\nscope={groups=[\"Mobile-Mail-Users\"]}\naction=\"allow\"\n\
+         [[policy]]\nid=\"others\"\naction=\"block\"\n",
+    );
+    let gateway = builder.start().await;
+    let records = "{\"device_id\":\"DALICE\",\"user\":\"alice@corp.example\",\"groups\":[\"Shift\"]}\n\
+                   {\"device_id\":\"DBOB\",\"user\":\"bob@corp.example\"}\n\
+                   {\"device_id\":\"DDAVE\",\"user\":\"dave@corp.example\"}\n";
+    gateway
+        .admin
+        .write("POST", "/v1/devices:import?source=uem", records)
+        .await;
+    gateway
+}
+
+#[tokio::test]
+async fn groups_of_people_come_from_their_directory() {
+    let (sandbox, lab) = (sandbox::start(), Lab::shared());
+    let source = |groups: &str| {
+        format!(
+            "[[source]]\nname=\"ad\"\ntype=\"ldap\"\nurl=[\"ldaps://127.0.0.1:1\",\"ldap://{}\"]\n\
+             user=\"alice@corp.example\"\npassword=\"file:ad\"\nbase=\"DC=corp,DC=example\"\n\
+             groups=[{groups}]\nca_path={:?}\n",
+            lab.address(),
+            lab.path("pki/ca.pem")
+        )
+    };
+    let gateway = by_group(&sandbox, &source("\"Mobile-Mail-Users\"")).await;
+    fs::write(gateway.path("ad"), lab.password()).expect("a file");
+    assert!(!is_served(&gateway.ask(&folder_sync("DALICE")).await));
+
+    // The first reading changes most of the fleet: somebody has to look.
+    let (code, said) = called(&gateway, &["pull", "--source", "ad"]).await;
+    assert!(code == 2 && said.contains("--force"), "{code} {said}");
+    let (code, said) = called(&gateway, &["pull", "--source", "ad", "--force"]).await;
+    assert!(
+        code == 0 && said.contains("3 read: 3 applied"),
+        "{code} {said}"
+    );
+    assert!(is_served(&gateway.ask(&folder_sync("DALICE")).await));
+    // dave is a member of a member of a member.
+    for (device, rule) in [("DBOB", "others"), ("DDAVE", "members")] {
+        let shown = gateway.admin.read(&format!("/v1/devices/{device}")).await;
+        assert_eq!(shown["decision"]["rule"], rule, "{shown}");
+    }
+    let shown = gateway.admin.read("/v1/devices/DALICE").await;
+    assert_eq!(shown["source"], "uem", "the record stays with its source");
+    let groups = serde_json::json!(["Shift", "Mobile-Mail-Users"]);
+    assert_eq!(shown["groups"], groups, "{shown}");
+    let (code, said) = called(&gateway, &["pull", "--source", "ad"]).await;
+    assert!(
+        code == 0 && said.contains("3 read: 0 applied"),
+        "{code} {said}"
+    );
+
+    // A group that is not there, and a password that is not right, take nothing from anybody.
+    let definitions = gateway.path("sources.toml");
+    fs::write(&definitions, source("\"Mobile-Mail-Users\",\"Renamed\"")).expect("a file");
+    let (code, said) = called(&gateway, &["pull", "--source", "ad"]).await;
+    assert!(
+        code == 2 && said.contains("\"Renamed\": 0"),
+        "{code} {said}"
+    );
+    fs::write(&definitions, source("\"Mobile-Mail-Users\"")).expect("a file");
+    fs::write(gateway.path("ad"), "wrong").expect("a file");
+    let (code, said) = called(&gateway, &["pull", "--source", "ad"]).await;
+    assert!(
+        code == 2 && said.contains("refuses the login"),
+        "{code} {said}"
+    );
+    assert!(is_served(&gateway.ask(&folder_sync("DALICE")).await));
+}
+
+#[tokio::test]
+async fn groups_that_would_change_most_of_the_fleet_are_looked_at_first() {
+    let sandbox = sandbox::start();
+    let gateway = by_group(&sandbox, "").await;
+    let target = "/v1/devices:import?source=ad&supplement=true";
+    let members = |force: &str| {
+        let line =
+            |id: &str| format!("{{\"device_id\":\"{id}\",\"groups\":[\"Mobile-Mail-Users\"]}}\n");
+        let body = line("DALICE") + &line("DBOB") + &line("NOBODYS");
+        (format!("{target}{force}"), body)
+    };
+    let (target, body) = members("");
+    let (status, answer) = gateway.admin.request("POST", &target, &body).await;
+    assert_eq!(status, 409, "{answer}");
+    assert!(!is_served(&gateway.ask(&folder_sync("DALICE")).await));
+    let (target, body) = members("&force=true");
+    let answer = gateway.admin.write("POST", &target, &body).await;
+    assert_eq!(
+        (&answer["applied"], &answer["unchanged"]),
+        (&2.into(), &1.into())
+    );
+    assert!(is_served(&gateway.ask(&folder_sync("DALICE")).await));
+    let (status, _) = gateway
+        .admin
+        .request("GET", "/v1/devices/NOBODYS", "")
+        .await;
+    assert_eq!(status, 404, "a supplement makes no record");
+    let wrong = format!("{target}&mode=snapshot");
+    assert_eq!(gateway.admin.request("POST", &wrong, &body).await.0, 400);
 }
 
 #[tokio::test]

@@ -10,9 +10,13 @@
 //! Each batch of up to 1,024 records is durable whole or not at all. An import that ends before
 //! [`Import::finish`] removes nothing.
 //!
-//! A snapshot can be **guarded**: it is held until its last line, what it would change is counted,
-//! and where that is more than a share of its source's devices nothing is applied. So half a list
-//! that a management system gave for a whole one blocks nobody.
+//! A **supplement** tells more of devices that others report, such as the groups of their users: it
+//! takes no record over, makes none and removes none.
+//!
+//! A snapshot or a supplement can be **guarded**: it is held until its last line, what it would
+//! change is counted, and where that is more than a share of its devices (its source's, or for a
+//! supplement all that are known) nothing is applied. So half a list that a system gave for a whole
+//! one blocks nobody.
 
 use std::collections::HashSet;
 use std::collections::VecDeque;
@@ -26,7 +30,8 @@ use crate::DeviceKey;
 use crate::api::{ImportError, ImportResult};
 use crate::intern::Symbol;
 use crate::journal::{BATCH_MAX, Change, Sequenced, StoreError};
-use crate::record::{Line, Said};
+use crate::record::{Facts, Line, Said};
+use crate::table::Entry;
 
 /// Most bad lines an import reports; it counts them all.
 pub const IMPORT_ERRORS_MAX: usize = 1_000;
@@ -59,10 +64,14 @@ pub struct ImportOptions {
     /// With `dry_run`: tells which verdicts would be others, at most so many of them one by one.
     pub plan: Option<usize>,
     /// A snapshot that would change the verdict of more than so many percent of its source's
-    /// devices, or remove them, is refused; `None`: is not.
+    /// devices, or remove them, is refused, and so is a supplement that would of all known ones;
+    /// `None`: is not.
     pub guard: Option<u8>,
     /// The source tells of single devices as they change: its other facts become no fresher.
     pub event: bool,
+    /// The source tells more of devices that others report: their records stay with those others,
+    /// and a device without a record stays without one.
+    pub supplement: bool,
 }
 
 /// An import that was not carried out.
@@ -71,9 +80,9 @@ pub enum Refused {
     /// A strict import with bad lines: nothing was applied.
     #[error("{} of {} lines are bad, nothing was applied", .0.errors.len(), .0.read)]
     BadLines(Box<ImportResult>),
-    /// A guarded snapshot would change too much: nothing was applied.
+    /// A guarded import would change too much: nothing was applied.
     #[error(
-        "the snapshot would change {changed} of the {devices} devices of this source, more than \
+        "the import would change {changed} of the {devices} devices of this source, more than \
          {percent} percent; nothing was applied"
     )]
     TooMuch {
@@ -202,13 +211,14 @@ impl Import<'_> {
     }
 
     fn guard(&self) -> Option<u8> {
-        let guarded = self.is_snapshot() && !self.options.dry_run;
+        let whole = self.is_snapshot() || self.options.supplement;
+        let guarded = whole && !self.options.dry_run;
         self.options
             .guard
             .filter(|percent| guarded && *percent < 100)
     }
 
-    /// Counts what a guarded snapshot would change before it does.
+    /// Counts what a guarded import would change before it does.
     fn check_guard(&self) -> Result<(), Refused> {
         let Some(percent) = self.guard() else {
             return Ok(());
@@ -217,9 +227,10 @@ impl Import<'_> {
         let mut devices = 0_u64;
         let mut changed = 0_u64;
         shared.devices.each(|device, entry| {
-            if entry.known && entry.facts.source.as_ref() == Some(&self.source) {
+            if self.concerns(entry) {
                 devices += 1;
-                changed += u64::from(!self.nameless && !self.named.contains(device));
+                let goes = self.is_snapshot() && !self.nameless && !self.named.contains(device);
+                changed += u64::from(goes);
             }
         });
         if devices == 0 {
@@ -227,11 +238,9 @@ impl Import<'_> {
         }
         for (device, said) in &self.held {
             let his = shared.devices.read(device, |entry| {
-                entry.is_some_and(|entry| {
-                    entry.known && entry.facts.source.as_ref() == Some(&self.source)
-                })
+                entry.is_some_and(|entry| self.concerns(entry))
             });
-            let facts = his.then(|| shared.merge(device, said, Some(&self.source)));
+            let facts = his.then(|| self.made(shared, device, said));
             if let Some(Some(facts)) = facts {
                 let (was, will) = shared.foresee(device, Some(&facts));
                 changed += u64::from(was.verdict != will.verdict);
@@ -245,6 +254,23 @@ impl Import<'_> {
             });
         }
         Ok(())
+    }
+
+    /// Whether a device is one of those that this import speaks of as a whole.
+    fn concerns(&self, entry: &Entry) -> bool {
+        let own = entry.facts.source.as_ref() == Some(&self.source);
+        entry.known && (self.options.supplement || own)
+    }
+
+    /// The record after a line; `None`: as it was.
+    fn made(&self, shared: &Shared, device: &DeviceKey, said: &Said) -> Option<Facts> {
+        if !self.options.supplement {
+            return shared.merge(device, said, Some(&self.source));
+        }
+        let known = shared
+            .devices
+            .read(device, |entry| entry.is_some_and(|entry| entry.known));
+        known.then(|| shared.merge(device, said, None))?
     }
 
     async fn apply_held(&mut self) -> Result<(), StoreError> {
@@ -262,7 +288,7 @@ impl Import<'_> {
     fn count(&mut self, batch: &[(DeviceKey, Said)]) {
         let shared = &self.engine.shared;
         for (device, said) in batch {
-            match shared.merge(device, said, Some(&self.source)) {
+            match self.made(shared, device, said) {
                 Some(facts) => {
                     self.result.applied += 1;
                     if let Some(plan) = &mut self.plan {
@@ -281,7 +307,7 @@ impl Import<'_> {
             .engine
             .shared
             .commit_each(batch.iter(), |shared, (device, said)| {
-                let facts = Box::new(shared.merge(device, said, Some(&self.source))?);
+                let facts = Box::new(self.made(shared, device, said)?);
                 applied += 1;
                 Some(Change::Record {
                     device: device.clone(),

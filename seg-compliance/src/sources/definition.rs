@@ -40,6 +40,8 @@ pub struct Definition {
 #[derive(Clone, Debug)]
 pub(super) enum From {
     Web(Box<Web>),
+    /// People and their groups.
+    Directory(Box<Directory>),
     /// A file of records, or an export.
     File {
         path: PathBuf,
@@ -53,6 +55,23 @@ pub(super) enum FileForm {
     Csv,
     Exchange,
     SegV2,
+}
+
+/// A directory that speaks LDAP.
+#[derive(Clone, Debug)]
+pub(super) struct Directory {
+    /// Its servers, `ldaps://` or `ldap://` with StartTLS; the first that answers is asked.
+    pub(super) urls: Vec<String>,
+    pub(super) user: String,
+    pub(super) password: Place,
+    /// Where people and groups are searched.
+    pub(super) base: String,
+    /// The groups that are told.
+    pub(super) groups: Vec<String>,
+    /// Members of members count: Active Directory's own rule.
+    pub(super) nested: bool,
+    pub(super) ca: Option<PathBuf>,
+    pub(super) timeout: Duration,
 }
 
 /// A system that speaks JSON over HTTP.
@@ -214,7 +233,9 @@ fn read_all(text: &str, base: &Path) -> Result<Definitions, Problem> {
     Ok(Definitions(sources))
 }
 
-const KINDS: &str = "workspace-one, intune, jamf, json, ndjson, csv, exchange, seg-v2";
+const KINDS: &str = "workspace-one, intune, jamf, json, ldap, ndjson, csv, exchange, seg-v2";
+/// Most groups of a directory: those of a record.
+const DIRECTORY_GROUPS_MAX: usize = crate::record::GROUPS_MAX;
 
 fn definition(mut table: Table<'_>, base: &Path) -> Result<Definition, Problem> {
     let at = table.at;
@@ -232,6 +253,16 @@ fn definition(mut table: Table<'_>, base: &Path) -> Result<Definition, Problem> 
     let kind = table.take("type").ok_or_else(|| missing("type"))?;
     let kind_text = kind.text()?.text.to_owned();
     let interval = length(&mut table, "interval", Duration::from_secs(900))?;
+    if kind_text == "ldap" {
+        return Ok(Definition {
+            name: own_name,
+            interval,
+            stale_max_minutes: None,
+            on_miss: false,
+            webhook: None,
+            from: From::Directory(Box::new(directory(table, base)?)),
+        });
+    }
     let stale_max_minutes = match table.take("stale_max_minutes") {
         None => None,
         Some(value) => u32::try_from(value.whole(0..5_256_001)?).ok(),
@@ -281,6 +312,62 @@ fn definition(mut table: Table<'_>, base: &Path) -> Result<Definition, Problem> 
         on_miss,
         webhook,
         from,
+    })
+}
+
+fn directory(mut table: Table<'_>, folder: &Path) -> Result<Directory, Problem> {
+    let at = table.at;
+    let mut needed = |name: &str| {
+        table.take(name).ok_or_else(|| Problem {
+            at,
+            message: format!("missing field `{name}`"),
+        })
+    };
+    let url = needed("url")?;
+    let mut urls = Vec::new();
+    for word in url.texts()? {
+        if !(word.text.starts_with("ldaps://") || word.text.starts_with("ldap://")) {
+            return Err(word.problem("url must begin with ldaps:// or ldap:// (with StartTLS)"));
+        }
+        urls.push(word.text.to_owned());
+    }
+    let user = needed("user")?.text()?.text.to_owned();
+    let base = needed("base")?.text()?.text.to_owned();
+    let listed = needed("groups")?;
+    let groups: Vec<String> = listed
+        .texts()?
+        .iter()
+        .map(|word| word.text.to_owned())
+        .collect();
+    if groups.is_empty() || groups.len() > DIRECTORY_GROUPS_MAX {
+        let message = format!("groups names 1 to {DIRECTORY_GROUPS_MAX} groups");
+        return Err(listed.problem(message));
+    }
+    let password = secret(&mut table, "password", folder)?.ok_or_else(|| Problem {
+        at,
+        message: "missing field `password`".to_owned(),
+    })?;
+    let nested = table
+        .take("nested")
+        .map_or(Ok(true), |value| value.flag())?;
+    let ca = match table.take("ca_path") {
+        None => None,
+        Some(value) => Some(folder.join(value.text()?.text)),
+    };
+    let timeout = length(&mut table, "timeout", Duration::from_secs(60))?;
+    table.end(&[
+        "name", "type", "url", "user", "password", "base", "groups", "nested", "ca_path",
+        "timeout", "interval",
+    ])?;
+    Ok(Directory {
+        urls,
+        user,
+        password,
+        base,
+        groups,
+        nested,
+        ca,
+        timeout,
     })
 }
 

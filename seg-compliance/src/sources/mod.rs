@@ -4,9 +4,11 @@
 //! A source is read to its end before anything of it is sent: what breaks off in the middle, or
 //! gives fewer devices than it says it has, is an error and changes nothing. Every system that
 //! speaks JSON over HTTP is read by one reader ([`web`], [`mapping`]); the known ones are rows of a
-//! table ([`presets`]). Exports that people make by hand are read by [`tables`].
+//! table ([`presets`]). Exports that people make by hand are read by [`tables`]. A directory knows
+//! people, not devices: [`directory`] tells the groups of those whose devices the gateway knows.
 
 mod definition;
+mod directory;
 mod json_path;
 pub(crate) mod mapping;
 mod presets;
@@ -16,7 +18,7 @@ pub mod tables;
 mod web;
 
 pub use definition::{Definition, Definitions};
-pub use pull::{Form, Pulled, Reading, check, lookup, pull};
+pub use pull::{Devices, Form, Pulled, Reading, check, lookup, pull};
 
 /// Why a source was not read.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +78,9 @@ pub enum SourceError {
         /// What it gave.
         given: u64,
     },
+    /// The gateway does not tell which devices it knows.
+    #[error("the devices of the gateway: {0}")]
+    Devices(String),
     /// There is no source of that name.
     #[error("there is no source {0:?}; sources.toml has {1}")]
     Unknown(String, String),

@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::definition::{Definition, FileForm, From, Pages, Web};
+use super::definition::{Definition, Directory, FileForm, From, Pages, Web};
 use super::web::{Asker, without_query};
-use super::{SourceError, tables};
+use super::{SourceError, directory, tables};
 
 /// Most pages of one reading.
 const PAGES_MAX: u32 = 100_000;
@@ -46,7 +46,13 @@ pub enum Reading {
     Everything,
     /// What has changed since the last one.
     Changes,
+    /// More of devices that others report.
+    Supplement,
 }
+
+/// Tells of every device that the gateway knows, as it exports it, to whom it is given.
+pub type Devices<'d> =
+    dyn FnMut(&mut dyn FnMut(&Value) -> Result<(), SourceError>) -> Result<(), SourceError> + 'd;
 
 /// What a source told to come back with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,7 +80,8 @@ impl Pulled {
     }
 }
 
-/// Reads a source and writes its records to `out`. `state`: the file that [`Pulled::keep`] wrote.
+/// Reads a source and writes its records to `out`. `state`: the file that [`Pulled::keep`] wrote;
+/// `devices`: those of the gateway, for a source that knows people only.
 ///
 /// # Errors
 /// The source was not read to its end: nothing of `out` is to be used.
@@ -82,10 +89,12 @@ pub fn pull(
     source: &Definition,
     state: &Path,
     now: Timestamp,
+    devices: &mut Devices<'_>,
     out: &mut dyn Write,
 ) -> Result<Pulled, SourceError> {
     match &source.from {
         From::Web(web) => pull_web(web, state, now, out),
+        From::Directory(directory) => pull_directory(directory, devices, out),
         From::File { path, form } => pull_file(path, *form, out),
     }
 }
@@ -129,6 +138,13 @@ pub fn check(source: &Definition) -> Result<String, SourceError> {
         return Err(error);
     }
     match &source.from {
+        From::Directory(of) => {
+            let people = directory::people(of)?;
+            Ok(format!(
+                "answers; {} names of people in its groups",
+                people.len()
+            ))
+        }
         From::File { path, .. } => match std::fs::metadata(path) {
             Ok(about) => Ok(format!("a file of {} bytes", about.len())),
             Err(error) => Err(SourceError::file(path, &error)),
@@ -147,6 +163,46 @@ pub fn check(source: &Definition) -> Result<String, SourceError> {
                 known.count()
             ))
         }
+    }
+}
+
+/// The groups of each device's user.
+fn pull_directory(
+    directory: &Directory,
+    devices: &mut Devices<'_>,
+    out: &mut dyn Write,
+) -> Result<Pulled, SourceError> {
+    let people = directory::people(directory)?;
+    let mut pulled = Pulled {
+        form: Form::Ndjson,
+        reading: Reading::Supplement,
+        items: 0,
+        skipped: 0,
+        state: None,
+    };
+    devices(&mut |device| {
+        let text = |name: &str| device.get(name).and_then(Value::as_str);
+        let (Some(id), Some(user)) = (text("device_id"), text("user")) else {
+            return Ok(());
+        };
+        let held = device.get("groups").and_then(Value::as_array);
+        let held: Vec<String> = held
+            .into_iter()
+            .flatten()
+            .filter_map(|group| group.as_str().map(str::to_owned))
+            .collect();
+        pulled.items += 1;
+        let groups = people.groups(user, &held);
+        let line = serde_json::json!({ "device_id": id, "groups": groups });
+        writeln!(out, "{line}").map_err(|error| unwritten(&error))
+    })?;
+    Ok(pulled)
+}
+
+fn unwritten(error: &std::io::Error) -> SourceError {
+    SourceError::File {
+        path: "the records".to_owned(),
+        reason: error.to_string(),
     }
 }
 
@@ -263,10 +319,7 @@ fn pages(
             pulled.skipped += u64::from(records.is_empty());
             for record in records {
                 let line = serde_json::to_string(&record).unwrap_or_default();
-                writeln!(out, "{line}").map_err(|error| SourceError::File {
-                    path: "the records".to_owned(),
-                    reason: error.to_string(),
-                })?;
+                writeln!(out, "{line}").map_err(|error| unwritten(&error))?;
             }
         }
         let total = web

@@ -73,7 +73,7 @@ fn definition(text: &str) -> Definition {
 
 fn pulled(source: &Definition, state: &Path) -> Result<(Pulled, Vec<Value>), SourceError> {
     let mut out = Vec::new();
-    let pulled = pull(source, state, Timestamp::now(), &mut out)?;
+    let pulled = pull(source, state, Timestamp::now(), &mut |_| Ok(()), &mut out)?;
     let text = String::from_utf8(out).unwrap();
     let records: Vec<Value> = text
         .lines()

@@ -310,7 +310,14 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         },
         Endpoint {
             query: &[
-                "mode", "source", "strict", "dry_run", "plan", "limit", "force",
+                "mode",
+                "source",
+                "strict",
+                "dry_run",
+                "plan",
+                "limit",
+                "force",
+                "supplement",
             ],
             access: Access::Token(Role::Import),
             body: Some(("application/x-ndjson", "Record")),

@@ -87,6 +87,11 @@ fn options(query: &mut Params, guard: u8) -> Result<ImportOptions, ApiError> {
         return Err(ApiError::bad_request("plan goes with dry_run=true").about("plan"));
     }
     let forced = query.truth("force")?.unwrap_or(false);
+    let supplement = query.truth("supplement")?.unwrap_or(false);
+    if supplement && mode == ImportMode::Snapshot {
+        let message = "supplement goes with mode=delta: it removes nothing";
+        return Err(ApiError::bad_request(message).about("supplement"));
+    }
     Ok(ImportOptions {
         mode,
         source,
@@ -95,6 +100,7 @@ fn options(query: &mut Params, guard: u8) -> Result<ImportOptions, ApiError> {
         plan: plan.then_some(limit),
         guard: (!forced).then_some(guard),
         event: false,
+        supplement,
     })
 }
 

@@ -151,7 +151,7 @@ mod tests {
             "DELETE /v1/devices/{id}/override?",
             "PUT /v1/users/{user}/override?",
             "DELETE /v1/users/{user}/override?",
-            "POST /v1/devices:import?mode&source&strict&dry_run&plan&limit&force",
+            "POST /v1/devices:import?mode&source&strict&dry_run&plan&limit&force&supplement",
             "GET /v1/devices:export?",
             "GET /v1/explain?user&device&agent&type&command&address&host&path&method&version",
             "GET /v1/sessions?",

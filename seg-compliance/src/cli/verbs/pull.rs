@@ -1,18 +1,19 @@
 //! `pull`: reads sources and hands each to the gateway as one import, once or again and again.
 
-use std::io::{Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ahash::RandomState;
 use jiff::Timestamp;
+use serde_json::Value;
 
 use crate::cli::Outcome;
-use crate::cli::client::Client;
+use crate::cli::client::{Client, Patience};
 use crate::cli::failure::Failure;
 use crate::cli::job::Pull;
 use crate::cli::output::Output;
-use crate::sources::{self, Definition, Definitions, Form, Reading};
+use crate::sources::{self, Definition, Definitions, Form, Reading, SourceError};
 
 /// Reads the sources that were asked for.
 pub(super) fn pull(
@@ -92,7 +93,9 @@ fn once(
     let pulled = {
         let progress = super::transfer::progress(None);
         let mut out = progress.wrap_write(std::io::BufWriter::new(&mut spool));
-        let pulled = sources::pull(source, &state, Timestamp::now(), &mut out);
+        let mut devices =
+            |each: &mut dyn FnMut(&Value) -> Result<(), SourceError>| known(client, each);
+        let pulled = sources::pull(source, &state, Timestamp::now(), &mut devices, &mut out);
         progress.finish_and_clear();
         std::io::Write::flush(&mut out)
             .map_err(|error| Failure::file("write", Path::new("a temporary file"), error))?;
@@ -101,11 +104,15 @@ fn once(
     spool
         .seek(SeekFrom::Start(0))
         .map_err(|error| Failure::file("read", Path::new("a temporary file"), error))?;
-    let mode = match pulled.reading {
-        Reading::Everything => "snapshot",
-        Reading::Changes => "delta",
+    let (mode, told) = match pulled.reading {
+        Reading::Everything => ("snapshot", "snapshot"),
+        Reading::Changes => ("delta", "delta"),
+        Reading::Supplement => ("delta", "groups of users"),
     };
     let mut query = vec![("mode", mode), ("source", source.name.as_str())];
+    if pulled.reading == Reading::Supplement {
+        query.push(("supplement", "true"));
+    }
     query.extend(asked.force.then_some(("force", "true")));
     query.extend(asked.dry_run.then_some(("dry_run", "true")));
     let content_type = match pulled.form {
@@ -123,9 +130,27 @@ fn once(
         } else {
             format!(", {skipped} without a DeviceId")
         };
-        output.line(format_args!("{}: {mode}{without}", source.name))?;
+        output.line(format_args!("{}: {told}{without}", source.name))?;
     }
     super::transfer::tell(&answer, asked.dry_run, output)
+}
+
+/// Tells of each device that the gateway knows, one after the other.
+fn known(
+    client: &Client,
+    each: &mut dyn FnMut(&Value) -> Result<(), SourceError>,
+) -> Result<(), SourceError> {
+    let unread = |reason: String| SourceError::Devices(reason);
+    let response = client
+        .open("/v1/devices:export", &[], Patience::Endless)
+        .map_err(|failure| unread(failure.to_string()))?;
+    let lines = BufReader::new(response.into_body().into_reader()).lines();
+    for line in lines {
+        let line = line.map_err(|error| unread(error.to_string()))?;
+        let device = serde_json::from_str(&line).map_err(|error| unread(error.to_string()))?;
+        each(&device)?;
+    }
+    Ok(())
 }
 
 /// Where a source's place in its changes is kept: beside its definition.
