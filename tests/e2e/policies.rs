@@ -1,10 +1,17 @@
 //! Policies through the gateway: what they look at, when they change, and what time does to them.
 
 use std::fs;
+use std::path::Path;
+use std::sync::Arc;
 
+use seg_compliance::clock::ManualClock;
+use seg_compliance::engine::{ImportMode, ImportOptions};
+use seg_compliance::record::ndjson;
+use seg_compliance::{Engine, Settings};
 use seg_core::sandbox::Sandbox;
 use seg_tests::eas::Request;
 use seg_tests::{Gateway, GatewayBuilder, eventually};
+use serde_json::Value;
 
 use crate::sandbox::{
     self, FOLDER_SYNC_REFUSED, PING_REFUSED, folder_sync, holds_poll, is_served, ping,
@@ -179,31 +186,76 @@ async fn a_policy_in_test_mode_is_reported_device_by_device() {
     event.await;
 }
 
+/// Fills a store as a source did so long ago, and never again since.
+async fn reported_before(folder: &Path, ago: jiff::SignedDuration) {
+    let clock = ManualClock::new(jiff::Timestamp::now() - ago);
+    let (engine, _) =
+        Engine::open_at(folder, Settings::default(), Arc::new(clock)).expect("a store");
+    let mut import = engine.begin_import(ImportOptions {
+        mode: ImportMode::Snapshot,
+        source: Some("uem".to_owned()),
+        ..ImportOptions::default()
+    });
+    let line = r#"{"device_id":"AGING","user":"alice@sandbox.example","managed":true}"#;
+    let mut reader = ndjson::Reader::new();
+    let mut lines = Vec::new();
+    reader.feed(line.as_bytes(), &mut |line| lines.push(line));
+    reader.finish(&mut |line| lines.push(line));
+    for line in lines {
+        import.push(line).await.expect("a record");
+    }
+    import.finish().await.expect("an import");
+}
+
 #[tokio::test]
-async fn a_source_that_falls_silent_is_seen_and_blocks() {
+async fn a_source_that_falls_silent_is_seen_and_what_then_holds_is_configured() {
     let sandbox = sandbox::start();
-    let gateway = Gateway::before(&sandbox)
-        .set("compliance.stale.max.minutes", "1000")
-        .start()
+    let only_known = "[[policy]]\nid=\"unmanaged\"\nwhen={managed=false}\naction=\"block\"\nstale=\"last-known\"\n";
+    let strict = only_known.replace("last-known", "block");
+    for (answer, policies, served) in [
+        ("block", only_known, false),
+        ("last-known", only_known, true),
+        ("allow", only_known, true),
+        // A policy says for itself what holds for facts that are too old.
+        ("allow", strict.as_str(), false),
+    ] {
+        let builder = with(&sandbox, policies)
+            .set("compliance.stale.max.minutes", "60")
+            .set("compliance.stale.answer", answer);
+        reported_before(&builder.path("data"), jiff::SignedDuration::from_hours(2)).await;
+        let gateway = builder.start().await;
+        let answered = gateway.ask(&folder_sync("AGING")).await;
+        assert_eq!(is_served(&answered), served, "{answer}");
+        let shown = gateway.admin.read("/v1/explain?device=AGING").await;
+        let steps = shown["steps"].as_array().expect("steps");
+        let stale = |row: &Value| !matches!(row["saw"]["stale"], Value::Null | Value::Bool(false));
+        assert!(steps.iter().any(stale), "{shown}");
+        let ready = gateway.admin.read("/readyz").await;
+        assert_eq!(
+            ready["stale_sources"],
+            serde_json::json!(["uem"]),
+            "{ready}"
+        );
+        eventually("the age of the source", || async {
+            let labels = ["source=\"uem\""];
+            let age = gateway
+                .admin
+                .metric("seg_source_age_seconds", &labels)
+                .await;
+            (age >= 7_200.0).then_some(())
+        })
         .await;
-    let line = "{\"device_id\":\"AGING\",\"user\":\"alice@sandbox.example\"}\n";
-    gateway
-        .admin
-        .write("POST", "/v1/devices:import?source=uem", line)
-        .await;
-    assert!(is_served(&gateway.ask(&folder_sync("AGING")).await));
-    eventually("the age of the source", || async {
-        let answer = gateway.admin.text("/metrics").await;
-        answer
-            .contains("seg_source_age_seconds{source=\"uem\"}")
-            .then_some(())
-    })
-    .await;
-    let shown = gateway.admin.read("/v1/explain?device=AGING").await;
-    let saw = &shown["steps"]
-        .as_array()
-        .expect("steps")
-        .last()
-        .expect("a step")["saw"];
-    assert_eq!(saw["stale"], false, "{shown}");
+
+        // It speaks again: its facts are fresh.
+        let line =
+            "{\"device_id\":\"AGING\",\"user\":\"alice@sandbox.example\",\"managed\":true}\n";
+        let target = "/v1/devices:import?mode=snapshot&source=uem";
+        gateway.admin.write("POST", target, line).await;
+        assert!(
+            is_served(&gateway.ask(&folder_sync("AGING")).await),
+            "{answer}"
+        );
+        let ready = gateway.admin.read("/readyz").await;
+        assert!(ready["stale_sources"].is_null(), "{ready}");
+    }
 }

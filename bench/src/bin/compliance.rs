@@ -117,6 +117,7 @@ fn print(found: &Value) {
             "judged_anew_ns",
         ),
         ("verdict after that, remembered, ns", "remembered_ns"),
+        ("plan of ten policies over every device, s", "plan_s"),
     ];
     for (name, key) in rows {
         println!("| {name} | {:.1} | – | – | |", number(key));
@@ -225,8 +226,10 @@ fn cold_start(folder: &Path, devices: usize) -> Result<Value, Failure> {
         )));
     }
     let admit = each(began);
+    let plan = plan(&engine, devices)?;
     let (reload, judged_anew, remembered) = under_policies(&engine, &phones)?;
     Ok(json!({
+        "plan_s": plan,
         "policies_reload_ms": reload,
         "judged_anew_ns": judged_anew,
         "remembered_ns": remembered,
@@ -281,6 +284,18 @@ id = "outside"
 when = { group = "Inside-Only", network_not = "10.0.0.0/8" }
 action = "block"
 "#;
+
+/// Asks what the policies would change. Answers the seconds.
+fn plan(engine: &Engine, devices: usize) -> Result<f64, Failure> {
+    let policies = seg_compliance::Policies::parse(POLICIES)?;
+    let began = Instant::now();
+    let plan = engine.plan_policies(policies, 0);
+    let took = began.elapsed().as_secs_f64();
+    if plan.devices != devices as u64 {
+        return Err(format!("{} of {devices} devices are planned", plan.devices).into());
+    }
+    Ok(took)
+}
 
 /// Puts policies in force, and judges every device twice: anew, and as it is remembered then.
 /// Answers milliseconds of the reload, nanoseconds of a verdict each.

@@ -37,7 +37,8 @@ pub enum Role {
     Read,
     /// That, and change single devices and users.
     Operate,
-    /// Import and plan.
+    /// Look at the same, import and plan: a source that tells more of known devices asks which
+    /// those are.
     Import,
     /// Everything.
     Admin,
@@ -57,7 +58,7 @@ impl Role {
     /// Whether a token of this role may do what needs `needed`.
     pub const fn may(self, needed: Self) -> bool {
         match (self, needed) {
-            (Self::Admin, _) | (Self::Operate, Self::Read) => true,
+            (Self::Admin, _) | (Self::Operate | Self::Import, Self::Read) => true,
             (own, needed) => own as u8 == needed as u8,
         }
     }
@@ -276,7 +277,7 @@ mod tests {
         for (role, allowed) in [
             (Read, vec![Read]),
             (Operate, vec![Read, Operate]),
-            (Import, vec![Import]),
+            (Import, vec![Read, Import]),
             (Admin, vec![Read, Operate, Import, Admin]),
         ] {
             for needed in [Read, Operate, Import, Admin] {
