@@ -5,6 +5,7 @@ mod administration;
 mod autodiscover;
 mod back_ends;
 mod bad_input;
+mod besides;
 mod binding;
 mod block;
 mod certificates;
