@@ -17,7 +17,7 @@ use crate::filter::ChallengeRule;
 use crate::forward::{self, Errand, Held, LimitedBody};
 use crate::handshake::Connection;
 use crate::identify::{self, Caller, Scheme};
-use crate::message::{BodyGuard, PhaseCell, Reply, Request};
+use crate::message::{BodyGuard, PhaseCell, Reply, Request, StreamBroken};
 use crate::pipeline::ntlm::Pinning;
 use crate::protocol::{Call, PlanContext};
 use crate::record::Record;
@@ -99,8 +99,8 @@ impl BodyGuard for Turn {
         self.record.sent(n);
     }
 
-    fn ended(&mut self, clean: bool) {
-        self.record.ended(clean);
+    fn ended(&mut self, end: Result<(), &StreamBroken>) {
+        self.record.ended(end);
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use seg_compliance::{Decision, DeviceKey, UserKey};
 
-use crate::message::{BodyGuard, Reply};
+use crate::message::{BodyGuard, Reply, StreamBroken};
 use crate::runtime::CutOrder;
 use crate::telemetry::log::{Members, field};
 use crate::telemetry::metrics::{Live, Metrics, Mode, Outcome, Protocol, Step, Verdict};
@@ -218,14 +218,19 @@ impl BodyGuard for Record {
         self.sent += n as u64;
     }
 
-    fn ended(&mut self, clean: bool) {
-        if clean {
+    fn ended(&mut self, end: Result<(), &StreamBroken>) {
+        let Err(broken) = end else {
             self.expected = Some(self.sent);
-        } else {
-            self.expected = None;
-            if self.outcome == Outcome::Forwarded {
-                self.outcome = Outcome::UpstreamFailed;
-            }
+            return;
+        };
+        self.expected = None;
+        if self.outcome == Outcome::Forwarded {
+            self.outcome = Outcome::UpstreamFailed;
+        }
+        if let Some(what) = &broken.server {
+            self.metrics.bad_request("upstream_broke_off");
+            self.reason = Some("upstream_broke_off");
+            self.detail = Some(what.clone());
         }
     }
 }

@@ -89,8 +89,8 @@ fn body_of(
         Poll::Ready(Some(Ok(first))) => first,
         Poll::Ready(None) => return ReplyBody::Empty,
         Poll::Ready(Some(Err(error))) => {
-            tracing::info!(error = %error, "the server broke its answer off");
-            return ReplyBody::Stream(Box::new(Broken));
+            let broken = StreamBroken::by_server(&error);
+            return ReplyBody::Stream(Box::new(Broken(broken)));
         }
         // Asked again by the connection, which then waits for it.
         Poll::Pending => Bytes::new(),
@@ -125,7 +125,7 @@ impl ReplyStream for Streamed {
         if let Some(admitted) = &self.admitted
             && admitted.ticket.poll_signal(cx).is_ready()
         {
-            return Poll::Ready(Some(Err(StreamBroken)));
+            return Poll::Ready(Some(Err(StreamBroken::default())));
         }
         if !self.first.is_empty() {
             return Poll::Ready(Some(Ok(std::mem::take(&mut self.first))));
@@ -137,10 +137,7 @@ impl ReplyStream for Streamed {
                 }
                 Some(Ok(piece))
             }
-            Err(error) => {
-                tracing::info!(error = %error, "the server broke its answer off");
-                Some(Err(StreamBroken))
-            }
+            Err(error) => Some(Err(StreamBroken::by_server(&error))),
         })
     }
 
@@ -152,11 +149,11 @@ impl ReplyStream for Streamed {
 }
 
 /// An answer whose body never came: its head may go out, its end must not.
-struct Broken;
+struct Broken(StreamBroken);
 
 impl ReplyStream for Broken {
     fn poll_next(&mut self, _cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamBroken>>> {
-        Poll::Ready(Some(Err(StreamBroken)))
+        Poll::Ready(Some(Err(std::mem::take(&mut self.0))))
     }
 
     fn length(&self) -> Option<u64> {

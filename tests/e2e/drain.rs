@@ -1,7 +1,9 @@
 //! SIGTERM: nobody who is being served notices more than an early end of a poll.
 
+use seg_core::sandbox::{Filter, Release, requests};
 use seg_tests::Gateway;
 use seg_tests::eas::Request;
+use tokio::net::TcpStream;
 
 use crate::sandbox::{self, folder_sync, holds_poll, is_served, ping};
 
@@ -17,6 +19,10 @@ async fn sigterm_ends_polls_and_the_process_leaves_with_0() {
     let mut wire = gateway.connect().await;
     wire.send(ping("DRAINED").bytes()).await;
     holds_poll(&sandbox, "DRAINED").await;
+    let mut waiting = gateway.connect().await;
+    let sync = Request::eas("Sync", "alice", "WAITS", requests::sync_wait("2", 59));
+    waiting.send(sync.bytes()).await;
+    holds_poll(&sandbox, "WAITS").await;
 
     gateway.signal("TERM");
     // While load balancers learn of it, everybody is still served.
@@ -35,6 +41,50 @@ async fn sigterm_ends_polls_and_the_process_leaves_with_0() {
         "{:?}",
         answer.body
     );
+    wire.ended().await;
+    // Nothing has changed, says a Sync by saying nothing (MS-ASCMD 2.2.1.21).
+    let answer = waiting.answer().await;
+    assert_eq!((answer.status(), answer.body.len()), (200, 0));
+    waiting.ended().await;
+    assert_eq!(gateway.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn new_connections_are_served_while_the_drain_is_announced_and_refused_behind_it() {
+    let sandbox = sandbox::start();
+    let mut gateway = Gateway::before(&sandbox)
+        .set("server.drain.seconds", "60")
+        .start()
+        .await;
+    let mut wire = gateway.connect().await;
+    wire.send(ping("STAYS").bytes()).await;
+    holds_poll(&sandbox, "STAYS").await;
+
+    gateway.signal("TERM");
+    let health = Request::new("GET", "/lb-health");
+    seg_tests::eventually("/lb-health says 503", || async {
+        (gateway.ask(&health).await.status() == 503).then_some(())
+    })
+    .await;
+    // Another connection, which comes although the drain has been announced.
+    assert!(is_served(&gateway.ask(&folder_sync("LATE")).await));
+
+    gateway
+        .event("the end of the announcement", |event| {
+            let message = event["message"].as_str();
+            message.is_some_and(|text| text.contains("no new connections"))
+        })
+        .await;
+    seg_tests::eventually("a connection that is refused", || async {
+        TcpStream::connect(gateway.address).await.err()
+    })
+    .await;
+    // Who is there already is served to the end.
+    let polls = Filter::any().device("STAYS");
+    assert_eq!(sandbox.release(&polls, &Release::Changes), 1);
+    let answer = wire.answer().await;
+    let changes = b"\x03\x01\x6a\x00\x00\x0d\x45\x47\x032\x00\x01";
+    assert!(answer.body.starts_with(changes), "{:?}", answer.body);
     wire.ended().await;
     assert_eq!(gateway.ended().await.code(), Some(0));
 }

@@ -2,7 +2,7 @@
 
 use seg_core::sandbox::{Answer, Exchange, Filter, Framing, Sandbox, Script, requests};
 use seg_tests::Gateway;
-use seg_tests::eas::{Request, basic};
+use seg_tests::eas::{Request, basic, soap};
 
 use crate::sandbox::{self, folder_sync, is_served};
 
@@ -261,10 +261,18 @@ async fn head_and_options_are_answered_as_they_are() {
     for name in ["MS-ASProtocolVersions", "MS-ASProtocolCommands"] {
         assert!(options.header(name).is_some(), "{name}");
     }
-    let head = Request::new("HEAD", "/EWS/Services.wsdl").header("Authorization", &basic("alice"));
-    wire.send(head.bytes()).await;
+    let description = |method: &str| {
+        Request::new(method, "/EWS/Services.wsdl").header("Authorization", &basic("alice"))
+    };
+    wire.send(description("GET").bytes()).await;
+    let whole = wire.answer().await;
+    assert_eq!(whole.status(), 200);
+    assert!(!whole.body.is_empty());
+    wire.send(description("HEAD").bytes()).await;
     let answer = wire.answer_to_head().await;
-    assert!(answer.status() >= 200 && answer.body.is_empty());
+    assert_eq!((answer.status(), answer.body.len()), (200, 0));
+    let length = whole.body.len().to_string();
+    assert_eq!(answer.header("Content-Length"), Some(&*length));
     // Nothing of a body stands on the connection: the next answer begins where it should.
     wire.send(to("OPTIONS").bytes()).await;
     assert_eq!(wire.answer().await.status(), 200);
@@ -274,21 +282,53 @@ async fn head_and_options_are_answered_as_they_are() {
 async fn no_secret_is_logged() {
     let sandbox = sandbox::start();
     let gateway = Gateway::before(&sandbox).start().await;
-    let target = "/Microsoft-Server-ActiveSync?Cmd=GetAttachment&AttachmentName=secret-name.pdf\
-                  &User=alice&DeviceId=SILENT&DeviceType=t";
-    let request = Request::new("POST", target)
-        .header("Authorization", &basic("alice"))
-        .header("MS-ASProtocolVersion", "12.1")
-        .body("");
-    let _whatever = gateway.ask(&request).await;
-    gateway
-        .event("the request's line", |event| {
-            event["command"] == "GetAttachment"
-        })
-        .await;
+    let of_12_1 = |command: &str, query: &str| {
+        let target = format!(
+            "/Microsoft-Server-ActiveSync?Cmd={command}&User=alice&DeviceId=SILENT&DeviceType=t{query}"
+        );
+        Request::new("POST", &target)
+            .header("Authorization", &basic("alice"))
+            .header("MS-ASProtocolVersion", "12.1")
+    };
+    let mail = "From: alice@sandbox.example\r\nTo: confidant@other.example\r\n\
+                Subject: Merger-of-foxes\r\n\r\nNobody-must-read-this.\r\n";
+    let soap_mail = soap(
+        "<m:CreateItem MessageDisposition=\"SendOnly\"><m:Items><t:Message>\
+         <t:Subject>Merger-of-foxes</t:Subject><t:Body BodyType=\"Text\">Nobody-must-read-this.</t:Body>\
+         </t:Message></m:Items></m:CreateItem>",
+    );
+    let requests = [
+        of_12_1("GetAttachment", "&AttachmentName=secret-name.pdf").body(""),
+        of_12_1("SendMail", "&SaveInSent=T")
+            .header("Content-Type", "message/rfc822")
+            .body(mail),
+        Request::eas(
+            "SendMail",
+            "alice",
+            "SILENT",
+            requests::send_mail("silent-id"),
+        ),
+        // What can't be read is told of, and not what stands in it.
+        Request::eas("Sync", "alice", "SILENT", mail),
+        Request::ews("alice", &soap_mail),
+        Request::ews("alice", &soap_mail.replace("</t:Subject>", "</t:Subjcet>")),
+    ];
+    for request in &requests {
+        let _whatever = gateway.ask(request).await;
+    }
+    seg_tests::eventually("a line of each request", || async {
+        let events = gateway.events();
+        let told = events.iter().filter(|event| event["command"].is_string());
+        (told.count() >= requests.len()).then_some(())
+    })
+    .await;
     let log = gateway.log();
     for secret in [
         "secret-name",
+        "Merger-of-foxes",
+        "Nobody-must-read-this",
+        "confidant",
+        "silent-id",
         "Secret-alice-1",
         basic("alice").trim_start_matches("Basic "),
     ] {

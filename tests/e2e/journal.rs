@@ -69,8 +69,8 @@ async fn a_damaged_store_is_survived_and_told() {
     let sandbox = sandbox::start();
     let mut gateway = Gateway::before(&sandbox).start().await;
     gateway.admin.block("DAMAGED").await;
+    assert!(is_refused(&gateway.ask(&folder_sync("DAMAGED")).await));
     let data = gateway.path("data");
-    let before = gateway.log().len();
     gateway.signal("KILL");
     gateway.ended().await;
     for file in store_files(&data) {
@@ -81,16 +81,40 @@ async fn a_damaged_store_is_survived_and_told() {
         fs::write(&file, junk).expect("the file is written");
     }
     gateway.restart_after_kill().await;
-    seg_tests::eventually("a word about the damage", || async {
-        let log = gateway.log().split_off(before).to_lowercase();
-        ["store", "journal"]
-            .iter()
-            .any(|word| log.contains(word))
-            .then_some(())
+    // Nothing is left and there is no export: each rung of the ladder is told, down to the last.
+    let told = "no good export: starting empty; the sources must report again";
+    gateway
+        .event("the end of the ladder", |event| {
+            event["level"] == "ERROR" && event["step"] == told
+        })
+        .await;
+    let steps: Vec<String> = gateway
+        .events()
+        .iter()
+        .filter_map(|event| Some(event["step"].as_str()?.to_owned()))
+        .collect();
+    let aside = "the store put aside as ";
+    let begun = [
+        "the store can't be opened: ",
+        "the log ends at revision 0, ",
+    ];
+    assert!(
+        begun.iter().any(|begun| steps[0].starts_with(begun)),
+        "{steps:?}"
+    );
+    let kept = steps.iter().find_map(|step| step.strip_prefix(aside));
+    let kept = kept.expect("the damaged store is kept");
+    assert!(fs::exists(kept).expect("the folder can be read"), "{kept}");
+    seg_tests::eventually("seg_store_ok 0", || async {
+        (gateway.admin.metric("seg_store_ok", &[]).await == 0.0).then_some(())
     })
     .await;
-    let answer = gateway.ask(&folder_sync("DAMAGED")).await;
-    assert!(is_served(&answer) || is_refused(&answer));
+    // The block is lost: its device is what every device is that nobody knows. What is said from
+    // now on holds, and is durable.
+    assert!(is_served(&gateway.ask(&folder_sync("DAMAGED")).await));
+    gateway.admin.block("DAMAGED").await;
+    gateway.restart_after_kill().await;
+    assert!(is_refused(&gateway.ask(&folder_sync("DAMAGED")).await));
 }
 
 fn is_refused(answer: &Message) -> bool {

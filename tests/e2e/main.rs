@@ -41,6 +41,7 @@ mod passing;
 mod policies;
 mod power_cut;
 mod programs;
+mod pseudonyms;
 mod redirects;
 mod reload;
 mod replay;

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use seg_tests::authority::{Authority, Identity};
 use seg_tests::{Gateway, eventually};
 
 use crate::sandbox::{self, FOLDER_SYNC_REFUSED, folder_sync, is_served};
@@ -97,7 +98,7 @@ async fn sighup_reloads() {
 async fn a_renewed_certificate_is_shown_to_new_connections() {
     let sandbox = sandbox::start();
     let gateway = Gateway::before(&sandbox).start().await;
-    let renewed = seg_tests::authority::Authority::new();
+    let renewed = Authority::new();
     let _paths = renewed
         .server(&["localhost"])
         .write(&gateway.path(""), "server");
@@ -105,6 +106,68 @@ async fn a_renewed_certificate_is_shown_to_new_connections() {
     let mut wire = seg_tests::wire::Wire::connect(gateway.address, &renewed.pem()).await;
     wire.send(folder_sync("RENEWED").bytes()).await;
     assert!(is_served(&wire.answer().await));
+}
+
+/// Renewed as by whoever renews certificates: the same name, and nobody is told.
+#[tokio::test]
+async fn a_renewed_authority_of_clients_is_noticed() {
+    let sandbox = sandbox::start();
+    let (old, new) = (Authority::new(), Authority::new());
+    let builder = Gateway::before(&sandbox);
+    let ca = builder.file("clients.pem", old.pem());
+    let gateway = builder
+        .set("server.client.auth", "required")
+        .set("server.client.ca.path", ca.display().to_string())
+        .start()
+        .await;
+    let name = "alice@sandbox.example";
+    let (of_old, of_new) = (old.client(name), new.client(name));
+    assert!(serves(&gateway, &of_old).await);
+    assert!(!serves(&gateway, &of_new).await);
+    replace(&gateway, "clients.pem", &new.pem());
+    eventually("a client of the new authority", || async {
+        serves(&gateway, &of_new).await.then_some(())
+    })
+    .await;
+    assert!(!serves(&gateway, &of_old).await);
+}
+
+#[tokio::test]
+async fn a_renewed_authority_of_the_mail_server_is_noticed() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::alone()
+        .upstream(&sandbox.url(), &Authority::new().pem())
+        .start()
+        .await;
+    assert_eq!(gateway.ask(&folder_sync("UNTRUSTED")).await.status(), 503);
+    let ca = sandbox.ca_pem().expect("it speaks TLS");
+    replace(&gateway, "upstream-ca.pem", ca);
+    eventually("a mail server that is trusted", || async {
+        is_served(&gateway.ask(&folder_sync("TRUSTED")).await).then_some(())
+    })
+    .await;
+    // And back: what was trusted once is not for ever.
+    replace(&gateway, "upstream-ca.pem", &Authority::new().pem());
+    eventually("a mail server that is not trusted any more", || async {
+        let answer = gateway.ask(&folder_sync("UNTRUSTED")).await;
+        (answer.status() == 503).then_some(())
+    })
+    .await;
+}
+
+/// Whether a client with this certificate is.
+async fn serves(gateway: &Gateway, identity: &Identity) -> bool {
+    let mut wire = gateway.connect_as(identity).await;
+    wire.send_until_closed(folder_sync("CERTIFIED").bytes())
+        .await;
+    let answer = wire.try_answer(false).await;
+    answer.is_some_and(|answer| is_served(&answer))
+}
+
+fn replace(gateway: &Gateway, name: &str, content: &str) {
+    let new = gateway.path("renewed");
+    fs::write(&new, content).expect("a new file");
+    fs::rename(&new, gateway.path(name)).expect("a rename");
 }
 
 fn edited(gateway: &Gateway, from: &str, to: &str) -> String {

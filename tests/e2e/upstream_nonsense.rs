@@ -154,6 +154,57 @@ async fn a_poll_is_waited_for_as_long_as_it_asks() {
 }
 
 #[tokio::test]
+async fn a_sync_that_waits_is_waited_for_as_long_as_it_asks() {
+    let sandbox = sandbox::start();
+    // Everything but a poll would end after a second.
+    let gateway = Gateway::before(&sandbox)
+        .set("email.server.timeout.response.seconds", "1")
+        .start()
+        .await;
+    let late = || {
+        let delay = Duration::from_secs(3);
+        Script::answer(Filter::name("Sync"), Answer::wbxml("")).delay(delay)
+    };
+    let sync = |device: &str, body: Bytes| Request::eas("Sync", "alice", device, body);
+    let asks = [
+        requests::sync_wait("2", 1),
+        // Repeats the last full one (MS-ASCMD 2.2.1.21), which waits as long.
+        Bytes::new(),
+        requests::sync_heartbeat("2", 60),
+        Bytes::new(),
+    ];
+    for ask in asks {
+        sandbox.script(late());
+        let answer = gateway.ask(&sync("WAITS", ask.clone())).await;
+        assert_eq!(answer.status(), 200, "{ask:?}");
+    }
+    // Nor does a device that was not told to wait, or its empty form.
+    for ask in [requests::sync("2"), Bytes::new()] {
+        sandbox.script(late());
+        let answer = gateway.ask(&sync("HURRIES", ask.clone())).await;
+        assert_eq!(answer.status(), 503, "{ask:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_poll_is_waited_for_longer_than_the_longest() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox)
+        .set("eas.heartbeat.margin.seconds", "0")
+        .set("eas.heartbeat.max.seconds", "1")
+        .start()
+        .await;
+    for (command, ask) in [
+        ("Ping", requests::ping(3540)),
+        ("Sync", requests::sync_wait("2", 59)),
+    ] {
+        sandbox.script(Script::new(Filter::name(command), Play::Hang));
+        let poll = Request::eas(command, "alice", "LONGEST", ask);
+        assert_eq!(gateway.ask(&poll).await.status(), 503, "{command}");
+    }
+}
+
+#[tokio::test]
 async fn a_poll_that_the_server_forgets_ends_behind_its_margin() {
     let sandbox = sandbox::start();
     let gateway = Gateway::before(&sandbox)

@@ -542,6 +542,7 @@ impl Config {
         files.push(&self.compliance.policies_path);
         files.push(&self.compliance.sources_path);
         files.extend(self.admin.tokens_path.as_deref());
+        files.extend(self.log.pseudonym_key_path.as_deref());
         let mut files: Vec<PathBuf> = files.into_iter().map(Path::to_path_buf).collect();
         files.sort();
         files.dedup();

@@ -20,6 +20,8 @@ use notify::event::ModifyKind;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 
+use super::{ConfigError, Loaded};
+
 /// A save is over when this long nothing more has happened.
 const QUIET: Duration = Duration::from_millis(250);
 /// A folder in which something happens all the time is looked at after this long all the same.
@@ -40,9 +42,50 @@ enum Message {
     Stop,
 }
 
+/// Notices of what happens to the files of a configuration, from before it was read.
+#[derive(Debug)]
+pub struct Watching {
+    /// None where the system starts no thread.
+    pub watcher: Option<Watcher>,
+    /// The notices.
+    pub changes: mpsc::Receiver<()>,
+    /// Kept, so that the notices don't end where nothing is watched.
+    _notify: mpsc::Sender<()>,
+}
+
+/// Reads the configuration as [`config::load`](super::load) does, with its files watched from
+/// before: what is written while the rest of a start goes on is noticed behind it.
+///
+/// # Errors
+/// As [`config::load`](super::load).
+pub fn load(
+    path: Option<&Path>,
+    env: &[(String, String)],
+) -> Result<(Loaded, Watching), ConfigError> {
+    // Which files there are to be watched stands in the first of them.
+    let files = super::load(path, env.iter().cloned())?.config.files();
+    let (notify, changes) = mpsc::channel(1);
+    let watcher = spawn(files.clone(), notify.clone())
+        .inspect_err(|error| {
+            tracing::error!(%error, "files can't be watched; reload with SIGHUP or POST /v1/reload");
+        })
+        .ok();
+    let loaded = super::load(path, env.iter().cloned())?;
+    let named = loaded.config.files();
+    if let Some(watcher) = watcher.as_ref().filter(|_| named != files) {
+        watcher.replace(named);
+    }
+    let watching = Watching {
+        watcher,
+        changes,
+        _notify: notify,
+    };
+    Ok((loaded, watching))
+}
+
 /// Starts to watch files, which need not exist. Whenever the content of one of them differs from
 /// what it was, `()` is sent; while the receiver hasn't taken the last one no other is needed.
-/// A change that happened before the call isn't noticed: load after spawning, or once more.
+/// A change that happened before the call isn't noticed: read the files behind it.
 ///
 /// # Errors
 /// No thread can be started. Where the system offers no events, looking now and then remains.
@@ -59,7 +102,8 @@ pub fn spawn(paths: Vec<PathBuf>, notify: mpsc::Sender<()>) -> io::Result<Watche
 }
 
 impl Watcher {
-    /// Watches other files from now on, such as those that a new configuration names.
+    /// Watches other files from now on, such as those that a new configuration names. Where one of
+    /// them was not watched before, `()` is sent: it may have changed since it was read.
     pub fn replace(&self, paths: Vec<PathBuf>) {
         // The thread ends only when this value is dropped, so somebody is there to receive.
         let _ = self.to_thread.send(Message::Replace(paths));
@@ -122,7 +166,7 @@ impl Watch {
             folders: BTreeSet::new(),
             events,
         };
-        watch.replace(paths);
+        let _all_are_new = watch.replace(paths);
         watch
     }
 
@@ -133,15 +177,11 @@ impl Watch {
                     Settled::Look => self.look(true),
                     Settled::Replace(paths) => {
                         let changed = self.look(true);
-                        self.replace(paths);
-                        changed
+                        self.replace(paths) || changed
                     }
                     Settled::Stop => return,
                 },
-                Ok(Message::Replace(paths)) => {
-                    self.replace(paths);
-                    false
-                }
+                Ok(Message::Replace(paths)) => self.replace(paths),
                 Err(RecvTimeoutError::Timeout) => self.look(false),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             };
@@ -153,17 +193,22 @@ impl Watch {
     }
 
     /// Takes other files. What is known of those that stay is kept, so that a change that falls
-    /// into the exchange is still noticed.
-    fn replace(&mut self, paths: Vec<PathBuf>) {
+    /// into the exchange is still noticed. Says whether one was not watched before.
+    fn replace(&mut self, paths: Vec<PathBuf>) -> bool {
         let mut known = std::mem::take(&mut self.files);
+        let mut new = false;
         self.files = paths
             .into_iter()
             .map(|path| {
-                let seen = known.remove(&path).unwrap_or_else(|| Seen::of(&path, None));
+                let seen = known.remove(&path).unwrap_or_else(|| {
+                    new = true;
+                    Seen::of(&path, None)
+                });
                 (path, seen)
             })
             .collect();
         self.watch_folders();
+        new
     }
 
     /// Looks at all files and says whether the content of one has changed. Unless thorough, a
@@ -377,17 +422,25 @@ mod tests {
         fs::write(&first, "1").expect("write");
         noticed(&mut changes).await;
         watcher.replace(vec![first, second.clone()]);
-        // The exchange has happened when a change of the second file is noticed.
+        // The second is new here, and may have changed before: that is a notice of its own.
+        noticed(&mut changes).await;
         fs::write(&second, "1").expect("write");
-        let mut round = 1;
-        while tokio::time::timeout(QUIET * 4, changes.recv())
-            .await
-            .is_err()
-        {
-            round += 1;
-            assert!(round < 50, "no notice of the change");
-            fs::write(&second, round.to_string()).expect("write");
-        }
+        noticed(&mut changes).await;
+    }
+
+    #[tokio::test]
+    async fn what_is_written_right_behind_the_reading_is_noticed() {
+        let folder = tempfile::tempdir().expect("folder");
+        let file = folder.path().join("application.properties");
+        let policies = folder.path().join("policies.toml");
+        save(&file, "server.drain.seconds=7");
+        let (loaded, mut watching) = load(Some(&file), &[]).expect("a configuration");
+        assert_eq!(loaded.config.server.drain, Duration::from_secs(7));
+        // Nobody has begun to wait for changes yet, as in the rest of a start.
+        save(&policies, "# new");
+        noticed(&mut watching.changes).await;
+        save(&file, "server.drain.seconds=8");
+        noticed(&mut watching.changes).await;
     }
 
     #[test]

@@ -82,9 +82,21 @@ pub trait ReplyStream: Send {
 }
 
 /// The answer can't be completed; what the client got of it must not look complete.
-#[derive(Debug, Error)]
+#[derive(Debug, Default, Error)]
 #[error("the answer was broken off")]
-pub struct StreamBroken;
+pub struct StreamBroken {
+    /// What the server did, where it was the server; for the log.
+    pub server: Option<Box<str>>,
+}
+
+impl StreamBroken {
+    /// The server did not bring its answer to an end.
+    pub fn by_server(error: &dyn fmt::Display) -> Self {
+        Self {
+            server: Some(error.to_string().into()),
+        }
+    }
+}
 
 /// The body of an answer.
 pub enum ReplyBody {
@@ -134,8 +146,8 @@ impl<G: BodyGuard> OutBody<G> {
 pub trait BodyGuard: Send + Unpin {
     /// `n` more bytes were handed to the connection.
     fn sent(&mut self, n: usize);
-    /// The body ended; `clean` where it is complete.
-    fn ended(&mut self, clean: bool);
+    /// The body ended: complete, or broken off.
+    fn ended(&mut self, end: Result<(), &StreamBroken>);
 }
 
 impl<G: BodyGuard> http_body::Body for OutBody<G> {
@@ -164,13 +176,13 @@ impl<G: BodyGuard> http_body::Body for OutBody<G> {
             }
             Some(Err(broken)) => {
                 if let Some(mut guard) = this.guard.take() {
-                    guard.ended(false);
+                    guard.ended(Err(&broken));
                 }
                 Some(Err(broken))
             }
             None => {
                 if let Some(mut guard) = this.guard.take() {
-                    guard.ended(true);
+                    guard.ended(Ok(()));
                 }
                 None
             }

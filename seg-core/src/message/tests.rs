@@ -8,7 +8,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use super::{BodyGuard, ClientTimeouts, ConnectionEnd, PhaseCell, Reply, Request, serve};
+use super::{
+    BodyGuard, ClientTimeouts, ConnectionEnd, PhaseCell, Reply, Request, StreamBroken, serve,
+};
 
 const IDLE: Duration = Duration::from_secs(120);
 const HEAD: Duration = Duration::from_secs(10);
@@ -19,7 +21,7 @@ struct Turn(Arc<PhaseCell>);
 
 impl BodyGuard for Turn {
     fn sent(&mut self, _bytes: usize) {}
-    fn ended(&mut self, _clean: bool) {}
+    fn ended(&mut self, _end: Result<(), &StreamBroken>) {}
 }
 
 impl Drop for Turn {

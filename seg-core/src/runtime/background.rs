@@ -7,12 +7,12 @@ use jiff::Timestamp;
 use seg_compliance::api::AuditEvent;
 use serde_json::json;
 use tokio::signal::unix::Signal;
-use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use super::reload::{ReloadRefused, Reloader};
 use super::{Shared, Snapshot};
-use crate::config::{Changes, watch};
+use crate::config::Changes;
+use crate::config::watch::Watching;
 use crate::telemetry::metrics::Metrics;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -24,14 +24,13 @@ pub(super) async fn reload_on_change(
     shared: Arc<Shared>,
     reloader: Arc<Reloader>,
     mut hangups: Signal,
+    mut watching: Watching,
 ) {
-    let (changed, mut changes) = mpsc::channel(1);
     let mut watched = shared.snapshot().config.files();
-    let watcher = start_watching(&watched, &changed);
     loop {
         tokio::select! {
             _ = hangups.recv() => {}
-            received = changes.recv() => if received.is_none() { return },
+            received = watching.changes.recv() => if received.is_none() { return },
         }
         let reloader = Arc::clone(&reloader);
         // Reads files and builds TLS: not on the runtime's own threads.
@@ -40,7 +39,7 @@ pub(super) async fn reload_on_change(
         let files = shared.snapshot().config.files();
         if files != watched {
             watched = files;
-            if let Some(watcher) = &watcher {
+            if let Some(watcher) = &watching.watcher {
                 watcher.replace(watched.clone());
             }
         }
@@ -89,19 +88,6 @@ pub(super) async fn trim_audit_trail(shared: Arc<Shared>) {
         };
         if let Err(error) = shared.engine.trim_audit_trail(before).await {
             tracing::error!(target: "admin", %error, "the audit trail can't be trimmed");
-        }
-    }
-}
-
-fn start_watching(
-    files: &[std::path::PathBuf],
-    changed: &mpsc::Sender<()>,
-) -> Option<watch::Watcher> {
-    match watch::spawn(files.to_vec(), changed.clone()) {
-        Ok(watcher) => Some(watcher),
-        Err(error) => {
-            tracing::error!(error = %error, "files can't be watched; reload with SIGHUP or POST /v1/reload");
-            None
         }
     }
 }

@@ -202,3 +202,131 @@ impl Drop for Connected {
         self.0.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::join_all;
+
+    use super::*;
+    use crate::runtime::{Gateway, StartOptions};
+    use crate::upstream::PoolSettings;
+
+    const OVER: Duration = Duration::from_secs(30);
+
+    /// Runs `test` with a core that serves nobody, on a clock that moves only while everything
+    /// waits.
+    fn with_core<F: Future<Output = ()>>(test: impl FnOnce(Arc<Core>) -> F) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("application.properties");
+        let properties = "server.listen=127.0.0.1:0\nadmin.listen=127.0.0.1:0\ndata.dir=data\n";
+        std::fs::write(&file, properties).expect("the properties");
+        let gateway = Gateway::start(StartOptions {
+            config: Some(file),
+            cores: Some(1),
+            ..StartOptions::default()
+        })
+        .expect("a gateway");
+        let pool = Pool::new(PoolSettings::default());
+        let core = Core::new(1, Arc::clone(gateway.shared()), pool);
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime")
+            .block_on(test(core));
+        gateway.stop();
+    }
+
+    /// A poll on a connection of its own; the future tells when it was ended.
+    fn poll(core: &Arc<Core>, begun: Instant) -> impl Future<Output = Duration> + use<> {
+        let (ticket, connected) = (core.slots.enter(), core.connected());
+        ticket.is_poll();
+        async move {
+            let signal = ticket.signal().await;
+            assert!(matches!(signal, Signal::EndPoll), "{signal:?}");
+            drop(connected);
+            begun.elapsed()
+        }
+    }
+
+    #[test]
+    fn polls_end_one_after_the_other_over_the_whole_time() {
+        const POLLS: u32 = 100;
+        with_core(|core| async move {
+            let begun = Instant::now();
+            let (_orders, commands) = mpsc::unbounded_channel();
+            let polls = join_all((0..POLLS).map(|_| poll(&core, begun)));
+            let ((), mut ended) = tokio::join!(Arc::clone(&core).drain(OVER, commands), polls);
+            ended.sort();
+            for (ended, number) in ended.iter().zip(1..) {
+                let due = OVER * number / POLLS;
+                let seen = due..=due + 2 * DRAIN_STEP;
+                assert!(seen.contains(ended), "poll {number} ended after {ended:?}");
+            }
+            assert!(
+                begun.elapsed() <= OVER + 3 * DRAIN_STEP,
+                "{:?}",
+                begun.elapsed()
+            );
+        });
+    }
+
+    #[test]
+    fn polls_that_come_meanwhile_are_ended_too() {
+        with_core(|core| async move {
+            let begun = Instant::now();
+            let (_orders, commands) = mpsc::unbounded_channel();
+            let first = poll(&core, begun);
+            let late = async {
+                tokio::time::sleep(OVER / 2).await;
+                poll(&core, begun).await
+            };
+            let drained = Arc::clone(&core).drain(OVER, commands);
+            let ((), first, late) = tokio::join!(drained, first, late);
+            for ended in [first, late] {
+                assert!(ended >= OVER && ended <= OVER + 3 * DRAIN_STEP, "{ended:?}");
+            }
+        });
+    }
+
+    #[test]
+    fn what_is_no_poll_is_waited_for_within_bounds() {
+        with_core(|core| async move {
+            let begun = Instant::now();
+            let (_orders, commands) = mpsc::unbounded_channel();
+            let (request, _connected) = (core.slots.enter(), core.connected());
+            Arc::clone(&core).drain(OVER, commands).await;
+            assert!(request.signalled().is_none());
+            assert!(begun.elapsed() >= OVER + GRACE);
+            assert!(
+                *core.drain_connections().borrow(),
+                "idle connections are closed"
+            );
+        });
+    }
+
+    #[test]
+    fn who_is_in_a_hurry_shortens_the_drain() {
+        with_core(|core| async move {
+            let begun = Instant::now();
+            let (orders, commands) = mpsc::unbounded_channel();
+            let polls = join_all((0..10).map(|_| poll(&core, begun)));
+            let hurry = async {
+                tokio::time::sleep(OVER / 3).await;
+                let over = Duration::ZERO;
+                orders.send(CoreCommand::Leave { over }).expect("it drains");
+            };
+            let drained = Arc::clone(&core).drain(OVER, commands);
+            let ((), mut ended, ()) = tokio::join!(drained, polls, hurry);
+            ended.sort();
+            let ended_before = ended.iter().filter(|ended| **ended < OVER / 3).count();
+            assert_eq!(ended_before, 3, "{ended:?}");
+            assert!(
+                ended
+                    .iter()
+                    .all(|ended| *ended <= OVER / 3 + 2 * DRAIN_STEP),
+                "{ended:?}"
+            );
+        });
+    }
+}

@@ -141,8 +141,8 @@ impl Gateway {
             mut inherited,
             take_over,
         } = options;
-        let loaded =
-            config::load(config.as_deref(), env.iter().cloned()).map_err(SnapshotError::from)?;
+        let (loaded, watching) =
+            config::watch::load(config.as_deref(), &env).map_err(SnapshotError::from)?;
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
@@ -318,6 +318,7 @@ impl Gateway {
                 Arc::clone(&shared),
                 Arc::clone(&reloader),
                 hangups,
+                watching,
             ));
         }
         if let Some(taking) = taking {

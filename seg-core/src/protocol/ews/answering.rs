@@ -129,10 +129,7 @@ impl PickedStream {
         }
         match (read, self.picked.redacts) {
             (Ok(passed), true) => Ok(passed.into()),
-            (Err(unreadable), true) => {
-                tracing::warn!("an answer was broken off: {unreadable}");
-                Err(StreamBroken)
-            }
+            (Err(unreadable), true) => Err(StreamBroken::by_server(&unreadable)),
             (_, false) => Ok(piece),
         }
     }
@@ -143,20 +140,23 @@ impl ReplyStream for PickedStream {
         if let Some(admitted) = &self.admitted
             && admitted.ticket.poll_signal(cx).is_ready()
         {
-            return Poll::Ready(Some(Err(StreamBroken)));
+            return Poll::Ready(Some(Err(StreamBroken::default())));
         }
         while !self.ended {
             let piece = match ready!(self.body.poll_next(cx)) {
                 Some(Ok(piece)) => piece,
                 Some(Err(error)) => {
-                    tracing::info!(error = %error, "the server broke its answer off");
-                    return Poll::Ready(Some(Err(StreamBroken)));
+                    return Poll::Ready(Some(Err(StreamBroken::by_server(&error))));
                 }
                 None => {
                     self.ended = true;
                     // What ends within an element is no whole answer, whatever its framing says.
-                    let torn = self.picked.redacts && self.picked.redactor.finish().is_err();
-                    return Poll::Ready(torn.then_some(Err(StreamBroken)));
+                    let end = match self.picked.redacts {
+                        true => self.picked.redactor.finish(),
+                        false => Ok(()),
+                    };
+                    let torn = end.err().map(|torn| Err(StreamBroken::by_server(&torn)));
+                    return Poll::Ready(torn);
                 }
             };
             match self.pick(piece) {

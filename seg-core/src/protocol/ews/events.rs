@@ -88,7 +88,7 @@ impl EventStream {
             let _first = self.ending.cut.set(Arc::clone(order));
         }
         if !self.framed {
-            return Err(StreamBroken);
+            return Err(StreamBroken::default());
         }
         self.state = if self.framer.is_between() {
             State::Ending(signal)
@@ -112,7 +112,7 @@ impl EventStream {
                 piece.truncate(end);
                 self.state = State::Ending(signal.clone());
             }
-            (State::Finishing(..), Err(_)) => return Err(StreamBroken),
+            (State::Finishing(..), Err(_)) => return Err(StreamBroken::default()),
             _ => {}
         }
         Ok(piece)
@@ -151,7 +151,7 @@ impl ReplyStream for EventStream {
             State::Finishing(_, patience) => {
                 if patience.as_mut().poll(cx).is_ready() {
                     self.body = None;
-                    return Poll::Ready(Some(Err(StreamBroken)));
+                    return Poll::Ready(Some(Err(StreamBroken::default())));
                 }
             }
             State::Passing => {}
@@ -166,15 +166,12 @@ impl ReplyStream for EventStream {
                 }
                 Poll::Ready(Some(self.piece(piece)))
             }
-            Some(Err(error)) => {
-                tracing::info!(error = %error, "the server broke its stream off");
-                Poll::Ready(Some(Err(StreamBroken)))
-            }
+            Some(Err(error)) => Poll::Ready(Some(Err(StreamBroken::by_server(&error)))),
             None => {
                 // It ended while its last envelope was waited for: that was it.
                 let torn = matches!(self.state, State::Finishing(..)) && !self.framer.is_between();
                 self.state = State::Ended;
-                Poll::Ready(torn.then_some(Err(StreamBroken)))
+                Poll::Ready(torn.then(|| Err(StreamBroken::default())))
             }
         }
     }

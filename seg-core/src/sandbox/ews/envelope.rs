@@ -5,8 +5,8 @@ use super::super::answer::Answer;
 /// What stands in front of every body: Exchange 2016's version, as clients look for it.
 const BEFORE: &str = "<?xml version=\"1.0\" encoding=\"utf-8\"?>\
     <s:Envelope xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\"><s:Header>\
-    <h:ServerVersionInfo MajorVersion=\"15\" MinorVersion=\"1\" MajorBuildNumber=\"2507\" \
-    MinorBuildNumber=\"6\" Version=\"V2017_07_11\" \
+    <h:ServerVersionInfo MajorVersion=\"15\" MinorVersion=\"2\" MajorBuildNumber=\"1544\" \
+    MinorBuildNumber=\"4\" Version=\"V2017_07_11\" \
     xmlns:h=\"http://schemas.microsoft.com/exchange/services/2006/types\" \
     xmlns=\"http://schemas.microsoft.com/exchange/services/2006/types\"/></s:Header>\
     <s:Body xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" \

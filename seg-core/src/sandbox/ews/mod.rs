@@ -72,8 +72,8 @@ pub(super) fn reply(shared: &Shared, request: &Request<'_>) -> Reply {
             "text/html; charset=utf-8",
             "<html><body>You have a service.</body></html>",
         ),
-        ("GET", "/ews/services.wsdl") => Answer::ok("text/xml", WSDL),
-        ("GET", "/ews/messages.xsd" | "/ews/types.xsd") => Answer::ok("text/xml", XSD),
+        ("GET" | "HEAD", "/ews/services.wsdl") => Answer::ok("text/xml", WSDL),
+        ("GET" | "HEAD", "/ews/messages.xsd" | "/ews/types.xsd") => Answer::ok("text/xml", XSD),
         ("GET", "/ews/exchange.asmx/s/getuserphoto") => Answer::ok("image/jpeg", PHOTO),
         _ => Answer::status(404),
     })

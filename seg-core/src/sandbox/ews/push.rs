@@ -98,7 +98,7 @@ async fn exchange(url: &str, body: &str, ca_pem: &str) -> io::Result<String> {
     let request = format!(
         "POST {target} HTTP/1.1\r\nHost: {authority}\r\nContent-Type: text/xml; charset=utf-8\r\n\
          SOAPAction: \"http://schemas.microsoft.com/exchange/services/2006/messages/SendNotification\"\r\n\
-         User-Agent: ExchangeServicesClient/15.01.2507.006\r\nConnection: close\r\n\
+         User-Agent: ExchangeServicesClient/15.02.1544.004\r\nConnection: close\r\n\
          Content-Length: {}\r\n\r\n{body}",
         body.len()
     );
