@@ -212,7 +212,7 @@ async fn check(cases: Vec<Case>) {
 }
 
 /// Waits until so many bad requests are counted; the count may come just behind the answer.
-async fn counted(gateway: &Gateway, expected: usize, what: &str) {
+pub(crate) async fn counted(gateway: &Gateway, expected: usize, what: &str) {
     seg_tests::eventually(
         &format!("{what}: seg_bad_requests_total {expected}"),
         || async {
@@ -224,7 +224,7 @@ async fn counted(gateway: &Gateway, expected: usize, what: &str) {
 }
 
 /// One line for each, with the reason.
-async fn logged_with_reasons(gateway: &Gateway, expected: usize) {
+pub(crate) async fn logged_with_reasons(gateway: &Gateway, expected: usize) {
     let reasons = || {
         let events = gateway.events();
         events
@@ -376,6 +376,7 @@ async fn a_head_of_a_megabyte_is_refused() {
     wire.ended().await;
     assert_eq!(arrivals(&sandbox), 0);
     counted(&gateway, 1, "a huge head").await;
+    logged_with_reasons(&gateway, 1).await;
     assert!(is_served(&gateway.ask(&folder_sync("WELLBEHAVED")).await));
 }
 
@@ -383,17 +384,17 @@ async fn a_head_of_a_megabyte_is_refused() {
 async fn a_body_that_ends_early_is_no_request() {
     let sandbox = sandbox::start();
     let gateway = Gateway::before(&sandbox).start().await;
-    for framing in ["Content-Length: 1000\r\n", "Transfer-Encoding: chunked\r\n"] {
+    let framings = ["Content-Length: 1000\r\n", "Transfer-Encoding: chunked\r\n"];
+    for (framing, number) in framings.into_iter().zip(1..) {
         let case = framed("ends early", framing, "3e8\r\nabc");
         let mut wire = gateway.connect().await;
         wire.send(&case.bytes).await;
         wire.tear().await;
+        counted(&gateway, number, framing).await;
     }
-    gateway
-        .event("a log line about the end", |event| {
-            event["reason"].is_string()
-        })
-        .await;
+    logged_with_reasons(&gateway, framings.len()).await;
+    let early = |event: &serde_json::Value| event["reason"] == "body_ended_early";
+    gateway.event("the end of a body as a reason", early).await;
     assert!(is_served(&gateway.ask(&folder_sync("WELLBEHAVED")).await));
     assert_eq!(count(&sandbox, "HOSTILE"), 0, "half a request was served");
 }
@@ -409,7 +410,7 @@ async fn broken_chunks_are_no_request() {
         "-3\r\nabc\r\n0\r\n\r\n",
         "3\nabc\n0\n\n",
     ];
-    for body in bodies {
+    for (body, number) in bodies.into_iter().zip(1..) {
         let case = framed("broken chunk", "Transfer-Encoding: chunked\r\n", body);
         let mut wire = gateway.connect().await;
         wire.send_until_closed(&case.bytes).await;
@@ -417,7 +418,9 @@ async fn broken_chunks_are_no_request() {
             assert_eq!(answer.status(), 400, "{body:?}");
         }
         wire.ended().await;
+        counted(&gateway, number, body).await;
     }
+    logged_with_reasons(&gateway, bodies.len()).await;
     assert!(is_served(&gateway.ask(&folder_sync("WELLBEHAVED")).await));
     assert_eq!(count(&sandbox, "HOSTILE"), 0, "half a request was served");
 }

@@ -467,6 +467,19 @@ async fn what_is_open_and_what_was_seen_is_shown() {
         "{sessions}"
     );
     assert_eq!(session["user"], "alice@sandbox.example", "{sessions}");
+    assert_eq!(session["protocol"], "eas", "{sessions}");
+    let members = session.as_object().expect("an object");
+    let mut names: Vec<&str> = members.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    let all = ["command", "deadline", "device", "protocol", "since", "user"];
+    assert_eq!(names, all, "{sessions}");
+    // The device's own 3540 seconds, and the margin.
+    let time = |name: &str| -> jiff::Timestamp {
+        let text = session[name].as_str().expect("a time");
+        text.parse().expect("as RFC 3339 writes it")
+    };
+    let allowed = time("deadline").duration_since(time("since")).as_secs();
+    assert!((3600..3660).contains(&allowed), "{sessions}");
 
     let unknown = gateway.admin.read("/v1/devices?known=false").await;
     assert!(
@@ -492,6 +505,46 @@ async fn what_is_open_and_what_was_seen_is_shown() {
         (sessions["sessions"] == serde_json::json!([])).then_some(())
     })
     .await;
+}
+
+/// Clients look at the version before they look at the answer.
+#[tokio::test]
+async fn a_refusal_carries_the_version_that_the_server_named_last() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox)
+        .set("ews.refusal.server.version", "15.0.1497.2")
+        .start()
+        .await;
+    let ask = Request::ews("alice", &soap(GET_INBOX));
+    let user = "/v1/users/alice@sandbox.example/override";
+    let refusal = || async {
+        gateway
+            .admin
+            .write("PUT", user, r#"{"verdict":"block"}"#)
+            .await;
+        let refused = gateway.ask(&ask).await.text();
+        gateway.admin.write("DELETE", user, "").await;
+        assert!(refused.contains("ErrorAccessDenied"), "{refused}");
+        let start = refused.find("ServerVersionInfo").expect("a version");
+        let end = refused[start..].find('>').expect("its end") + start;
+        refused[start..end].to_owned()
+    };
+    let names = |version: &str, numbers: [u16; 4]| {
+        let [major, minor, build, revision] = numbers;
+        for (name, number) in [
+            ("MajorVersion", major),
+            ("MinorVersion", minor),
+            ("MajorBuildNumber", build),
+            ("MinorBuildNumber", revision),
+        ] {
+            let member = format!("{name}=\"{number}\"");
+            assert!(version.contains(&member), "{member} is not in {version}");
+        }
+    };
+    // Before the server has said anything.
+    names(&refusal().await, [15, 0, 1497, 2]);
+    assert_eq!(gateway.ask(&ask).await.status(), 200);
+    names(&refusal().await, [15, 2, 1544, 4]);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 use seg_core::sandbox::{Answer, Filter, Kind, Sandbox, SandboxOptions, Script, requests};
 use seg_tests::Gateway;
 use seg_tests::eas::{Request, soap};
+use seg_tests::gateway::free_address;
 
 use crate::block::GET_INBOX;
 use crate::sandbox::{self, FOLDER_SYNC_REFUSED, count, folder_sync, is_served};
@@ -86,6 +87,93 @@ async fn a_wrong_password_learns_no_verdict() {
     );
     let again = sandbox.count(&Filter::name("OPTIONS").user("alice@sandbox.example"));
     assert_eq!(again, probes);
+}
+
+/// Whether a server is there is no secret, and a client that is told 403 gives up.
+#[tokio::test]
+async fn a_server_that_fails_is_503_to_strangers_too() {
+    let down = Gateway::alone()
+        .set(
+            "email.server.host.and.port",
+            format!("https://{}", free_address()),
+        )
+        .start()
+        .await;
+    let sandbox = sandbox::start();
+    let failing = Gateway::before(&sandbox).start().await;
+    let busy = Script::answer(Filter::any(), Answer::status(503));
+    sandbox.script(busy.before_body().always());
+    for gateway in [&down, &failing] {
+        for request in [
+            folder_sync("NOBODY"),
+            Request::ews("alice", &soap(GET_INBOX)),
+        ] {
+            let answer = gateway.ask(&request.without("Authorization")).await;
+            assert_eq!(answer.status(), 503);
+            assert!(answer.header("Retry-After").is_some());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_blocked_device_hears_of_a_failing_server_before_its_verdict() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox).start().await;
+    gateway.admin.block("UNPROVEN").await;
+    for status in [502, 503, 504] {
+        // The probe, and nothing else, is answered so.
+        let failing = Answer::status(status);
+        sandbox.script(Script::answer(Filter::name("OPTIONS"), failing).always());
+        let answer = gateway.ask(&folder_sync("UNPROVEN")).await;
+        assert_eq!(answer.status(), 503, "{status}");
+        assert!(answer.header("Retry-After").is_some(), "{status}");
+        sandbox.clear_scripts();
+    }
+    assert_eq!(sandbox.count(&Filter::name("FolderSync")), 0);
+    // A failure proves nothing: the next request is probed anew, and then refused.
+    let answer = gateway.ask(&folder_sync("UNPROVEN")).await;
+    assert_eq!(&answer.body[..], FOLDER_SYNC_REFUSED);
+    let down = Gateway::alone()
+        .set(
+            "email.server.host.and.port",
+            format!("https://{}", free_address()),
+        )
+        .start()
+        .await;
+    down.admin.block("UNPROVEN").await;
+    assert_eq!(down.ask(&folder_sync("UNPROVEN")).await.status(), 503);
+}
+
+/// At most 64 KiB of a stranger's body are read, whether he asks first or not; a smaller one
+/// leaves the connection to his next request.
+#[tokio::test]
+async fn a_strangers_body_is_drained_to_its_bound() {
+    const BOUND: usize = 64 * 1024;
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox).start().await;
+    let stranger = |length: usize| {
+        let request = folder_sync("STRANGER").without("Authorization");
+        request.body(vec![0; length])
+    };
+    let mut wire = gateway.connect().await;
+    let large = stranger(1 << 20);
+    wire.send(large.head()).await;
+    // As much as is read, and no more of the megabyte that was announced.
+    wire.send(vec![0; BOUND]).await;
+    let answer = wire.answer().await;
+    assert_eq!(answer.status(), 401);
+    assert_eq!(answer.header("Connection"), Some("close"));
+    wire.ended().await;
+
+    let mut wire = gateway.connect().await;
+    wire.send(stranger(BOUND - 1).bytes()).await;
+    let answer = wire.answer().await;
+    assert_eq!((answer.status(), answer.header("Connection")), (401, None));
+    wire.send(folder_sync("STRANGER").bytes()).await;
+    assert!(is_served(&wire.answer().await));
+    for exchange in sandbox.exchanges(&Filter::any().user("")) {
+        assert!(exchange.body.is_empty(), "a stranger's body went in");
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The programs as people call them: what they print and how they end.
 
+use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
@@ -50,7 +51,7 @@ fn ews_requests_are_classified() {
 fn a_configuration_that_is_refused_names_key_and_line() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("application.properties");
-    std::fs::write(&file, "server.listen=127.0.0.1:0\nsever.drain.seconds=1\n").expect("a file");
+    fs::write(&file, "server.listen=127.0.0.1:0\nsever.drain.seconds=1\n").expect("a file");
     let output = run(
         "seg",
         &["run", "--config", &file.display().to_string()],
@@ -159,6 +160,147 @@ async fn exit_codes_tell_how_it_went() {
         b"",
     );
     assert_eq!(through_seg.status.code(), Some(0), "{through_seg:?}");
+}
+
+/// What an administrator reads, and what a script reads.
+#[tokio::test]
+async fn what_the_program_prints_is_what_the_gateway_knows() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox).start().await;
+    assert!(is_served(&gateway.ask(&folder_sync("STRANGE1")).await));
+    assert!(is_served(&gateway.ask(&folder_sync("KNOWN1")).await));
+    let admin = format!("http://{}", gateway.admin.address);
+    let token = gateway.token_path().display().to_string();
+    let compliance = |words: &[&str], input: &str| {
+        let mut all = vec!["--admin", &admin, "--token-file", &token];
+        all.extend_from_slice(words);
+        let output = run("sync-compliance", &all, input.as_bytes());
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), text)
+    };
+    let record = r#"{"device_id":"KNOWN1","user":"alice@sandbox.example","compliant":true}"#;
+
+    // Tried only: nothing of it is there afterwards, and nobody is cut.
+    let before = (
+        compliance(&["export"], ""),
+        gateway.admin.read("/v1/devices").await,
+    );
+    for dry in [
+        &["import", "-", "--dry-run"][..],
+        &["import", "-", "--dry-run", "--snapshot"],
+    ] {
+        let (code, told) = compliance(dry, record);
+        assert_eq!(code, Some(0), "{told}");
+        assert!(told.starts_with("1 read: 1 would be applied"), "{told}");
+        let after = (
+            compliance(&["export"], ""),
+            gateway.admin.read("/v1/devices").await,
+        );
+        assert_eq!(after, before, "{dry:?} has changed something");
+    }
+    assert_eq!(compliance(&["get", "KNOWN1"], "").0, Some(1));
+    assert_eq!(compliance(&["import", "-"], record).0, Some(0));
+
+    let (code, listed) = compliance(&["list", "--unknown"], "");
+    assert_eq!(code, Some(0), "{listed}");
+    let lines: Vec<&str> = listed.lines().collect();
+    let [head, row] = lines[..] else {
+        panic!("{listed}");
+    };
+    // Cells lie under the names of their columns.
+    let columns = ["device", "user", "first request", "last request", "agent"];
+    let starts: Vec<usize> = columns
+        .iter()
+        .map(|name| head.find(name).unwrap_or_else(|| panic!("{name}: {head}")))
+        .collect();
+    let cells: Vec<&str> = starts
+        .iter()
+        .enumerate()
+        .map(|(at, start)| {
+            let end = starts.get(at + 1).copied().unwrap_or(row.len());
+            row[*start..end].trim()
+        })
+        .collect();
+    assert_eq!(cells[..2], ["STRANGE1", "alice@sandbox.example"], "{row}");
+    assert_eq!(cells[4], "e2e/1", "{row}");
+    for time in &cells[2..4] {
+        assert!(time.parse::<jiff::Timestamp>().is_ok(), "{time}: {row}");
+    }
+
+    let explained = "/v1/explain?device=KNOWN1&user=alice@sandbox.example";
+    let explain = [
+        "explain",
+        "--device",
+        "KNOWN1",
+        "--user",
+        "alice@sandbox.example",
+        "--json",
+    ];
+    for (words, target) in [
+        (&["get", "KNOWN1", "--json"][..], "/v1/devices/KNOWN1"),
+        (&explain[..], explained),
+    ] {
+        let (code, told) = compliance(words, "");
+        assert_eq!((code, told.lines().count()), (Some(0), 1), "{told}");
+        let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+        assert_eq!(told, gateway.admin.read(target).await, "{words:?}");
+    }
+}
+
+/// Runs a program on a terminal of 120 columns and prints what the terminal got.
+const ON_A_TERMINAL: &str = r#"
+import fcntl, os, pty, struct, sys, termios
+pid, terminal = pty.fork()
+if pid == 0:
+    fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+    os.environ["TERM"] = "xterm"
+    os.execv(sys.argv[1], sys.argv[1:])
+while True:
+    try:
+        piece = os.read(terminal, 65536)
+    except OSError:
+        break
+    if not piece:
+        break
+    sys.stdout.buffer.write(piece)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"#;
+
+#[tokio::test]
+async fn an_import_shows_its_progress_on_a_terminal_and_nowhere_else() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox).start().await;
+    let records: String = (0..20_000)
+        .map(|index| format!("{{\"device_id\":\"PROGRESS{index}\",\"compliant\":true}}\n"))
+        .collect();
+    let file = gateway.path("fleet.ndjson");
+    fs::write(&file, &records).expect("the fleet");
+    let admin = format!("http://{}", gateway.admin.address);
+    let (token, file) = (gateway.token_path(), file.display().to_string());
+    let token = token.display().to_string();
+    let words = ["--admin", &admin, "--token-file", &token, "import", &file];
+
+    let quiet = run("sync-compliance", &words, b"");
+    assert_eq!(
+        (quiet.status.code(), &quiet.stderr[..]),
+        (Some(0), &b""[..])
+    );
+
+    let program = program("sync-compliance");
+    let program = program.to_str().expect("a path in UTF-8");
+    let shown = Command::new("python3")
+        .args(["-c", ON_A_TERMINAL, program])
+        .args(words)
+        .output()
+        .expect("python3 runs");
+    let text = String::from_utf8_lossy(&shown.stdout);
+    assert_eq!(shown.status.code(), Some(0), "{text} {shown:?}");
+    let bar = text.contains('\u{2588}') && text.contains(" left");
+    assert!(bar, "no bar: {text:?}");
+    assert!(
+        text.contains("20000 read: 0 applied, 20000 unchanged"),
+        "{text:?}"
+    );
 }
 
 fn run(name: &str, arguments: &[&str], input: &[u8]) -> Output {

@@ -12,6 +12,7 @@ use seg_tests::Gateway;
 use seg_tests::eas::Request;
 use seg_tests::gateway::free_address;
 
+use crate::bad_input::{counted, logged_with_reasons};
 use crate::sandbox::{self, count, folder_sync, is_served};
 
 /// Bytes that are no answer.
@@ -54,7 +55,7 @@ const NONSENSE: [(&str, &[u8]); 11] = [
 async fn nonsense_becomes_502() {
     let sandbox = sandbox::start();
     let gateway = Gateway::before(&sandbox).start().await;
-    for (name, bytes) in NONSENSE {
+    for ((name, bytes), number) in NONSENSE.into_iter().zip(1..) {
         let bytes = Bytes::from_static(bytes);
         sandbox.script(Script::new(
             Filter::name("SendMail"),
@@ -69,19 +70,23 @@ async fn nonsense_becomes_502() {
             is_served(&gateway.ask(&folder_sync("OTHER")).await),
             "{name}: others are disturbed"
         );
+        counted(&gateway, number, name).await;
     }
-    seg_tests::eventually("a line with the reason for each", || async {
-        let mut failed = gateway.events();
-        failed.retain(|event| event["status"] == 502 && event["reason"].is_string());
-        (failed.len() == NONSENSE.len()).then_some(())
-    })
-    .await;
+    logged_with_reasons(&gateway, NONSENSE.len()).await;
+    let mut told = gateway.events();
+    told.retain(|event| event["reason"] == "bad_response" && event["status"] == 502);
+    assert_eq!(told.len(), NONSENSE.len(), "{told:?}");
+    assert!(
+        told.iter().all(|event| event["detail"].is_string()),
+        "{told:?}"
+    );
 }
 
 #[tokio::test]
 async fn an_answer_that_stops_halfway_does_not_look_whole() {
     let sandbox = sandbox::start();
     let gateway = Gateway::before(&sandbox).start().await;
+    let mut broken = 0;
     for framing in [Framing::Length, Framing::Chunked(1000)] {
         for end in [End::Close, End::Drop] {
             let whole = Answer::wbxml(vec![7; 100_000]).framing(framing);
@@ -98,8 +103,26 @@ async fn an_answer_that_stops_halfway_does_not_look_whole() {
                 wire.try_answer(false).await.is_none(),
                 "{framing:?}, {end:?}"
             );
+            broken += 1;
+            counted(&gateway, broken, "a broken answer").await;
         }
     }
+    // In the line of the request, and in no other.
+    logged_with_reasons(&gateway, broken).await;
+    let mut told = gateway.events();
+    told.retain(|event| {
+        event["reason"] == "upstream_broke_off"
+            && event["outcome"] == "upstream_failed"
+            && event["device"] == "HALF"
+            && event["detail"].is_string()
+    });
+    assert_eq!(told.len(), broken, "{told:?}");
+    let labels = ["reason=\"upstream_broke_off\""];
+    let counted = gateway
+        .admin
+        .metric("seg_bad_requests_total", &labels)
+        .await;
+    assert_eq!(counted, broken as f64);
     assert!(is_served(&gateway.ask(&folder_sync("HALF")).await));
 }
 
@@ -255,9 +278,19 @@ async fn a_certificate_that_does_not_match_is_not_spoken_to() {
     assert_eq!(count(&sandbox, "MISMATCH"), 0);
     gateway
         .event("a log line that names the certificate", |event| {
-            event["status"] == 503 && event.to_string().to_lowercase().contains("cert")
+            let detail = event["detail"].as_str().unwrap_or_default();
+            event["status"] == 503
+                && event["reason"] == "tls_failed"
+                && detail.contains("certificate name mismatch")
         })
         .await;
+    // The health checks tell of it too; the request has one line.
+    let mut told = gateway.events();
+    told.retain(|event| event["device"] == "MISMATCH");
+    assert_eq!(told.len(), 1, "{told:?}");
+    let labels = ["outcome=\"upstream_failed\"", "status=\"503\""];
+    let failed = gateway.admin.metric("seg_requests_total", &labels).await;
+    assert_eq!(failed, 1.0);
 }
 
 #[tokio::test]

@@ -618,6 +618,43 @@ async fn events_are_sent_as_they_happen_and_end_with_the_gateway() {
 }
 
 #[tokio::test]
+async fn a_feed_from_before_the_compaction_is_gone() {
+    let api = Running::start().await;
+    for reason in ["first", "second", "third"] {
+        let body = json!({ "verdict": "block", "reason": reason }).to_string();
+        api.ok("PUT /v1/devices/D1/override", &body).await;
+    }
+    let engine = &api.gateway.engine;
+    let newest = engine.revision();
+    engine.compact_store().await.expect("a compaction");
+    let gone = api.call("GET /v1/events?from=1", "").await;
+    assert_eq!(gone.status, 410, "{}", gone.body);
+    let error = gone.error();
+    assert_eq!(
+        (&error["code"], &error["key"]),
+        (&json!("gone"), &json!("from"))
+    );
+    // It says from where on there is something to follow, and there is.
+    let message = error["message"].as_str().unwrap_or_default().to_owned();
+    assert!(
+        message.contains(&format!("revision {newest} on")),
+        "{message}"
+    );
+    let mut stream = TcpStream::connect(api.address).await.expect("a connection");
+    let request = format!(
+        "GET /v1/events?from={newest} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {TOKEN}\r\n\r\n"
+    );
+    stream
+        .write_all(request.as_bytes())
+        .await
+        .expect("the request");
+    let mut first = String::new();
+    let mut feed = BufReader::new(stream);
+    feed.read_line(&mut first).await.expect("an answer");
+    assert_eq!(first, "HTTP/1.1 200 OK\r\n");
+}
+
+#[tokio::test]
 async fn the_program_and_the_api_understand_each_other() {
     let api = Running::start().await;
     let done = |out: &str| (0, out.to_owned(), String::new());

@@ -537,6 +537,8 @@ impl Config {
                 files.extend([pair.certificate.as_path(), &pair.key]);
             }
         }
+        let callback = self.callback.as_ref();
+        files.extend(callback.and_then(|callback| callback.ca.as_deref()));
         let directory = self.directory.as_ref();
         files.extend(directory.and_then(|directory| directory.ca.as_deref()));
         files.push(&self.compliance.policies_path);

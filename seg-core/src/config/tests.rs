@@ -31,6 +31,33 @@ fn warned(loaded: &Loaded) -> Vec<&str> {
         .collect()
 }
 
+/// What a reload reads anew is watched.
+#[test]
+fn the_files_that_keys_name_belong_to_the_configuration() {
+    let keys = [
+        ("email.server.ca.path", ""),
+        ("email.server.ca.path", "ews."),
+        ("identity.alias.path", ""),
+        ("compliance.policies.path", ""),
+        ("log.pseudonym.key.path", ""),
+        ("admin.tokens.path", ""),
+    ];
+    for (key, before) in keys {
+        let config = config(&format!("{before}{key}=named.file\n"));
+        let named = Path::new("/etc/seg/named.file");
+        let files = config.files();
+        let found = files.iter().any(|file| file == named);
+        assert!(found, "{before}{key}: {files:?}");
+    }
+    let callback = "ens.callback.interposition=true\nserver.public.url=https://mail.example\n\
+        ens.callback.ca.path=ca.pem\n";
+    let files = config(callback).files();
+    assert!(
+        files.contains(&PathBuf::from("/etc/seg/ca.pem")),
+        "{files:?}"
+    );
+}
+
 #[test]
 fn nothing_given_is_the_defaults() {
     let config = load(None, std::iter::empty())

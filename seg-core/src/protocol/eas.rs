@@ -399,3 +399,6 @@ pub(crate) fn eas_reply(answer: answer::Answer) -> Reply {
     }
     reply
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! `get` and `list`.
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -214,8 +215,8 @@ fn row(
             } else {
                 text("user")
             },
-            text("first_request"),
-            of_last("at"),
+            to_the_second(text("first_request")),
+            to_the_second(of_last("at")),
             of_last("agent"),
         ]
     } else {
@@ -231,6 +232,14 @@ fn row(
         ]
     };
     output.line(padded(columns, cells.into_iter()))
+}
+
+/// A time as a person reads it, and as its column holds it.
+fn to_the_second(time: String) -> String {
+    let whole = time
+        .parse::<Timestamp>()
+        .and_then(|time| Timestamp::from_second(time.as_second()));
+    whole.map_or(time, |whole| whole.to_string())
 }
 
 /// Whether a decision would refuse, had everything been enforced that is only watched.

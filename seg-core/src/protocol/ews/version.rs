@@ -47,3 +47,35 @@ impl ServerVersionMemory {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAMED: &[u8] = b"<s:Header><h:ServerVersionInfo MajorVersion=\"15\" MinorVersion=\"2\" \
+        MajorBuildNumber=\"1544\" MinorBuildNumber=\"4\"/></s:Header>";
+
+    fn memory() -> ServerVersionMemory {
+        ServerVersionMemory::new("15.1.2507.6".parse().expect("a version"))
+    }
+
+    #[test]
+    fn the_servers_own_takes_the_place_of_the_configured_one() {
+        let memory = memory();
+        assert_eq!(memory.current().to_string(), "15.1.2507.6");
+        assert!(memory.due(), "nothing was looked into yet");
+        memory.learn(NAMED);
+        assert_eq!(memory.current().to_string(), "15.2.1544.4");
+        assert!(!memory.due(), "not every answer is looked into");
+    }
+
+    #[test]
+    fn an_answer_without_a_version_teaches_nothing() {
+        let memory = memory();
+        for answer in [&b""[..], b"<s:Header/>", &NAMED[..NAMED.len() / 2]] {
+            memory.learn(answer);
+            assert_eq!(memory.current().to_string(), "15.1.2507.6");
+            assert!(memory.due(), "the next answer may name one");
+        }
+    }
+}
