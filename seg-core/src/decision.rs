@@ -110,7 +110,9 @@ fn forwarded(
         // It names somebody to the gateway itself, which would answer it: a question can't.
         Caller::Ticket => return refused("authorization_ticket"),
     };
-    let eas = path.lower() == EAS_PATH.to_ascii_lowercase();
+    let Some(eas) = is_eas(&path) else {
+        return refused("path");
+    };
     let call = match eas
         .then(|| EasCall::identify(method, uri.query(), headers, &LineMemory::default()))
     {
@@ -227,8 +229,10 @@ fn callout(shared: &Shared, snapshot: &Snapshot, query: &str) -> Answer {
     let Some(url) = url else {
         return answer(false);
     };
-    let eas = CanonicalPath::parse(url.path())
-        .is_ok_and(|path| path.lower() == EAS_PATH.to_ascii_lowercase());
+    let path = CanonicalPath::parse(url.path()).ok();
+    let Some(eas) = path.as_ref().and_then(is_eas) else {
+        return answer(false);
+    };
     let headers = HeaderMap::new();
     let query = url.query().filter(|query| !query.is_empty());
     let call = match (eas, query) {
@@ -250,6 +254,8 @@ fn callout(shared: &Shared, snapshot: &Snapshot, query: &str) -> Answer {
     let device = match (call.as_ref().and_then(EasCall::device_key), &named) {
         // Two names of a device: which one the mail server reads is anybody's guess.
         (Some(own), Some(named)) if named.as_ref() != Some(own) => return answer(false),
+        // No device has such a name.
+        (None, Some(None)) => return answer(false),
         (own, named) => own.or_else(|| named.as_ref().and_then(Option::as_ref)),
     };
     let claimed = call.as_ref().and_then(EasCall::claimed_user);
@@ -275,6 +281,18 @@ fn callout(shared: &Shared, snapshot: &Snapshot, query: &str) -> Answer {
 }
 
 /// `%41` is `A`; `+` stays what it is.
+/// Whether a path is ActiveSync's. `None`: it lies below it, where servers answer ActiveSync too
+/// (`/default.eas`), for no device that could be told.
+fn is_eas(path: &CanonicalPath<'_>) -> Option<bool> {
+    let lower = path.lower();
+    let rest = lower.strip_prefix(&*EAS_PATH.to_ascii_lowercase());
+    match rest {
+        Some("") => Some(true),
+        Some(rest) if rest.starts_with('/') => None,
+        _ => Some(false),
+    }
+}
+
 fn percent_decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
@@ -352,6 +370,26 @@ fn tell(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_lies_below_activesync_is_nobodys() {
+        let eas = |path: &str| is_eas(&CanonicalPath::parse(path).expect("a path"));
+        for path in [
+            "/Microsoft-Server-ActiveSync",
+            "/microsoft-server-activesync",
+        ] {
+            assert_eq!(eas(path), Some(true), "{path}");
+        }
+        for path in [
+            "/Microsoft-Server-ActiveSync/default.eas",
+            "/microsoft-server-activesync/x/y",
+        ] {
+            assert_eq!(eas(path), None, "{path}");
+        }
+        for path in ["/EWS/Exchange.asmx", "/Microsoft-Server-ActiveSyncs"] {
+            assert_eq!(eas(path), Some(false), "{path}");
+        }
+    }
 
     #[test]
     fn parameters_are_not_form_decoded() {

@@ -12,11 +12,11 @@ use jiff::Timestamp;
 use seg_compliance::{Ask, Decision, Verdict, Via};
 
 use crate::config::UpstreamLogin;
-use crate::decide::{self, Lesson};
+use crate::decide::{self, Admitted, Lesson};
 use crate::filter::ChallengeRule;
 use crate::forward::{self, Errand, Held, LimitedBody};
 use crate::handshake::Connection;
-use crate::identify::{self, Caller, Scheme};
+use crate::identify::{self, Caller, Known, Scheme};
 use crate::message::{BodyGuard, PhaseCell, Reply, Request, StreamBroken};
 use crate::pipeline::ntlm::Pinning;
 use crate::protocol::{Call, PlanContext};
@@ -171,7 +171,7 @@ impl<'w> Walk<'w> {
             return Ok(self.lb_health(&request.method));
         }
         if self.snapshot.config.server.tls.varies() {
-            self.check_certificate_of_host(&request.headers)?;
+            self.check_certificate_of_host(&request.uri, &request.headers)?;
         }
         if route == Route::Callback {
             self.record.protocol(Protocol::Ews);
@@ -270,13 +270,8 @@ impl<'w> Walk<'w> {
                 }
             },
         };
-        if let Some(tokens) = &self.snapshot.tokens
-            && known.scheme == Scheme::Bearer
-        {
-            Box::pin(self.check_token(tokens, &mut known, &headers)).await?;
-        }
-        if let Some(directory) = &self.snapshot.directory {
-            Box::pin(self.check_person(directory, &mut known, &headers, &uri)).await?;
+        if self.snapshot.tokens.is_some() || self.snapshot.directory.is_some() {
+            Box::pin(self.check_caller(&mut known, &headers, &uri)).await?;
         }
         if self.connection.certificate.is_some() {
             Box::pin(self.check_certificate_person(&known)).await?;
@@ -413,10 +408,20 @@ impl<'w> Walk<'w> {
             Body::Held(held) => held,
             // A client that waits for 100 (Continue) with a large body waits for the server's.
             Body::Untouched(body) if expects && !fits(&body) => Held::nothing(body),
-            Body::Untouched(body) => match Held::read(body).await {
-                Ok(held) => held,
-                Err(error) => return Err(self.bad_body(&error)),
-            },
+            // A client may take its time: a block ends the request all the same, and what is not
+            // here yet is never sent.
+            Body::Untouched(body) => {
+                let read = Admitted::unless_signalled(admitted.as_ref(), Held::read(body));
+                match read.await {
+                    Ok(Ok(held)) => held,
+                    Ok(Err(error)) => return Err(self.bad_body(&error)),
+                    Err(signal) => {
+                        let mut reply = self.interrupted(&signal, &call, known.user.as_str());
+                        refusing::close(&mut reply);
+                        return Ok(reply);
+                    }
+                }
+            }
         };
         let held = match (&self.snapshot.firewall, &call) {
             (Some(firewall), Call::Eas(eas)) => self.firewall_body(firewall, eas, held)?,
@@ -517,6 +522,12 @@ impl<'w> Walk<'w> {
             Some(_) => None,
             None => self.again(&errand),
         };
+        // What goes on without its client must not begin behind a block; the rest is watched.
+        if errand.plan.detached
+            && let Some(signal) = admitted.as_ref().and_then(|held| held.ticket.signalled())
+        {
+            return Ok(self.interrupted(&signal, &call, known.user.as_str()));
+        }
         let Some(going) = forward::start(&self.connection.core, errand) else {
             return Err(self.no_upstream());
         };
@@ -585,7 +596,7 @@ impl<'w> Walk<'w> {
         }
 
         // filter, respond: whatever the server says of logging in passes the filter.
-        let rule = self.challenge_rule(&route);
+        let rule = self.challenge_rule(&route, Some(&known));
         self.record
             .outcome(if exchange.status == StatusCode::UNAUTHORIZED {
                 Outcome::Challenged
@@ -617,7 +628,8 @@ impl<'w> Walk<'w> {
         Ok(reply)
     }
 
-    fn challenge_rule(&self, route: &Route) -> ChallengeRule<'w> {
+    /// `known`: who asks, where that is known already.
+    fn challenge_rule(&self, route: &Route, known: Option<&Known>) -> ChallengeRule<'w> {
         let challenges = &self.snapshot.config.challenges;
         ChallengeRule {
             filter: match route {
@@ -630,7 +642,8 @@ impl<'w> Walk<'w> {
                 | Route::Callback => challenges.filter_eas,
             },
             when_empty: challenges.when_empty,
-            upn_proven: self.connection.certificate_user().is_some()
+            upn_proven: known.is_some_and(|known| known.proven && known.scheme == Scheme::Bearer)
+                || self.connection.certificate_user().is_some()
                 || self.snapshot.config.kerberos.accept,
             ntlm_pinned: self.snapshot.config.ntlm_pinning && matches!(route, Route::Ews(_)),
             bearer: &challenges.bearer,

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::coop::has_budget_remaining;
 
 /// A connected TCP socket.
 #[derive(Debug)]
@@ -132,9 +133,11 @@ impl AsyncRead for Socket {
             {
                 return Poll::Pending;
             }
+            // A task that has used up its budget is put off without a note.
+            let noted = has_budget_remaining();
             match this.tcp.poll_read_ready(cx) {
                 Poll::Pending => {
-                    this.waits = Some(cx.waker().clone());
+                    this.waits = noted.then(|| cx.waker().clone());
                     return Poll::Pending;
                 }
                 Poll::Ready(ready) => ready?,

@@ -41,6 +41,41 @@ async fn a_blocked_device_is_refused_and_others_are_served() {
 }
 
 #[tokio::test]
+async fn a_mail_that_is_still_coming_in_is_not_sent_behind_a_block() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox).start().await;
+    assert!(is_served(&gateway.ask(&folder_sync("UPLOADS")).await));
+    let mail = Request::eas("SendMail", "alice", "UPLOADS", requests::send_mail("late"));
+    let bytes = mail.bytes();
+    let (most, last) = bytes.split_at(bytes.len() - 1);
+    let mut wire = gateway.connect().await;
+    wire.send(most).await;
+    eventually("the mail is coming in", || async {
+        let (_, body) = gateway.admin.request("GET", "/v1/sessions", "").await;
+        let sessions = body["sessions"].as_array().expect("a list").clone();
+        sessions
+            .iter()
+            .any(|session| session["device"] == "UPLOADS")
+            .then_some(())
+    })
+    .await;
+
+    gateway.admin.block("UPLOADS").await;
+    // Told at once, and not when the client has come to its end.
+    let answer = wire.answer().await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.header("connection"), Some("close"));
+    wire.send_until_closed(last).await;
+    wire.ended().await;
+    let line = gateway
+        .event("its line", |event| event["command"] == "SendMail")
+        .await;
+    assert_eq!(line["outcome"], "cut", "{line}");
+    assert_eq!(sandbox.count(&Filter::name("SendMail")), 0);
+    assert!(sandbox.sent().is_empty());
+}
+
+#[tokio::test]
 async fn a_block_ends_an_open_ping_and_an_open_sync_at_once() {
     let sandbox = sandbox::start();
     let gateway = Gateway::before(&sandbox).start().await;

@@ -250,6 +250,17 @@ async fn each_host_has_its_own_rule() {
     let mut wire = Wire::open(gateway.address, "127.0.0.1", Arc::clone(&config)).await;
     wire.send(folder_sync("HOSTS").bytes()).await;
     assert_eq!(wire.answer().await.status(), 421);
+    // Nor can the target name one host and `Host` another.
+    let mut wire = Wire::open(gateway.address, "127.0.0.1", Arc::clone(&config)).await;
+    let request = folder_sync("HOSTS")
+        .without("Host")
+        .header("Host", "127.0.0.1");
+    let bytes = String::from_utf8_lossy(&request.head())
+        .replacen("POST /", "POST https://localhost/", 1)
+        .into_bytes();
+    wire.send(bytes).await;
+    assert_eq!(wire.answer().await.status(), 400);
+
     let mut wire = Wire::open(gateway.address, "127.0.0.1", Arc::clone(&config)).await;
     let elsewhere = folder_sync("HOSTS")
         .without("Host")

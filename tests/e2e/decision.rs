@@ -48,6 +48,8 @@ fn eas(device: &str) -> String {
     format!("/Microsoft-Server-ActiveSync?Cmd=Sync&User=alice&DeviceId={device}&DeviceType=test")
 }
 
+const EWS: &str = "https://mail.example/EWS/Exchange.asmx";
+
 async fn deciding(sandbox: &seg_core::sandbox::Sandbox) -> (Gateway, SocketAddr) {
     let address = free_address();
     let gateway = Gateway::before(sandbox)
@@ -91,6 +93,9 @@ async fn netscaler_asks_as_it_asks_the_connector_for_xenmobile() {
         (callout("alice", &url("BAD1"), "BAD1"), "deny"),
         (callout("bob", &url("GOOD1"), "GOOD1"), "deny"),
         (callout("alice", &url("UNKNOWN1"), "UNKNOWN1"), "deny"),
+        // No device has such a name, and the URL tells of none; without one the user counts.
+        (callout("alice", EWS, "no%20name"), "deny"),
+        (callout("alice", EWS, ""), "allow"),
         // The parameter of the callout is empty for a base64 query; the URL says it.
         (callout("alice", &base64_query("GOOD1"), ""), "allow"),
         (callout("alice", &base64_query("BAD1"), ""), "deny"),
@@ -326,6 +331,29 @@ async fn the_gateway_itself_asks_and_fails_as_configured() {
     assert!(!is_served(&closed.ask(&folder_sync("GOOD1")).await));
     let open = start(gone, "allow").await;
     assert!(is_served(&open.ask(&folder_sync("GOOD1")).await));
+}
+
+#[tokio::test]
+async fn who_only_observes_is_told_what_the_other_service_would_refuse() {
+    let sandbox = sandbox::start();
+    let (_other, address) = deciding(&sandbox).await;
+    let gateway = Gateway::before(&sandbox)
+        .set(
+            "callout.url",
+            format!("http://{address}/services/ActiveSync/Authorize"),
+        )
+        .set("compliance.mode", "observe")
+        .start()
+        .await;
+    assert!(is_served(&gateway.ask(&folder_sync("BAD1")).await));
+    let event = gateway
+        .event("the request that would have been refused", |event| {
+            event["rule"] == "callout"
+        })
+        .await;
+    assert_eq!(event["verdict"], "block");
+    assert_eq!(event["enforced"], false);
+    assert_eq!(event["verdict_reason"], "callout_denied");
 }
 
 #[tokio::test]

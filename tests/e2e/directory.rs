@@ -93,6 +93,38 @@ async fn a_password_is_checked_before_the_server_sees_it() {
 }
 
 #[tokio::test]
+async fn autodiscover_is_no_place_to_guess_passwords() {
+    let lab = Lab::shared();
+    let sandbox = trusting();
+    for mode in ["rewrite", "answer"] {
+        let gateway = before(&sandbox, &lab)
+            .set("server.public.url", "https://mail.public.example")
+            .set("autodiscover.mode", mode)
+            .start()
+            .await;
+        let ask = |password: &str| {
+            let pair = BASE64_STANDARD.encode(format!("alice:{password}"));
+            Request::new(
+                "GET",
+                "/autodiscover/autodiscover.json?Email=alice@corp.example&Protocol=ActiveSync",
+            )
+            .header("Authorization", &format!("Basic {pair}"))
+        };
+        assert_eq!(gateway.ask(&ask("guessed")).await.status(), 401, "{mode}");
+        reason(&gateway, "password_wrong").await;
+        assert_eq!(
+            sandbox.count(&Filter::kind(Kind::Autodiscover)),
+            0,
+            "{mode}"
+        );
+        if mode == "answer" {
+            let right = gateway.ask(&ask(lab.password())).await;
+            assert_eq!(right.status(), 200, "{}", right.text());
+        }
+    }
+}
+
+#[tokio::test]
 async fn groups_let_in_and_say_where() {
     let lab = Lab::shared();
     let sandbox = trusting();

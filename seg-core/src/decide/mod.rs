@@ -20,12 +20,15 @@ pub use restarts::Restarts;
 pub use via::via;
 pub use withheld::Withheld;
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use jiff::Timestamp;
 use seg_compliance::{Admission, Ask, Decision, Engine, Lease};
 
-use crate::runtime::{Slots, Ticket};
+use crate::runtime::{Signal, Slots, Ticket};
 
 /// An admitted request: its place among the core's requests, and its lease.
 #[derive(Debug)]
@@ -38,6 +41,29 @@ pub struct Admitted {
     pub ticket: Ticket,
     /// The verdict; in observe mode it may be a `block` that is not enforced.
     pub decision: Decision,
+}
+
+impl Admitted {
+    /// The outcome of `work`, or the signal that came before it.
+    ///
+    /// # Errors
+    /// The signal.
+    pub async fn unless_signalled<W: Future>(
+        admitted: Option<&Self>,
+        work: W,
+    ) -> Result<W::Output, Signal> {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(Ok(done));
+            }
+            match admitted {
+                Some(admitted) => admitted.ticket.poll_signal(cx).map(Err),
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
 }
 
 /// Asks the engine and registers the request, in one step.

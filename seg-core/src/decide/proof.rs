@@ -1,8 +1,8 @@
 //! Nobody learns a verdict without a password, and a blocked device with a right password is never
 //! asked for one.
 //!
-//! Credentials are proven for ten minutes after the server answered them with anything but a
-//! failure of its own. A blocked device with unproven ones is probed by one `OPTIONS`.
+//! Credentials are proven for ten minutes after the server answered them with what only somebody
+//! who has authenticated is told. A blocked device with unproven ones is probed by one `OPTIONS`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,6 +26,8 @@ const REMEMBERED: usize = 200_000;
 pub enum ProbeOutcome {
     /// It takes them.
     Proven,
+    /// It answers, and says neither: a refusal may be told, and nothing is proven by it.
+    Answered,
     /// It refuses them, with these challenges.
     Unauthorized(Arc<[HeaderValue]>),
     /// It can't be asked.
@@ -73,8 +75,13 @@ impl Proofs {
         F: Future<Output = ProbeOutcome>,
     {
         let cell = Arc::clone(self.probing.lock().entry(*digest).or_default());
-        let outcome = cell.get_or_init(|| probe).await.clone();
-        self.probing.lock().remove(digest);
+        let turn = Turn {
+            probing: &self.probing,
+            digest,
+            cell,
+        };
+        let outcome = turn.cell.get_or_init(|| probe).await.clone();
+        drop(turn);
         if matches!(outcome, ProbeOutcome::Proven) {
             self.proven.insert(*digest, Instant::now());
         }
@@ -82,10 +89,32 @@ impl Proofs {
     }
 }
 
+/// Somebody who waits for a probe. The probe's place goes with its outcome, or with the last who
+/// waits: a client may leave at any moment.
+struct Turn<'p> {
+    probing: &'p Mutex<HashMap<CredentialDigest, Arc<OnceCell<ProbeOutcome>>>>,
+    digest: &'p CredentialDigest,
+    cell: Arc<OnceCell<ProbeOutcome>>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut probing = self.probing.lock();
+        let ours = probing
+            .get(self.digest)
+            .is_some_and(|cell| Arc::ptr_eq(cell, &self.cell));
+        // The map's and ours.
+        let last = Arc::strong_count(&self.cell) <= 2;
+        if ours && (self.cell.initialized() || last) {
+            probing.remove(self.digest);
+        }
+    }
+}
+
 /// What a status says of the credentials that drew it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lesson {
-    /// Accepted, whatever else the answer says.
+    /// Accepted: what was asked for is given, or refused to this very person.
     Proven,
     /// Refused.
     Refuted,
@@ -98,8 +127,10 @@ impl Lesson {
     pub fn of(status: StatusCode) -> Self {
         match status.as_u16() {
             401 => Self::Refuted,
-            407 | 429 | 502..=504 => Self::Nothing,
-            _ => Self::Proven,
+            200..=299 | 403 | 449 | 451 => Self::Proven,
+            // Redirects, malformed or too large requests, failures: servers say so before they have
+            // looked at a password.
+            _ => Self::Nothing,
         }
     }
 }
@@ -124,6 +155,28 @@ mod tests {
         assert!(proofs.holds(&digest));
         proofs.learn(&digest, StatusCode::UNAUTHORIZED);
         assert!(!proofs.holds(&digest));
+    }
+
+    #[test]
+    fn what_servers_say_before_they_look_at_a_password_proves_nothing() {
+        let proofs = Proofs::default();
+        for status in [302, 400, 404, 405, 408, 413, 414, 417, 431, 500, 501, 505] {
+            let digest = [9; 16];
+            proofs.learn(&digest, StatusCode::from_u16(status).expect("a status"));
+            assert!(!proofs.holds(&digest), "{status}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_leaves_during_a_probe_leaves_nothing_behind() {
+        let proofs = Proofs::default();
+        for n in 0..100 {
+            let digest = [n; 16];
+            let probe = proofs.probe(&digest, std::future::pending());
+            let left = tokio::time::timeout(Duration::ZERO, probe).await;
+            assert!(left.is_err());
+        }
+        assert!(proofs.probing.lock().is_empty());
     }
 
     #[tokio::test]

@@ -97,8 +97,10 @@ async fn errand(
             .collect();
         return ProbeOutcome::Unauthorized(challenges.into());
     }
-    match Lesson::of(exchange.status) {
-        Lesson::Proven => ProbeOutcome::Proven,
-        Lesson::Refuted | Lesson::Nothing => ProbeOutcome::Unavailable,
+    match (Lesson::of(exchange.status), exchange.status.as_u16()) {
+        (Lesson::Proven, _) => ProbeOutcome::Proven,
+        // A server, or what stands before it, that can't answer now.
+        (_, 407 | 429 | 502..=504) => ProbeOutcome::Unavailable,
+        _ => ProbeOutcome::Answered,
     }
 }

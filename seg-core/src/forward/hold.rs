@@ -100,10 +100,12 @@ impl Held {
                 if self.bytes.is_empty() {
                     self.bytes = piece;
                 } else {
-                    let mut joined = BytesMut::with_capacity(self.bytes.len() + piece.len());
-                    joined.extend_from_slice(&self.bytes);
-                    joined.extend_from_slice(&piece);
-                    self.bytes = joined.freeze();
+                    // In place, with room to grow: pieces can be as small as a byte, and what is held
+                    // must not be copied for each of them.
+                    let held = std::mem::take(&mut self.bytes).try_into_mut();
+                    let mut held = held.unwrap_or_else(|shared| BytesMut::from(&*shared));
+                    held.extend_from_slice(&piece);
+                    self.bytes = held.freeze();
                 }
                 if self.rest.as_ref().is_some_and(ScannedBody::is_end) {
                     self.rest = None;

@@ -157,7 +157,9 @@ pub fn start(core: &Arc<Core>, errand: Errand) -> Option<Going> {
     let arrived = Arc::new(AtomicBool::new(errand.held.whole().is_some()));
     let (tell, told) = oneshot::channel();
     let mut going = ask(core, errand, Some(Arc::clone(&arrived)))?;
+    let unfinished = core.unfinished();
     let task = tokio::spawn(async move {
+        let _unfinished = unfinished;
         let answer = poll_fn(|cx| going.poll_answer(cx)).await;
         // Nobody may be there to hear it.
         let _ = tell.send(answer);

@@ -94,8 +94,17 @@ impl IdentityRules {
             if user.is_empty() || user.contains('\\') {
                 return None;
             }
+            // Active Directory reads the part behind as the whole name where that names a domain.
+            if user.contains('@') {
+                return self.qualified(user);
+            }
             return Some(match self.domains.get(domain) {
                 Some(mapped) => format!("{user}@{mapped}"),
+                // The DNS name of a domain, where its short one is usual: the account's implicit
+                // user principal name.
+                None if domain.contains('.') && domain != "." => {
+                    return self.qualified(&format!("{user}@{domain}"));
+                }
                 // `.\alice` and an unmapped domain: the default, where there is one, only for the
                 // former, or two domains' users would become one.
                 None if domain.is_empty() || domain == "." => self.with_default(user),
@@ -160,6 +169,11 @@ mod tests {
             "alice.smith@corp.example",
             "asmith",
             ".\\alice",
+            "corp.example\\alice",
+            "OLD.example\\alice",
+            // As Android writes it where its field for the domain is empty.
+            "\\alice@corp.example",
+            "CORP\\alice@corp.example",
         ] {
             let user = rules.canonical(name);
             assert_eq!(

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use hyper::rt::ReadBufCursor;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep};
 
 use super::inspect::{HeadFlaw, HeadInspector};
@@ -210,8 +211,11 @@ impl<S> ClientIo<S> {
             if self.read_timer_waits && !timer.is_elapsed() {
                 break;
             }
-            self.read_timer_waits = timer.as_mut().poll(cx).is_pending();
-            if self.read_timer_waits {
+            // A task that has used up its budget is put off without being entered.
+            let entered = has_budget_remaining();
+            let pending = timer.as_mut().poll(cx).is_pending();
+            self.read_timer_waits = pending && entered;
+            if pending {
                 break;
             }
             match self.due() {

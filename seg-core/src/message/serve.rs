@@ -16,6 +16,7 @@ use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
+use tokio::task::coop::has_budget_remaining;
 
 use super::body::{BodyGuard, OutBody};
 use super::io::{ClientIo, IoLimits, Late, PhaseCell};
@@ -105,7 +106,8 @@ where
             if noted && !asked.has_changed().unwrap_or(true) {
                 return Poll::Pending;
             }
-            waits = Some(cx.waker().clone());
+            // A task that has used up its budget is put off without a note.
+            waits = has_budget_remaining().then(|| cx.waker().clone());
             drained.as_mut().poll(cx).map(|()| None)
         })
         .await;

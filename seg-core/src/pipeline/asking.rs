@@ -5,6 +5,7 @@ use http::{HeaderMap, Uri};
 use seg_compliance::{Ask, Decision, DeviceKey, Protocol};
 
 use super::Walk;
+use crate::config::ComplianceMode;
 use crate::decide::{self, Admitted, misses};
 use crate::identify::Known;
 use crate::message::Reply;
@@ -52,8 +53,18 @@ impl Walk<'_> {
         };
         let refusal = callout.refuses(ask, uri, &shared.outbound, &shared.callouts);
         Ok(match refusal.await {
-            Some(decision) => Err(decision),
             None => Ok(admitted),
+            // What it would have refused is told, as of the engine's own verdicts.
+            Some(decision) if snapshot.config.compliance.mode == ComplianceMode::Observe => {
+                Ok(Admitted {
+                    decision: Decision {
+                        enforced: false,
+                        ..decision
+                    },
+                    ..admitted
+                })
+            }
+            Some(decision) => Err(decision),
         })
     }
 }

@@ -1,13 +1,14 @@
 //! What a client certificate has a say in: who may come without one, with whom it must agree, and
 //! what the server is told of it.
 
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode, Uri};
 use seg_compliance::{DeviceKey, UserKey};
 
 use super::{Stop, Walk};
 use crate::config::{ClientAuth, UserMismatch};
 use crate::message::Reply;
 use crate::protocol::Call;
+use crate::route;
 use crate::servers::Leg;
 use crate::telemetry::metrics::Outcome;
 use crate::transform::Inward;
@@ -15,14 +16,18 @@ use crate::transform::Inward;
 impl<'w> Walk<'w> {
     /// A host name that requires a certificate is not served on a connection that was opened
     /// under another name without one: 421, and the client opens a new one (RFC 9110 15.5.20).
-    pub(super) fn check_certificate_of_host(&mut self, headers: &HeaderMap) -> Result<(), Stop> {
+    pub(super) fn check_certificate_of_host(
+        &mut self,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<(), Stop> {
         if self.connection.certificate.is_some() {
             return Ok(());
         }
-        let line = headers
-            .get(header::HOST)
-            .and_then(|host| host.to_str().ok());
-        let host = line.map(|line| line.split(':').next().unwrap_or(line));
+        let host = match route::host(uri, headers) {
+            Ok(host) => host,
+            Err(none) => return Err(self.no_route(none)),
+        };
         let tls = &self.snapshot.config.server.tls;
         let named = |host: &str| {
             let rule = tls
@@ -31,7 +36,7 @@ impl<'w> Walk<'w> {
                 .find(|(name, _)| name.eq_ignore_ascii_case(host));
             rule.is_some_and(|(_, rule)| *rule == ClientAuth::Required)
         };
-        if host.is_some_and(named) {
+        if named(host) {
             return Err(self.bad(
                 "certificate_required",
                 "the host requires a client certificate",

@@ -16,7 +16,7 @@ use crate::autodiscover::{Form, Malformed};
 use crate::config::{AutodiscoverMode, Origin};
 use crate::decide::{self, Admitted};
 use crate::forward::{self, Errand, HELD_BYTES, Held, LimitedBody};
-use crate::identify::{Caller, Known, Scheme};
+use crate::identify::{Caller, Known};
 use crate::message::{Reply, ReplyBody};
 use crate::protocol::Plan;
 use crate::redirect;
@@ -107,16 +107,7 @@ impl Walk<'_> {
                 return self.challenge(&route, &method, &uri, headers, body).await;
             }
         };
-        self.record.command("Autodiscover");
-        if let Some(tokens) = &snapshot.tokens
-            && known.scheme == Scheme::Bearer
-        {
-            self.check_token(tokens, &mut known, &headers).await?;
-        }
-        if let Some(directory) = &snapshot.directory {
-            self.check_person(directory, &mut known, &headers, &uri)
-                .await?;
-        }
+        self.check_caller(&mut known, &headers, &uri).await?;
         self.check_certificate_person(&known).await?;
         let admitted = self
             .admit_discovery(&route, &known, &method, &uri, &headers)
@@ -311,7 +302,7 @@ impl Walk<'_> {
         let status = exchange.status;
         if status == StatusCode::UNAUTHORIZED {
             self.record.outcome(Outcome::Challenged);
-            let rule = self.challenge_rule(route);
+            let rule = self.challenge_rule(route, None);
             let metrics = &self.connection.core.shared.metrics;
             let admitted = Some(admitted);
             return Ok(respond::forwarded(
@@ -370,7 +361,7 @@ impl Walk<'_> {
         public: &Origin,
         route: &Route,
     ) -> Result<Rewritten, Malformed> {
-        let rule = self.challenge_rule(route);
+        let rule = self.challenge_rule(route, None);
         let rules = Rules {
             public,
             no_ntlm: rule.filter,

@@ -8,7 +8,7 @@ use seg_compliance::{Ask, Protocol, Step, Via};
 
 use super::{Stop, Walk, person, refusing};
 use crate::enrolment::{Enrolment, Found, MEDIA_TYPE, Recipient};
-use crate::identify::{Caller, Known, Scheme};
+use crate::identify::{Caller, Known};
 use crate::message::Reply;
 use crate::route::NoRoute;
 use crate::telemetry::metrics::Outcome;
@@ -44,16 +44,7 @@ impl Walk<'_> {
         let Caller::Known(mut known) = caller else {
             return Err(self.ask_again(person::ASK_PASSWORD));
         };
-        let snapshot = Arc::clone(self.snapshot);
-        if let Some(tokens) = &snapshot.tokens
-            && known.scheme == Scheme::Bearer
-        {
-            self.check_token(tokens, &mut known, &headers).await?;
-        }
-        if let Some(directory) = &snapshot.directory {
-            self.check_person(directory, &mut known, &headers, &uri)
-                .await?;
-        }
+        self.check_caller(&mut known, &headers, &uri).await?;
         self.check_certificate_person(&known).await?;
         if !known.proven {
             // A password that nobody here has checked, a token that nobody has signed.

@@ -32,14 +32,16 @@ impl Walk<'_> {
         let message = line
             .and_then(|line| line.get("Negotiate ".len()..))
             .unwrap_or_default();
-        let runtime = self.connection.core.shared.outbound.runtime();
+        let shared = &self.connection.core.shared;
+        let runtime = shared.outbound.runtime();
         match delegation.accept(runtime, message.trim_ascii()).await {
             Ok(ticket) => match self.snapshot.identity.canonical(ticket.principal()) {
                 Some(user) => {
                     let known = Known {
+                        // A server connection that carries it is nobody else's.
+                        digest: Some(shared.digest_key.digest(message, &user)),
                         user,
                         scheme: Scheme::Negotiate,
-                        digest: None,
                         proven: true,
                         connection_bound: true,
                         pinned: false,

@@ -106,7 +106,7 @@ impl Walk<'_> {
         let mut reply = if exchange.status == StatusCode::UNAUTHORIZED {
             self.record.outcome(Outcome::Challenged);
             let challenges = exchange.headers.get_all(WWW_AUTHENTICATE);
-            let rule = self.challenge_rule(route);
+            let rule = self.challenge_rule(route, None);
             filter::unauthorized(challenges, rule, &core.shared.metrics)
         } else {
             // A server that lets strangers in is not a reason to.

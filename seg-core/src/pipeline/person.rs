@@ -24,8 +24,26 @@ const ASK_TOKEN: HeaderValue =
     HeaderValue::from_static("Bearer realm=\"seg\", error=\"invalid_token\"");
 
 impl Walk<'_> {
+    /// All that is asked of a caller before anything of his reaches a server.
+    pub(super) async fn check_caller(
+        &mut self,
+        known: &mut Known,
+        headers: &HeaderMap,
+        uri: &Uri,
+    ) -> Result<(), Stop> {
+        if let Some(tokens) = &self.snapshot.tokens
+            && known.scheme == Scheme::Bearer
+        {
+            Box::pin(self.check_token(tokens, known, headers)).await?;
+        }
+        if let Some(directory) = &self.snapshot.directory {
+            Box::pin(self.check_person(directory, known, headers, uri)).await?;
+        }
+        Ok(())
+    }
+
     /// The token's signature and claims make its user proven.
-    pub(super) async fn check_token(
+    async fn check_token(
         &mut self,
         tokens: &Arc<Tokens>,
         known: &mut Known,
@@ -62,7 +80,7 @@ impl Walk<'_> {
     }
 
     /// The directory knows the account; by a password it proves it, by its groups it lets it in.
-    pub(super) async fn check_person(
+    async fn check_person(
         &mut self,
         directory: &Arc<Directory>,
         known: &mut Known,

@@ -15,6 +15,15 @@ use crate::runtime::Signal;
 use crate::telemetry::metrics::Outcome;
 use crate::transform;
 
+/// What the server says of somebody's credentials.
+enum Asked {
+    Proven,
+    /// Neither that they are right nor that they are wrong.
+    Answered,
+    /// What is to be answered.
+    Reply(Reply),
+}
+
 impl Walk<'_> {
     /// The caller has no name: only the head goes to the server, to draw its challenge.
     pub(super) async fn challenge(
@@ -41,7 +50,7 @@ impl Walk<'_> {
         };
         let path = forward::path(route, uri, query.as_deref());
         let drawn = forward::draw(core, leg, method.clone(), path, inward).await;
-        let rule = self.challenge_rule(route);
+        let rule = self.challenge_rule(route, None);
         let metrics = &self.connection.core.shared.metrics;
         let mut reply = match drawn {
             ProbeOutcome::Unauthorized(challenges) => {
@@ -63,7 +72,7 @@ impl Walk<'_> {
                 Reply::unavailable()
             }
             // A server that lets strangers in is not a reason to.
-            ProbeOutcome::Proven => {
+            ProbeOutcome::Proven | ProbeOutcome::Answered => {
                 self.record.outcome(Outcome::Refused);
                 self.record.because("no_credentials", None);
                 Reply::text(StatusCode::FORBIDDEN, "Credentials are needed here.\n")
@@ -85,8 +94,9 @@ impl Walk<'_> {
         call: &Call,
         decision: &Decision,
     ) -> Reply {
-        if let Some(reply) = self.unproven(route, known, headers).await {
-            return reply;
+        match self.asked(route, known, headers).await {
+            Asked::Answered | Asked::Proven => {}
+            Asked::Reply(reply) => return reply,
         }
         self.record.outcome(Outcome::Refused);
         call.deny(decision)
@@ -99,6 +109,18 @@ impl Walk<'_> {
         known: &Known,
         headers: &HeaderMap,
     ) -> Option<Reply> {
+        match self.asked(route, known, headers).await {
+            Asked::Proven => None,
+            // The server lets nobody say who he is, which is enough to refuse him and no more.
+            Asked::Answered => {
+                self.record.outcome(Outcome::UpstreamFailed);
+                Some(Reply::unavailable())
+            }
+            Asked::Reply(reply) => Some(reply),
+        }
+    }
+
+    async fn asked(&mut self, route: &Route, known: &Known, headers: &HeaderMap) -> Asked {
         let shared = &self.connection.core.shared;
         let outcome = match &known.digest {
             _ if known.proven => ProbeOutcome::Proven,
@@ -117,17 +139,18 @@ impl Walk<'_> {
                 if known.pinned {
                     self.connection.ntlm.answered(known, StatusCode::OK);
                 }
-                None
+                Asked::Proven
             }
+            ProbeOutcome::Answered => Asked::Answered,
             ProbeOutcome::Unauthorized(challenges) => {
                 self.record.outcome(Outcome::Challenged);
-                let rule = self.challenge_rule(route);
+                let rule = self.challenge_rule(route, Some(known));
                 let metrics = &shared.metrics;
-                Some(filter::unauthorized(challenges.iter(), rule, metrics))
+                Asked::Reply(filter::unauthorized(challenges.iter(), rule, metrics))
             }
             ProbeOutcome::Unavailable => {
                 self.record.outcome(Outcome::UpstreamFailed);
-                Some(Reply::unavailable())
+                Asked::Reply(Reply::unavailable())
             }
         }
     }

@@ -345,7 +345,7 @@ impl Protocol for EasCall {
             poll: false,
         };
         let Some(command) = self.eas_command() else {
-            plan.replay = true;
+            plan.replay = self.is_options();
             return plan;
         };
         plan.detached = command.finishes_detached();
@@ -360,9 +360,18 @@ impl Protocol for EasCall {
             }
             (Replay::Never, _) | (_, None) => false,
         };
-        if let Some(wait) = body.and_then(|body| self.waits(command, body, context)) {
-            plan.poll = true;
-            plan.head_within = wait + context.heartbeat_margin;
+        match body {
+            Some(body) => {
+                if let Some(wait) = self.waits(command, body, context) {
+                    plan.poll = true;
+                    plan.head_within = wait + context.heartbeat_margin;
+                }
+            }
+            // Too large to be held: it may ask for any wait. An empty answer would not do for it.
+            None if command.is_poll() => {
+                plan.head_within = context.heartbeat_max + context.heartbeat_margin;
+            }
+            None => {}
         }
         plan
     }

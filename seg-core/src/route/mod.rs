@@ -77,7 +77,7 @@ impl Route {
 /// Why a request is led nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoRoute {
-    /// No `Host`, or two, or one that names nothing: 400.
+    /// No `Host`, or two, or one that names nothing or another than the target: 400.
     Host,
     /// The target is not a path that has one meaning: 400.
     Path(PathError),
@@ -249,10 +249,15 @@ pub(crate) fn host<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> Result<&'r str, 
     if uri.authority().is_none() && !line.is_empty() && line.bytes().all(bare) {
         return Ok(line);
     }
-    let authority: http::uri::Authority = match uri.authority() {
-        Some(authority) => return without_port(authority.as_str()).ok_or(NoRoute::Host),
-        None => line.parse().map_err(|_| NoRoute::Host)?,
-    };
+    if let Some(authority) = uri.authority() {
+        // RFC 9112 section 3.2.2 lets the target win; whoever reads `Host` would be misled.
+        let both = (without_port(authority.as_str()), without_port(line));
+        return match both {
+            (Some(named), Some(told)) if named.eq_ignore_ascii_case(told) => Ok(named),
+            _ => Err(NoRoute::Host),
+        };
+    }
+    let authority: http::uri::Authority = line.parse().map_err(|_| NoRoute::Host)?;
     if authority.as_str().contains('@') || authority.host().is_empty() {
         return Err(NoRoute::Host);
     }

@@ -46,6 +46,8 @@ pub struct Core {
     /// Its connections to the servers.
     pub pool: Pool,
     connections: AtomicUsize,
+    /// Requests that are finished whether their client is there or not.
+    unfinished: AtomicUsize,
     drain: watch::Sender<bool>,
     leaving: AtomicBool,
 }
@@ -66,6 +68,7 @@ impl Core {
             slots: Arc::default(),
             pool,
             connections: AtomicUsize::new(0),
+            unfinished: AtomicUsize::new(0),
             drain: watch::Sender::new(false),
             leaving: AtomicBool::new(false),
         })
@@ -86,6 +89,13 @@ impl Core {
     pub(crate) fn connected(self: &Arc<Self>) -> Connected {
         self.connections.fetch_add(1, Ordering::Relaxed);
         Connected(Arc::clone(self))
+    }
+
+    /// Counts a request that goes on without its client until the guard is dropped: a drain waits
+    /// for it as for a connection.
+    pub(crate) fn unfinished(self: &Arc<Self>) -> Unfinished {
+        self.unfinished.fetch_add(1, Ordering::Relaxed);
+        Unfinished(Arc::clone(self))
     }
 
     /// Connections now.
@@ -181,7 +191,8 @@ impl Core {
                         self.slots
                             .signal(late.into_iter().map(|token| (token, Signal::EndPoll)));
                     }
-                    if self.connections() == 0 || elapsed >= over + GRACE {
+                    let unfinished = self.unfinished.load(Ordering::Relaxed);
+                    if self.connections() + unfinished == 0 || elapsed >= over + GRACE {
                         return;
                     }
                 }
@@ -192,6 +203,16 @@ impl Core {
 
 /// How long requests that are no polls may go on after the polls have ended.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// One counted request.
+#[derive(Debug)]
+pub(crate) struct Unfinished(Arc<Core>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        self.0.unfinished.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// One counted connection.
 #[derive(Debug)]

@@ -68,7 +68,7 @@ const TABLE: &[(&str, Fate)] = &[
 ];
 
 /// Whole families, by their prefix.
-const NEVER_PREFIXES: [&str; 3] = ["x-owa-", "x-beresource-", "x-wcda-"];
+const NEVER_PREFIXES: [&str; 4] = ["x-owa-", "x-beresource-", "x-wcda-", "x-webobjects-"];
 
 static FATES: LazyLock<HashMap<&'static str, Fate, RandomState>> =
     LazyLock::new(|| TABLE.iter().copied().collect());
@@ -151,6 +151,7 @@ mod tests {
             "x-owa-explicitlogonuser",
             "x-anchormailbox",
             "x-ms-policykey",
+            "x-webobjects-remote-user",
         ] {
             headers.insert(HeaderName::from_static(name), "1".parse().expect("a value"));
         }

@@ -5,13 +5,15 @@ use smallvec::SmallVec;
 
 /// Names that `Connection` can't declare to be of one hop: to drop them would change who asks, for
 /// what, or of how many bytes (the attack by `Connection: Authorization`).
-const END_TO_END: [HeaderName; 6] = [
+const END_TO_END: [HeaderName; 8] = [
     header::AUTHORIZATION,
     header::CONTENT_LENGTH,
     header::CONTENT_TYPE,
     header::COOKIE,
     header::HOST,
     header::CONTENT_ENCODING,
+    header::USER_AGENT,
+    HeaderName::from_static("ms-asprotocolversion"),
 ];
 
 /// Removes what `Connection` names.
@@ -75,7 +77,11 @@ mod tests {
     fn what_connection_names_stays_here_unless_it_is_end_to_end() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
-            ("connection", "close, X-Secret , authorization"),
+            (
+                "connection",
+                "close, X-Secret , authorization, MS-ASProtocolVersion",
+            ),
+            ("ms-asprotocolversion", "16.1"),
             ("connection", "keep-alive"),
             ("x-secret", "1"),
             ("authorization", "Basic eA=="),
@@ -92,6 +98,6 @@ mod tests {
         remove_always(&mut headers);
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
-        assert_eq!(left, ["authorization", "x-other"]);
+        assert_eq!(left, ["authorization", "ms-asprotocolversion", "x-other"]);
     }
 }

@@ -147,7 +147,7 @@ pub(in crate::config) static GROUPS: &[Group] = &[
             "longer request heads are refused"),
         Key::new("server.timeout.handshake.seconds", "10", Kind::Seconds { min: 1, max: 3600 },
             "how long a TLS handshake may take"),
-        Key::new("server.timeout.header.seconds", "60", Kind::Seconds { min: 1, max: 3600 },
+        Key::new("server.timeout.header.seconds", "10", Kind::Seconds { min: 1, max: 3600 },
             "how long a request head may take to arrive"),
         Key::new("server.timeout.body.seconds", "60", Kind::Seconds { min: 1, max: 3600 },
             "how long a request body may stand still"),

@@ -1,4 +1,4 @@
-//! How long which request may take.
+//! How long which request may take, and which may be sent twice.
 
 use seg_compliance::UserKey;
 
@@ -16,12 +16,18 @@ fn planned(polls: &PollMemory, command: &str, device: &str, body: Bytes) -> (u64
     let lines = LineMemory::default();
     let call = EasCall::identify(&Method::POST, Some(&query), &HeaderMap::new(), &lines)
         .unwrap_or_else(|error| panic!("{command}: {error}"));
+    let plan = plan_of(&call, body, polls);
+    assert_eq!(plan.body_idle, Duration::from_secs(RESPONSE), "{command}");
+    (plan.head_within.as_secs(), plan.poll)
+}
+
+fn plan_of(call: &EasCall, body: Bytes, polls: &PollMemory) -> Plan {
     let held = Held {
         bytes: body,
         rest: None,
     };
     let user = UserKey::new("alice@corp.example").expect("a user");
-    let plan = call.plan(
+    call.plan(
         &held,
         &PlanContext {
             response: Duration::from_secs(RESPONSE),
@@ -30,9 +36,7 @@ fn planned(polls: &PollMemory, command: &str, device: &str, body: Bytes) -> (u64
             polls,
             user: &user,
         },
-    );
-    assert_eq!(plan.body_idle, Duration::from_secs(RESPONSE), "{command}");
-    (plan.head_within.as_secs(), plan.poll)
+    )
 }
 
 #[test]
@@ -89,4 +93,51 @@ fn an_empty_poll_repeats_the_devices_last_full_one() {
     assert_eq!(plan("Sync", "D1", Bytes::new()), None);
     assert_eq!(plan("Ping", "D1", requests::ping(70)), Some(70));
     assert_eq!(plan("Ping", "D1", Bytes::new()), Some(70));
+}
+
+#[test]
+fn what_may_be_sent_twice_is_this_and_nothing_else() {
+    let replayed = |method: &Method, command: &str, body: &[u8]| {
+        let query = format!("Cmd={command}&User=alice&DeviceId=D1&DeviceType=t");
+        let query = (method == Method::POST).then_some(query.as_str());
+        let lines = LineMemory::default();
+        let call = EasCall::identify(method, query, &HeaderMap::new(), &lines)
+            .unwrap_or_else(|error| panic!("{method} {command}: {error}"));
+        plan_of(&call, Bytes::copy_from_slice(body), &PollMemory::default()).replay
+    };
+    for command in [
+        "FolderSync",
+        "Sync",
+        "Ping",
+        "GetItemEstimate",
+        "Search",
+        "Find",
+        "ResolveRecipients",
+        "ValidateCert",
+    ] {
+        assert!(replayed(&Method::POST, command, b""), "{command}");
+    }
+    for command in [
+        "SendMail",
+        "SmartReply",
+        "SmartForward",
+        "MoveItems",
+        "MeetingResponse",
+        "FolderCreate",
+        "FolderDelete",
+        "FolderUpdate",
+        "Provision",
+        "Settings",
+        "GetAttachment",
+    ] {
+        assert!(!replayed(&Method::POST, command, b""), "{command}");
+    }
+    // ItemOperations (page 20): Fetch, and EmptyFolderContents.
+    let fetch = b"\x03\x01\x6a\x00\x00\x14\x45\x46\x47\x03Mailbox\x00\x01\x01\x01";
+    let empty = b"\x03\x01\x6a\x00\x00\x14\x45\x52\x00\x00\x52\x031\x00\x01\x01\x01";
+    assert!(replayed(&Method::POST, "ItemOperations", fetch));
+    assert!(!replayed(&Method::POST, "ItemOperations", empty));
+    assert!(replayed(&Method::OPTIONS, "", b""));
+    assert!(!replayed(&Method::GET, "", b""));
+    assert!(!replayed(&Method::HEAD, "", b""));
 }

@@ -224,7 +224,7 @@ impl Protocol for EwsCall {
         let mut plan = Plan {
             head_within: context.response,
             body_idle: context.response,
-            replay: true,
+            replay: matches!(self.kind, Kind::Plain(Plain::UserPhoto)),
             detached: false,
             poll: false,
         };
