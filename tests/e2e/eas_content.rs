@@ -428,6 +428,64 @@ async fn attachments_of_mail_as_mime_go_both_ways() {
     assert_eq!(sandbox.sent()[1].body, send_mail(&mail("p.txt")));
 }
 
+/// What can't be looked into is no way around the rules, neither up nor down.
+#[tokio::test]
+async fn mail_that_can_not_be_read_does_not_pass() {
+    let zip = "Subject: s\r\nContent-Type: application/zip; name=a.zip\r\n\r\nPKPAYLOAD";
+    let deep = "Content-Type:message/rfc822\n\n".repeat(33) + zip;
+    let split = {
+        let (one, two) = zip.split_at(30);
+        let piece = |part: &str| {
+            let length = u8::try_from(part.len()).expect("short");
+            [&[0xC3, length], part.as_bytes()].concat()
+        };
+        let mime = element(0x10, &[piece(one), piece(two)].concat());
+        [vec![3, 1, 0x6A, 0], page(21), element(0x05, &mime)].concat()
+    };
+    let latin = {
+        let mime = element(0x10, &[b"\x03", zip.as_bytes(), b"\xE9\x00"].concat());
+        [vec![3, 1, 0x6A, 0], page(21), element(0x05, &mime)].concat()
+    };
+    let wbxml = |body: &[u8]| Request::eas("SendMail", "alice", "DEEP1", body);
+    let mime = |body: &str, kind: &str| {
+        let request = Request::eas("SendMail", "alice", "DEEP1", body);
+        let request = request.without("Content-Type").header("Content-Type", kind);
+        let request = request.without("MS-ASProtocolVersion");
+        request.header("MS-ASProtocolVersion", "12.1")
+    };
+    for (too_large, passes) in [("withhold", false), ("pass", true)] {
+        let sandbox = sandbox::start();
+        let policies = format!(
+            "[[content]]\nid = \"z\"\nattachments = {{ action = \"block-fetch\", extensions = [\"zip\"] }}\ntoo_large = \"{too_large}\"\n"
+        );
+        let gateway = with_policies(&sandbox, &policies, LIMIT).await;
+        for request in [
+            wbxml(&send_mail(&deep)),
+            wbxml(&split),
+            wbxml(&latin),
+            mime(&deep, "message/rfc822"),
+        ] {
+            let before = sandbox.sent().len();
+            let answer = gateway.ask(&request).await;
+            let came = sandbox.sent().len() - before;
+            assert_eq!(came, usize::from(passes), "{}", answer.text());
+        }
+        // What can be read is judged, whatever the case of its media type.
+        for kind in [
+            "message/rfc822",
+            "Message/RFC822",
+            "MESSAGE/RFC822 ; charset=x",
+        ] {
+            let before = sandbox.sent().len();
+            gateway.ask(&mime(zip, kind)).await;
+            assert_eq!(sandbox.sent().len(), before, "{kind}");
+        }
+        gives(&sandbox, "Sync", sync_answer("s", &[body("4", &deep)]));
+        let answer = gateway.ask(&sync("DEEP1")).await;
+        assert_eq!(has(&answer, "PKPAYLOAD"), passes, "{}", answer.text());
+    }
+}
+
 #[tokio::test]
 async fn what_is_too_large_to_be_held_is_withheld_or_passes() {
     let large = sync_answer("s", &[body("1", &"x".repeat(100_000))]);

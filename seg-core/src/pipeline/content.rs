@@ -103,14 +103,19 @@ impl Walk<'_> {
             self.record.bad_request("content_too_large", None);
             return Err(call.common(Status::AttachmentRefused).into());
         }
-        let sent = if call.has_wbxml() {
-            match content::sent(rules, &held.bytes) {
-                Ok(sent) => sent,
-                // The server says what is wrong with it.
-                Err(_) => return Ok(held),
-            }
+        let looked = if call.has_wbxml() {
+            content::sent(rules, &held.bytes)
         } else {
             content::mail(rules, &held.bytes)
+        };
+        let sent = match looked {
+            Ok(sent) => sent,
+            Err(_) if passes(rules) => return Ok(held),
+            Err(why) => {
+                let why = Some(why.to_string());
+                self.record.bad_request("content_unreadable", why);
+                return Err(call.common(Status::AttachmentRefused).into());
+            }
         };
         self.note(&sent.done);
         if sent.refused.is_some() {
@@ -141,7 +146,11 @@ impl Walk<'_> {
             .get(CONTENT_TYPE)
             .map_or([].as_slice(), HeaderValue::as_bytes);
         let attachment = eas.eas_command() == Some(Command::GetAttachment);
-        let (wbxml, multipart) = (kind.starts_with(WBXML), kind.starts_with(MULTIPART));
+        let begins = |with: &[u8]| {
+            let begin = kind.trim_ascii_start().get(..with.len());
+            begin.is_some_and(|begin| begin.eq_ignore_ascii_case(with))
+        };
+        let (wbxml, multipart) = (begins(WBXML), begins(MULTIPART));
         if exchange.status != StatusCode::OK || !(wbxml || attachment) || exchange.body.is_end() {
             return Err(exchange);
         }

@@ -117,6 +117,14 @@ impl NotEas {
 const MS_AS_PROTOCOL_VERSION: HeaderName = HeaderName::from_static("ms-asprotocolversion");
 const RAW_MIME: &[u8] = b"message/rfc822";
 
+/// Media types are compared without case (RFC 9110 8.3.1).
+fn is_raw_mime(declared: &HeaderValue) -> bool {
+    let declared = declared.as_bytes();
+    let end = memchr::memchr(b';', declared).unwrap_or(declared.len());
+    let kind = declared.get(..end).unwrap_or_default().trim_ascii();
+    kind.eq_ignore_ascii_case(RAW_MIME)
+}
+
 impl Line {
     fn of_post(query: &str) -> Result<Self, NotEas> {
         let line = request_line::parse(query)?;
@@ -183,9 +191,7 @@ impl EasCall {
             kind: line.command.map_or(Kind::Other, Kind::Command),
             version: line.version.or(header_version),
             line,
-            raw_mime: headers
-                .get(CONTENT_TYPE)
-                .is_some_and(|value| value.as_bytes().starts_with(RAW_MIME)),
+            raw_mime: headers.get(CONTENT_TYPE).is_some_and(is_raw_mime),
         })
     }
 

@@ -7,8 +7,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::attachments::{Action, Met};
-use super::mime::{Mail, Visit};
-use super::{Done, Rule, Sealed, judged};
+use super::mime::{Mail, Visit, text_part};
+use super::shape::{Shape, Unreadable};
+use super::{Done, Rule, Sealed, TooLarge, judged};
 use crate::multipart::Multipart;
 use crate::wbxml::{Edits, Limits, Outline, OutlineError, Place, Tag};
 
@@ -220,7 +221,10 @@ impl<'w> Walk<'w, '_> {
             return false;
         };
         if self.outline.text_of(body, BODY_TYPE) == Some("4") {
-            return Mail::read(bytes).is_some_and(|mail| {
+            let Ok(shape) = Shape::of(bytes) else {
+                return false;
+            };
+            return Mail::read(&shape).is_ok_and(|mail| {
                 classified.marks_subject(mail.subject())
                     || classified.marks_header(|name| mail.header(name))
                     || mail.texts().any(|text| classified.marks_body(text))
@@ -263,10 +267,7 @@ impl<'w> Walk<'w, '_> {
         };
         let new = match outline.text_of(body, BODY_TYPE) {
             Some("2") => format!("<html><body><p>{}</p></body></html>", escaped(text)).into_bytes(),
-            Some("4") => match Mail::read(&found.bytes) {
-                Some(mail) => mail.replaced(text),
-                None => text.as_bytes().to_vec(),
-            },
+            Some("4") => replaced(&found.bytes, text),
             // Compressed RTF is text that nobody can read as such: an empty one.
             Some("3") => Vec::new(),
             _ => text.as_bytes().to_vec(),
@@ -380,16 +381,35 @@ impl<'w> Walk<'w, '_> {
         }
     }
 
+    /// A mail. One that can't be looked into is withheld, and no other with it: a device asks for its
+    /// Sync again and again.
     fn mail(&mut self, raw: &[u8], cut: bool) -> Option<Vec<u8>> {
-        let mail = Mail::read(raw)?;
+        if raw.is_empty() {
+            return None;
+        }
+        let done = self.answered.done.clone();
+        match self.looked_at(raw, cut) {
+            Ok(new) => new,
+            Err(_) => {
+                self.answered.done = done;
+                let mut rules = self.rules.iter();
+                let rule = rules.find(|rule| rule.too_large == TooLarge::Withhold)?;
+                self.withheld_by(rule);
+                Some(replaced(raw, UNREADABLE))
+            }
+        }
+    }
+
+    fn looked_at(&mut self, raw: &[u8], cut: bool) -> Result<Option<Vec<u8>>, Unreadable> {
+        let shape = Shape::of(raw)?;
+        let mail = Mail::read(&shape)?;
         if mail.is_sealed() {
-            let rule = self
-                .rules
-                .iter()
-                .find(|rule| rule.sealed == Sealed::Withhold)?;
-            self.answered.done.withheld += 1;
-            self.answered.done.by(&rule.id);
-            return Some(mail.replaced(SEALED));
+            let mut rules = self.rules.iter();
+            let Some(rule) = rules.find(|rule| rule.sealed == Sealed::Withhold) else {
+                return Ok(None);
+            };
+            self.withheld_by(rule);
+            return Ok(Some(mail.replaced(SEALED)));
         }
         let mut parts = Parts {
             rules: self.rules,
@@ -397,6 +417,11 @@ impl<'w> Walk<'w, '_> {
             done: &mut self.answered.done,
         };
         mail.edited(&mut parts)
+    }
+
+    fn withheld_by(&mut self, rule: &Rule) {
+        self.answered.done.withheld += 1;
+        self.answered.done.by(&rule.id);
     }
 
     fn text(&mut self, text: &str, html: bool, cut: bool) -> Option<String> {
@@ -610,6 +635,15 @@ fn links_in(rules: &[&Rule], text: &str, html: bool, cut: bool, done: &mut Done)
     }
     new
 }
+
+/// The headers of a mail over a plain text; nothing but the text where there are no headers.
+fn replaced(raw: &[u8], text: &str) -> Vec<u8> {
+    let replaced = Shape::of(raw).and_then(|shape| Ok(Mail::read(&shape)?.replaced(text)));
+    replaced.unwrap_or_else(|_| text_part(text))
+}
+
+/// What stands in place of a mail that can't be looked into.
+const UNREADABLE: &str = "This message can't be checked by the rules of your organisation and is not shown on this device.";
 
 /// What stands in place of a signed or encrypted mail.
 const SEALED: &str = "This message is signed or encrypted and is not shown on this device.";

@@ -1,6 +1,9 @@
 //! Mail as it stands in a body of type 4 and in what a device sends (RFC 2045 to 2049): parts are
 //! taken out or changed, everything else stays byte for byte.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mail_parser::decoders::base64::base64_decode;
@@ -8,6 +11,7 @@ use mail_parser::decoders::quoted_printable::quoted_printable_decode;
 use mail_parser::{Encoding, Message, MessageParser, MessagePart, MimeHeaders, PartType};
 
 use super::attachments::Met;
+use super::shape::{self, Kind, Shape, Unreadable};
 
 /// How much of an attachment is looked at to find its type, in bytes.
 const BEGIN: usize = 512;
@@ -29,12 +33,19 @@ pub(super) struct Mail<'a> {
     message: Message<'a>,
     from: String,
     to: String,
+    /// How many mails this one is in.
+    depth: usize,
 }
 
 impl<'a> Mail<'a> {
-    /// Reads a mail, or its beginning. `None`: it has no headers.
-    pub(super) fn read(raw: &'a [u8]) -> Option<Self> {
-        let message = MessageParser::default().parse(raw)?;
+    /// Reads a mail, or its beginning.
+    ///
+    /// # Errors
+    /// When it has no headers.
+    pub(super) fn read(shape: &'a Shape<'a>) -> Result<Self, Unreadable> {
+        let message = MessageParser::default()
+            .parse(&*shape.shown)
+            .ok_or(Unreadable::NoHeaders)?;
         let addresses = |lists: &[Option<&mail_parser::Address<'_>>]| {
             let all = lists.iter().flatten().flat_map(|list| list.iter());
             let found: Vec<_> = all.filter_map(|one| one.address()).collect();
@@ -42,11 +53,12 @@ impl<'a> Mail<'a> {
         };
         let from = addresses(&[message.from()]);
         let to = addresses(&[message.to(), message.cc(), message.bcc()]);
-        Some(Self {
-            raw,
+        Ok(Self {
+            raw: shape.raw,
             message,
             from,
             to,
+            depth: shape.depth,
         })
     }
 
@@ -77,27 +89,33 @@ impl<'a> Mail<'a> {
             })
     }
 
-    /// Whether it is signed or encrypted: a change would break the one and can't reach the other.
+    /// Whether it is signed or encrypted as a whole: a change would break the one and can't reach the
+    /// other. What only has such a part among others is looked into like any mail.
     pub(super) fn is_sealed(&self) -> bool {
-        self.message.parts.iter().any(|part| {
-            part.content_type().is_some_and(|kind| {
-                let (class, of) = (kind.ctype(), kind.subtype().unwrap_or_default());
-                let multipart = class.eq_ignore_ascii_case("multipart");
-                multipart
-                    && (of.eq_ignore_ascii_case("signed") || of.eq_ignore_ascii_case("encrypted"))
-                    || class.eq_ignore_ascii_case("application")
-                        && (of.eq_ignore_ascii_case("pkcs7-mime")
-                            || of.eq_ignore_ascii_case("x-pkcs7-mime"))
+        let root = self.message.parts.first();
+        root.and_then(MimeHeaders::content_type)
+            .is_some_and(|kind| {
+                let subtype = kind.subtype().unwrap_or_default();
+                let is_one_of = |names: &[&str]| {
+                    let mut names = names.iter();
+                    names.any(|name| name.eq_ignore_ascii_case(subtype))
+                };
+                match kind.ctype() {
+                    "multipart" => is_one_of(&["signed", "encrypted"]),
+                    "application" => is_one_of(&["pkcs7-mime", "x-pkcs7-mime"]),
+                    _ => false,
+                }
             })
-        })
     }
 
     /// The mail as `visit` wants it; `None`: as it is.
-    pub(super) fn edited(&self, visit: &mut dyn Visit) -> Option<Vec<u8>> {
-        let mut edits = Vec::new();
-        self.walk(&self.message, visit, &mut edits);
+    ///
+    /// # Errors
+    /// When a mail in it can't be looked into.
+    pub(super) fn edited(&self, visit: &mut dyn Visit) -> Result<Option<Vec<u8>>, Unreadable> {
+        let mut edits = self.edits(visit)?;
         if edits.is_empty() {
-            return None;
+            return Ok(None);
         }
         edits.sort_by_key(|(begin, ..)| *begin);
         let (mut out, mut copied) = (Vec::with_capacity(self.raw.len()), 0);
@@ -110,7 +128,7 @@ impl<'a> Mail<'a> {
             copied = end;
         }
         out.extend_from_slice(self.raw.get(copied..).unwrap_or_default());
-        Some(out)
+        Ok(Some(out))
     }
 
     /// The same headers over a plain text.
@@ -124,30 +142,32 @@ impl<'a> Mail<'a> {
         [kept_headers(headers), text_part(text)].concat()
     }
 
-    fn walk(&self, message: &Message<'_>, visit: &mut dyn Visit, edits: &mut Vec<Edit>) {
-        for (index, part) in message.parts.iter().enumerate() {
-            let root = index == 0 && std::ptr::eq(message, &raw const self.message);
+    fn edits(&self, visit: &mut dyn Visit) -> Result<Vec<Edit>, Unreadable> {
+        let mut edits = Vec::new();
+        let digested = self.digested();
+        for (index, part) in self.message.parts.iter().enumerate() {
+            let root = index == 0;
             let whole = (part.offset_header as usize, part.offset_end as usize);
             let body = (part.offset_body as usize, part.offset_end as usize);
-            let declared = declared(part);
+            let (kind, declared) = declared(part);
             let declared = declared.as_deref();
+            let raw = self.raw.get(body.0..body.1).unwrap_or_default();
+            let is_mail = kind == Some(Kind::Mail)
+                || part.content_type().is_none() && digested.contains(&index);
             match &part.body {
                 PartType::Multipart(_) => {}
-                PartType::Message(nested) => {
+                _ if is_mail => {
+                    let inner = decoded(part.encoding, raw);
+                    let inner = inner.as_deref().unwrap_or(raw);
                     if let Some(text) =
-                        visit.attachment(&self.met(part, declared, b"", nested_size(part)))
+                        visit.attachment(&self.met(part, declared, b"", raw.len() as u64))
                     {
                         edits.push((whole.0, whole.1, self.in_place(root, whole, body, &text)));
-                    } else if part.encoding == Encoding::None {
-                        self.walk(nested, visit, edits);
-                    } else if let Some(inner) = Mail::read(&nested.raw_message)
-                        && let Some(new) = inner.edited(visit)
-                    {
+                    } else if let Some(new) = self.inner(inner, visit)? {
                         edits.push((body.0, body.1, encoded(part.encoding, &new)));
                     }
                 }
                 PartType::Text(_) | PartType::Html(_) if !is_attached(part) => {
-                    let raw = self.raw.get(body.0..body.1).unwrap_or_default();
                     let html = matches!(part.body, PartType::Html(_));
                     let Some(decoded) = decoded(part.encoding, raw) else {
                         continue;
@@ -156,6 +176,8 @@ impl<'a> Mail<'a> {
                         edits.push((body.0, body.1, encoded(part.encoding, &new)));
                     }
                 }
+                // Nothing that the parser was shown is mail.
+                PartType::Message(_) => return Err(Unreadable::Depth),
                 PartType::Text(_)
                 | PartType::Html(_)
                 | PartType::Binary(_)
@@ -168,6 +190,29 @@ impl<'a> Mail<'a> {
                 }
             }
         }
+        Ok(edits)
+    }
+
+    /// A mail that is in this one.
+    fn inner(&self, raw: &[u8], visit: &mut dyn Visit) -> Result<Option<Vec<u8>>, Unreadable> {
+        let shape = Shape::within(raw, self.depth + 1)?;
+        match Mail::read(&shape) {
+            Ok(mail) => mail.edited(visit),
+            // Without headers it is shown as a text.
+            Err(Unreadable::NoHeaders) => Ok(visit.text(false, raw)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The parts that are mail where they don't say otherwise, as they are in a digest.
+    fn digested(&self) -> HashSet<usize> {
+        let parts = self.message.parts.iter();
+        let digests = parts.filter(|part| declared(part).0 == Some(Kind::Digest));
+        let inside = digests.filter_map(|part| match &part.body {
+            PartType::Multipart(inside) => Some(inside),
+            _ => None,
+        });
+        inside.flatten().map(|part| *part as usize).collect()
     }
 
     fn met<'m>(
@@ -203,14 +248,18 @@ impl<'a> Mail<'a> {
 type Place = (usize, usize);
 type Edit = (usize, usize, Vec<u8>);
 
-/// The type that a part declares.
-fn declared(part: &MessagePart<'_>) -> Option<String> {
-    let kind = part.content_type()?;
-    Some(format!("{}/{}", kind.ctype(), kind.subtype()?))
-}
-
-fn nested_size(part: &MessagePart<'_>) -> u64 {
-    u64::from(part.offset_end.saturating_sub(part.offset_body))
+/// The type that a part declares, and what it is where the parser was not shown it.
+fn declared(part: &MessagePart<'_>) -> (Option<Kind>, Option<String>) {
+    let Some((class, subtype)) = part
+        .content_type()
+        .and_then(|kind| Some((kind.ctype(), kind.subtype()?)))
+    else {
+        return (None, None);
+    };
+    match shape::uncovered(class, subtype) {
+        Some((kind, declared)) => (Some(kind), Some(declared)),
+        None => (None, Some(format!("{class}/{subtype}"))),
+    }
 }
 
 fn is_attached(part: &MessagePart<'_>) -> bool {
@@ -220,11 +269,11 @@ fn is_attached(part: &MessagePart<'_>) -> bool {
             .is_some_and(|disposition| disposition.is_attachment())
 }
 
-fn decoded(encoding: Encoding, raw: &[u8]) -> Option<Vec<u8>> {
+fn decoded(encoding: Encoding, raw: &[u8]) -> Option<Cow<'_, [u8]>> {
     match encoding {
-        Encoding::None => Some(raw.to_vec()),
-        Encoding::Base64 => base64_decode(raw),
-        Encoding::QuotedPrintable => quoted_printable_decode(raw),
+        Encoding::None => Some(Cow::Borrowed(raw)),
+        Encoding::Base64 => base64_decode(raw).map(Cow::Owned),
+        Encoding::QuotedPrintable => quoted_printable_decode(raw).map(Cow::Owned),
     }
 }
 
@@ -277,7 +326,8 @@ fn quoted_printable(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-fn text_part(text: &str) -> Vec<u8> {
+/// A part, or a mail, that is a plain text.
+pub(super) fn text_part(text: &str) -> Vec<u8> {
     let head =
         b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\n";
     [head.as_slice(), &base64_lines(text.as_bytes()), b"\r\n"].concat()
@@ -340,6 +390,14 @@ mod tests {
         }
     }
 
+    fn edited(raw: &[u8], visit: &mut Taker) -> Result<Option<Vec<u8>>, Unreadable> {
+        Mail::read(&Shape::of(raw)?)?.edited(visit)
+    }
+
+    fn is_sealed(raw: &[u8]) -> bool {
+        Mail::read(&Shape::of(raw).unwrap()).unwrap().is_sealed()
+    }
+
     const MIXED: &str = "From: Bob <bob@x.example>\r\nTo: alice@corp.example\r\nSubject: =?utf-8?Q?a=C3=A4?=\r\n\
         MIME-Version: 1.0\r\nX-Class: secret\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\npreamble\r\n--b\r\n\
         Content-Type: text/plain; charset=iso-8859-1\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n\
@@ -350,14 +408,15 @@ mod tests {
 
     #[test]
     fn parts_are_met_with_what_they_are() {
-        let mail = Mail::read(MIXED.as_bytes()).unwrap();
+        let shape = Shape::of(MIXED.as_bytes()).unwrap();
+        let mail = Mail::read(&shape).unwrap();
         assert_eq!(
             (mail.subject(), mail.header("x-class")),
             ("aä", Some("secret"))
         );
         assert!(!mail.is_sealed());
         let mut visit = taker("nothing");
-        assert_eq!(mail.edited(&mut visit), None, "nothing is changed");
+        assert_eq!(mail.edited(&mut visit), Ok(None), "nothing is changed");
         assert!(
             visit.met[0].contains("https://a.example/x"),
             "{:?}",
@@ -380,8 +439,7 @@ mod tests {
     #[test]
     fn a_part_goes_and_the_rest_stays() {
         for (name, gone) in [("a.pdf", "JVBERi0="), ("v.exe", "MZ")] {
-            let mail = Mail::read(MIXED.as_bytes()).unwrap();
-            let new = mail.edited(&mut taker(name)).unwrap();
+            let new = edited(MIXED.as_bytes(), &mut taker(name)).unwrap().unwrap();
             let new = String::from_utf8(new).unwrap();
             assert!(!new.contains(gone), "{new}");
             assert!(new.contains(&STANDARD.encode("gone")), "{new}");
@@ -389,9 +447,8 @@ mod tests {
                 new.starts_with("From: Bob") && new.ends_with("--b--\r\nepilogue"),
                 "{new}"
             );
-            let again = Mail::read(new.as_bytes()).unwrap();
             let mut visit = taker("nothing");
-            assert_eq!(again.edited(&mut visit), None);
+            assert_eq!(edited(new.as_bytes(), &mut visit), Ok(None));
             assert!(
                 !visit.met.iter().any(|met| met.starts_with(name)),
                 "{:?}",
@@ -408,12 +465,11 @@ mod tests {
 
     #[test]
     fn a_text_changes_in_its_own_encoding() {
-        let mail = Mail::read(MIXED.as_bytes()).unwrap();
         let mut visit = Taker {
             becomes: Some(b"caf\xE9 =\r\nend "),
             ..taker("nothing")
         };
-        let new = mail.edited(&mut visit).unwrap();
+        let new = edited(MIXED.as_bytes(), &mut visit).unwrap().unwrap();
         let text = String::from_utf8_lossy(&new);
         assert!(text.contains("caf=E9 =3D\r\nend=20\r\n--b"), "{text}");
     }
@@ -422,8 +478,10 @@ mod tests {
     fn a_mail_that_is_an_attachment_keeps_its_headers() {
         let raw =
             b"From: a@x\r\nContent-Type: application/zip;\r\n name=z.zip\r\nSubject: s\r\n\r\nPK";
-        let mail = Mail::read(raw).unwrap();
-        let new = String::from_utf8(mail.edited(&mut taker("z.zip")).unwrap()).unwrap();
+        let shape = Shape::of(raw).unwrap();
+        let mail = Mail::read(&shape).unwrap();
+        let new = mail.edited(&mut taker("z.zip")).unwrap().unwrap();
+        let new = String::from_utf8(new).unwrap();
         assert!(
             new.starts_with("From: a@x\r\nSubject: s\r\nContent-Type: text/plain"),
             "{new}"
@@ -434,21 +492,168 @@ mod tests {
     }
 
     #[test]
-    fn a_signed_mail_is_sealed() {
-        let raw = b"Content-Type: multipart/signed; boundary=s\r\n\r\n--s\r\n\r\nx\r\n--s--\r\n";
-        assert!(Mail::read(raw).unwrap().is_sealed());
-        let raw = b"Content-Type: application/pkcs7-mime\r\n\r\nx";
-        assert!(Mail::read(raw).unwrap().is_sealed());
+    fn a_mail_is_sealed_by_its_root_alone() {
+        let signed = b"Content-Type: Multipart/Signed; boundary=s\r\n\r\n--s\r\n\r\nx\r\n--s--\r\n";
+        assert!(is_sealed(signed));
+        assert!(is_sealed(b"Content-Type: application/pkcs7-mime\r\n\r\nx"));
+        let dummy = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: application/pkcs7-mime\r\n\r\nx\r\n\
+            --b\r\nContent-Type: application/zip; name=z.zip\r\n\r\nPK\r\n--b--\r\n";
+        assert!(!is_sealed(dummy));
+        let new = edited(dummy, &mut taker("z.zip")).unwrap().unwrap();
+        assert!(!new.windows(2).any(|bytes| bytes == b"PK"));
+    }
+
+    /// Mail in mail, `level` deep, each by another header; in the innermost an attachment.
+    fn nested(headers: &[&str]) -> Vec<u8> {
+        let mut mail = b"Content-Type: application/zip; name=z.zip\n\nPK".to_vec();
+        for (level, header) in headers.iter().enumerate().rev() {
+            let coded = match header.split_once("Encoding: ") {
+                Some((_, "base64")) => base64_lines(&mail),
+                Some((_, "quoted-printable")) => quoted_printable(&mail),
+                _ => mail,
+            };
+            mail = if header.contains("digest") {
+                let mut digest =
+                    format!("{header}; boundary=b{level}z\n\n--b{level}z\n\n").into_bytes();
+                digest.extend_from_slice(&coded);
+                digest.extend_from_slice(format!("\n--b{level}z--\n").as_bytes());
+                digest
+            } else {
+                [header.as_bytes(), b"\n\n", &coded].concat()
+            };
+        }
+        mail
+    }
+
+    const NESTING: [&str; 7] = [
+        "Content-Type: message/rfc822",
+        "CONTENT-TYPE: MESSAGE (a)\n / (b) \"RFC822\" ; x=y",
+        "Subject: x\nc o n t e n t-type: message/global",
+        "Content-Type: multipart/digest",
+        "Content-Type: message/rfc822\nContent-Transfer-Encoding: base64",
+        "Content-Type: message/rfc822\nContent-Transfer-Encoding: quoted-printable",
+        "Content-Type: message\n \n /\\rfc822(",
+    ];
+
+    #[test]
+    fn mail_in_mail_is_looked_into_however_it_is_named() {
+        for header in NESTING {
+            for depth in [1, 3, shape::DEPTH] {
+                let raw = nested(&vec![header; depth]);
+                let new = edited(&raw, &mut taker("z.zip"));
+                assert!(matches!(new, Ok(Some(_))), "{header} {depth}: {new:?}");
+            }
+            let raw = nested(&vec![
+                header;
+                if header.contains("Encoding") { 8 } else { 40 }
+            ]);
+            let new = edited(&raw, &mut taker("z.zip"));
+            let expected = if header.contains("Encoding") {
+                Ok(())
+            } else {
+                Err(Unreadable::Depth)
+            };
+            assert_eq!(new.map(|_| ()), expected, "{header}");
+        }
+    }
+
+    /// A stack of 256 KiB, where a thread of a runtime has 2 MiB.
+    #[test]
+    fn a_hundred_thousand_mails_in_each_other_fill_no_stack() {
+        let level = "Content-Type:message/rfc822\n\n";
+        let plain = level.repeat(100_000);
+        let coded = [
+            "Content-Type:message/rfc822\nContent-Transfer-Encoding:=?utf-8?Q?base64?=\n\n"
+                .as_bytes(),
+            &base64_lines(plain.as_bytes()),
+        ]
+        .concat();
+        let boundaries: String = (0..100_000)
+            .map(|level| format!("Content-Type:multipart/x;boundary=b{level}z\n\n--b{level}z\n"))
+            .collect();
+        let looked = std::thread::Builder::new()
+            .stack_size(256 * 1024)
+            .spawn(move || {
+                [plain.as_bytes(), &coded, boundaries.as_bytes()]
+                    .map(|raw| edited(raw, &mut taker("z.zip")))
+            });
+        let looked = looked.unwrap().join().unwrap();
+        assert_eq!(
+            looked,
+            [
+                Err(Unreadable::Depth),
+                Err(Unreadable::Depth),
+                Err(Unreadable::Parts)
+            ]
+        );
+    }
+
+    #[test]
+    fn parts_and_headers_are_bounded() {
+        let parts = format!(
+            "Content-Type: multipart/x; boundary=b\n\n{}",
+            "--b\n\n".repeat(100_000)
+        );
+        assert_eq!(Shape::of(parts.as_bytes()).unwrap_err(), Unreadable::Parts);
+        let multiparts = "--b\nContent-Type: multipart/x; Boundary=n\n\n".repeat(1_000);
+        let multiparts = format!("Content-Type: multipart/x; boundary=b\n\n{multiparts}");
+        assert_eq!(
+            Shape::of(multiparts.as_bytes()).unwrap_err(),
+            Unreadable::Parts
+        );
+        for headers in [
+            "a:\n".repeat(100_000),
+            format!("To: {}", "a,".repeat(4 << 20)),
+        ] {
+            assert_eq!(
+                Shape::of(headers.as_bytes()).unwrap_err(),
+                Unreadable::Headers
+            );
+            let behind = format!("Content-Type: multipart/x; boundary=b\n\n--b{headers}");
+            assert_eq!(
+                Shape::of(behind.as_bytes()).unwrap_err(),
+                Unreadable::Headers
+            );
+            let text = format!("Subject: s\n\n{headers}");
+            assert!(Shape::of(text.as_bytes()).is_ok(), "a text is no headers");
+        }
     }
 
     proptest! {
         #[test]
         fn any_bytes_return(cut in 0..MIXED.len(), junk in proptest::collection::vec(any::<u8>(), 0..40)) {
             let raw = [&MIXED.as_bytes()[..cut], &junk].concat();
-            if let Some(mail) = Mail::read(&raw) {
-                let mut visit = Taker { becomes: Some(b"x"), ..taker("a.pdf") };
-                let _ = mail.edited(&mut visit);
-                let _ = mail.is_sealed();
+            let mut visit = Taker { becomes: Some(b"x"), ..taker("a.pdf") };
+            let _ = edited(&raw, &mut visit);
+        }
+
+        #[test]
+        fn mail_in_mail_is_found_to_its_depth(
+            headers in proptest::collection::vec(proptest::sample::select(&NESTING[..]), 0..40)
+        ) {
+            let coded = headers.iter().filter(|header| header.contains("Encoding")).count();
+            prop_assume!(coded < 6);
+            let new = edited(&nested(&headers), &mut taker("z.zip"));
+            if headers.len() > shape::DEPTH {
+                prop_assert_eq!(new, Err(Unreadable::Depth));
+            } else {
+                prop_assert!(matches!(new, Ok(Some(_))), "{:?}", new);
+            }
+        }
+
+        #[test]
+        fn the_parser_is_shown_no_mail_in_mail(
+            pieces in proptest::collection::vec(proptest::sample::select(&[
+                "Content-Type:", "message", "multipart", "/", "rfc822", "global", "digest", ";", "(", ")", "\"", "\\",
+                "\n", "\r\n", " ", "\t", "boundary=b", "--b", "--b--", ":", "x", "MESSAGE/RFC822\n\n", "=", "*",
+                "Content-Type: message/rfc822\n\n", "Content-Transfer-Encoding: base64\n",
+            ][..]), 0..60)
+        ) {
+            let raw = pieces.concat();
+            let shape = Shape::of(raw.as_bytes()).unwrap();
+            if let Ok(mail) = Mail::read(&shape) {
+                let mut parts = mail.message.parts.iter();
+                prop_assert!(!parts.any(|part| matches!(part.body, PartType::Message(_))));
             }
         }
 

@@ -10,12 +10,14 @@ mod attachments;
 mod html;
 mod links;
 mod mime;
+mod shape;
 mod upload;
 
 pub use answer::{Answered, answered, attachment};
 pub use attachments::{Action, Attachments, Met};
 pub use links::{Links, Template};
-pub use upload::{Sent, mail, sent};
+pub use shape::Unreadable;
+pub use upload::{NotLookedInto, Sent, mail, sent};
 
 use std::collections::BTreeMap;
 
@@ -42,7 +44,8 @@ pub struct Rule {
     /// What becomes of signed and encrypted mail, which can't be changed without breaking it.
     #[serde(default)]
     pub sealed: Sealed,
-    /// What becomes of an answer that is larger than is held, or can't be read.
+    /// What becomes of an answer, or of mail that is sent, that is larger than is held, or can't be
+    /// read.
     #[serde(default)]
     pub too_large: TooLarge,
 }

@@ -5,7 +5,8 @@
 use super::answer::{APPLICATION_DATA, BEGIN, escaped};
 use super::attachments::Action;
 use super::mime::{Mail, Visit};
-use super::{Done, Met, Rule, judged};
+use super::shape::{Shape, Unreadable};
+use super::{Done, Met, Rule, Sealed, judged};
 use crate::wbxml::{Content, Edits, Limits, Outline, OutlineError, Place, Tag};
 
 const MIME: Tag = Tag::new(21, 0x10);
@@ -25,17 +26,31 @@ const TO: Tag = Tag::new(2, 0x16);
 pub struct Sent {
     /// The new body; `None`: it stays as it is, byte for byte.
     pub body: Option<Vec<u8>>,
-    /// The rule that refuses the mail for an attachment in it.
+    /// The rule that refuses the mail: for an attachment in it, or because it is sealed.
     pub refused: Option<String>,
     /// What was done.
     pub done: Done,
+}
+
+/// Why what a device sends was not looked into. It must not pass then, unless every rule says so.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotLookedInto {
+    /// The WBXML can't be read.
+    #[error(transparent)]
+    Wbxml(#[from] OutlineError),
+    /// The mail can't be read.
+    #[error(transparent)]
+    Mail(#[from] Unreadable),
+    /// An element that must hold one string or one byte array.
+    #[error("the message has {0} in more than one piece, or not as UTF-8")]
+    Pieces(&'static str),
 }
 
 /// Looks at the WBXML body of a SendMail, SmartReply, SmartForward or Sync.
 ///
 /// # Errors
 /// When it can't be read.
-pub fn sent(rules: &[&Rule], body: &[u8]) -> Result<Sent, OutlineError> {
+pub fn sent(rules: &[&Rule], body: &[u8]) -> Result<Sent, NotLookedInto> {
     if body.is_empty() {
         return Ok(Sent::default());
     }
@@ -49,8 +64,12 @@ pub fn sent(rules: &[&Rule], body: &[u8]) -> Result<Sent, OutlineError> {
         edits: Edits::new(&outline),
         sent: Sent::default(),
     };
-    if let Some(at) = outline.child(root, MIME) {
-        let looked = mail(rules, bytes_of(&outline, at));
+    let mut mails = outline.children(root).filter(|(_, tag)| *tag == MIME);
+    if let Some((at, _)) = mails.next() {
+        if mails.next().is_some() {
+            return Err(NotLookedInto::Pieces("the mail"));
+        }
+        let looked = mail(rules, bytes_of(&outline, at, "the mail")?)?;
         if let Some(new) = &looked.body {
             uploading.edits.set(at, new);
         }
@@ -63,7 +82,9 @@ pub fn sent(rules: &[&Rule], body: &[u8]) -> Result<Sent, OutlineError> {
             .filter(|(_, tag)| *tag == APPLICATION_DATA)
             .map(|(at, _)| at),
     );
-    items.into_iter().for_each(|item| uploading.item(item));
+    items
+        .into_iter()
+        .try_for_each(|item| uploading.item(item))?;
     let Uploading {
         edits, mut sent, ..
     } = uploading;
@@ -71,11 +92,16 @@ pub fn sent(rules: &[&Rule], body: &[u8]) -> Result<Sent, OutlineError> {
     Ok(sent)
 }
 
-fn bytes_of<'a>(outline: &Outline<'a>, at: Place) -> &'a [u8] {
+fn bytes_of<'a>(
+    outline: &Outline<'a>,
+    at: Place,
+    what: &'static str,
+) -> Result<&'a [u8], NotLookedInto> {
     match outline.content(at) {
-        Content::Opaque(bytes) => bytes,
-        Content::Text(text) => text.as_bytes(),
-        Content::None | Content::Several => &[],
+        Content::Opaque(bytes) => Ok(bytes),
+        Content::Text(text) => Ok(text.as_bytes()),
+        Content::None => Ok(&[]),
+        Content::Several => Err(NotLookedInto::Pieces(what)),
     }
 }
 
@@ -88,26 +114,38 @@ struct Uploading<'u, 'a> {
 }
 
 impl Uploading<'_, '_> {
-    fn item(&mut self, item: Place) {
+    fn item(&mut self, item: Place) -> Result<(), NotLookedInto> {
         let outline = self.outline;
         let to = outline.text_of(item, TO);
         let mut notes = Vec::new();
-        if let Some(list) = outline.child(item, ATTACHMENTS) {
-            self.attachments(list, to, &mut notes);
+        for (at, tag) in outline.children(item) {
+            if tag == ATTACHMENTS {
+                self.attachments(at, to, &mut notes)?;
+            }
         }
-        if let Some(body) = outline.child(item, BODY) {
-            self.text(body, &notes);
+        for (at, tag) in outline.children(item) {
+            if tag == BODY {
+                self.text(at, &notes)?;
+            }
         }
+        Ok(())
     }
 
     /// A device that is refused its Sync asks again and again: here even what must not be fetched
     /// is taken out.
-    fn attachments(&mut self, list: Place, to: Option<&str>, notes: &mut Vec<String>) {
+    fn attachments(
+        &mut self,
+        list: Place,
+        to: Option<&str>,
+        notes: &mut Vec<String>,
+    ) -> Result<(), NotLookedInto> {
         let outline = self.outline;
         let (mut left, mut gone) = (0, Vec::new());
         for (at, tag) in outline.children(list) {
-            let content = outline.child(at, CONTENT);
-            let content = content.map_or([].as_slice(), |content| bytes_of(outline, content));
+            let content = match outline.child(at, CONTENT) {
+                Some(content) => bytes_of(outline, content, "an attachment")?,
+                None => &[],
+            };
             let met = Met {
                 name: outline.text_of(at, DISPLAY_NAME),
                 declared: outline.text_of(at, CONTENT_TYPE),
@@ -131,18 +169,24 @@ impl Uploading<'_, '_> {
         } else {
             gone.into_iter().for_each(|at| self.edits.remove(at));
         }
+        Ok(())
     }
 
-    fn text(&mut self, body: Place, notes: &[String]) {
+    fn text(&mut self, body: Place, notes: &[String]) -> Result<(), NotLookedInto> {
         let outline = self.outline;
-        let Some(data) = outline.child(body, DATA) else {
-            return;
+        let mut datas = outline.children(body).filter(|(_, tag)| *tag == DATA);
+        let Some((data, _)) = datas.next() else {
+            return Ok(());
         };
-        let bytes = bytes_of(outline, data);
+        if datas.next().is_some() {
+            return Err(NotLookedInto::Pieces("a body"));
+        }
+        let bytes = bytes_of(outline, data, "a body")?;
         let mut new = match outline.text_of(body, BODY_TYPE) {
             Some("4") => {
-                let looked = looked_at(self.rules, bytes, false);
+                let looked = looked_at(self.rules, bytes, false)?;
                 self.sent.done.add(&looked.done);
+                self.sent.refused = self.sent.refused.take().or(looked.refused);
                 looked.body
             }
             _ => restored(self.rules, bytes, &mut self.sent.done),
@@ -161,6 +205,7 @@ impl Uploading<'_, '_> {
         if let Some(new) = new {
             self.edits.set(data, &new);
         }
+        Ok(())
     }
 }
 
@@ -180,32 +225,42 @@ fn restored(rules: &[&Rule], text: &[u8], done: &mut Done) -> Option<Vec<u8>> {
 }
 
 /// Looks at a mail that is sent as it is, up to version 12.1.
-#[must_use]
-pub fn mail(rules: &[&Rule], raw: &[u8]) -> Sent {
-    looked_at(rules, raw, true)
+///
+/// # Errors
+/// When it can't be read.
+pub fn mail(rules: &[&Rule], raw: &[u8]) -> Result<Sent, NotLookedInto> {
+    Ok(looked_at(rules, raw, true)?)
 }
 
 /// `may_refuse`: an attachment that must not be fetched refuses the mail, instead of being taken out.
-fn looked_at(rules: &[&Rule], raw: &[u8], may_refuse: bool) -> Sent {
+fn looked_at(rules: &[&Rule], raw: &[u8], may_refuse: bool) -> Result<Sent, Unreadable> {
     let mut sent = Sent::default();
-    let Some(mail) = Mail::read(raw) else {
-        return sent;
-    };
+    if raw.is_empty() {
+        return Ok(sent);
+    }
+    let shape = Shape::of(raw)?;
+    let mail = Mail::read(&shape)?;
+    // A signed mail is the sender's own: a change would break it, and it holds no link of ours
+    // that he has not signed.
+    if mail.is_sealed() {
+        let mut rules = rules.iter();
+        if let Some(rule) = rules.find(|rule| rule.sealed == Sealed::Withhold) {
+            sent.refused = Some(rule.id.clone());
+            sent.done.withheld = 1;
+            sent.done.by(&rule.id);
+        }
+        return Ok(sent);
+    }
     let mut outgoing = Outgoing {
         rules,
         may_refuse,
         refused: None,
         done: &mut sent.done,
     };
-    // A signed mail is the sender's own: a change would break it, and it holds no link of ours
-    // that he has not signed.
-    if mail.is_sealed() {
-        return sent;
-    }
-    let new = mail.edited(&mut outgoing);
+    let new = mail.edited(&mut outgoing)?;
     sent.refused = outgoing.refused.take();
     sent.body = new;
-    sent
+    Ok(sent)
 }
 
 struct Outgoing<'o> {
@@ -306,6 +361,67 @@ mod tests {
         assert_eq!(only.body, Some(draft("1", "x\r\n\r\nNO c.zip", &[])));
         let harmless = draft("1", "x", &[("b.txt", b"words")]);
         assert_eq!(super::sent(&rules, &harmless).unwrap(), Sent::default());
+    }
+
+    /// A SendMail whose mail stands in these strings and byte arrays.
+    fn send_mail(mimes: &[&[&[u8]]]) -> Vec<u8> {
+        let mut writer = Writer::message();
+        writer.start(Tag::new(21, 0x05));
+        for pieces in mimes {
+            writer.start(MIME);
+            for piece in *pieces {
+                writer.opaque(piece).unwrap();
+            }
+            writer.end().unwrap();
+        }
+        writer.end().unwrap();
+        writer.finish().unwrap()
+    }
+
+    #[test]
+    fn a_mail_that_cant_be_read_is_said_to_be() {
+        let rule =
+            rule("id = 'z'\nattachments = { action = 'block-fetch', extensions = ['zip'] }\n");
+        let rules = [&rule];
+        let mail: &[u8] = b"Content-Type: application/zip; name=z.zip\r\n\r\nPK";
+        let (one, two) = mail.split_at(20);
+        let refused = sent(&rules, &send_mail(&[&[mail]])).unwrap().refused;
+        assert_eq!(refused.as_deref(), Some("z"));
+        let pieces = Err(NotLookedInto::Pieces("the mail"));
+        assert_eq!(sent(&rules, &send_mail(&[&[one, two]])), pieces);
+        assert_eq!(
+            sent(&rules, &send_mail(&[&[b"Subject: s\r\n\r\nx"], &[mail]])),
+            pieces
+        );
+        // <SendMail><Mime>STR_I with a byte that is no UTF-8.
+        let latin = [
+            b"\x03\x01\x6a\x00\x00\x15\x45\x50\x03".as_slice(),
+            mail,
+            b"\xe9\x00\x01\x01",
+        ]
+        .concat();
+        for unread in [&latin, mail] {
+            assert!(matches!(sent(&rules, unread), Err(NotLookedInto::Wbxml(_))));
+        }
+        assert_eq!(sent(&rules, &send_mail(&[&[]])), Ok(Sent::default()));
+        let no_headers = Err(NotLookedInto::Mail(Unreadable::NoHeaders));
+        assert_eq!(super::mail(&rules, b"  "), no_headers);
+    }
+
+    #[test]
+    fn a_sealed_mail_is_refused_where_a_rule_withholds_it() {
+        let rule = |sealed| {
+            let toml =
+                format!("id = 'z'\nsealed = '{sealed}'\nattachments = {{ action = 'remove' }}\n");
+            rule(&toml)
+        };
+        let raw = b"Content-Type: application/pkcs7-mime; name=smime.p7m\r\n\r\nx";
+        assert_eq!(mail(&[&rule("leave")], raw), Ok(Sent::default()));
+        let sent = mail(&[&rule("withhold")], raw).unwrap();
+        assert_eq!(
+            (sent.refused.as_deref(), sent.done.withheld),
+            (Some("z"), 1)
+        );
     }
 
     #[test]

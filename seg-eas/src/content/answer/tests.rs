@@ -70,3 +70,38 @@ fn a_part_that_is_withheld_goes_and_the_others_move_up() {
         ]
     );
 }
+
+/// One mail that can't be read withholds itself, not the answer that it stands in.
+#[test]
+fn a_mail_that_cant_be_read_is_withheld_alone() {
+    let mails = |first: &str| {
+        let mut writer = Writer::message();
+        writer.start(Tag::new(0, 0x05));
+        for text in [first, "Subject: t\r\n\r\nreadable"] {
+            writer.start(APPLICATION_DATA);
+            writer.start(BODY);
+            writer.element(BODY_TYPE, "4").unwrap();
+            writer.element(DATA, text).unwrap();
+            writer.end().unwrap();
+            writer.end().unwrap();
+        }
+        writer.end().unwrap();
+        writer.finish().unwrap()
+    };
+    let deep = "Content-Type:message/rfc822\n\n".repeat(1_000);
+    for unreadable in [deep.as_str(), "  "] {
+        for (too_large, withheld) in [("withhold", 1), ("pass", 0)] {
+            let toml = format!(
+                "id = 'r'\ntoo_large = '{too_large}'\nattachments = {{ action = 'remove', extensions = ['zip'] }}\n"
+            );
+            let rule: Rule = toml::from_str(&toml).unwrap();
+            let answered = answered(&[&rule], &mails(unreadable), false, &|_| None).unwrap();
+            assert_eq!(
+                answered.done.withheld, withheld,
+                "{unreadable:.20} {too_large}"
+            );
+            let expected = mails(&String::from_utf8(text_part(UNREADABLE)).unwrap());
+            assert_eq!(answered.body, (withheld == 1).then_some(expected));
+        }
+    }
+}
