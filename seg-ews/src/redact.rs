@@ -54,6 +54,9 @@ const FIELDS: &[(&str, &[&str])] = &[
     ("meeting", &["Start", "End", "Location", "IsAllDayEvent"]),
 ];
 
+/// The mail itself; newer servers give it in UTF-8 as well.
+const MIME_CONTENT: [&[u8]; 2] = [b"MimeContent", b"MimeContentUTF8"];
+
 /// What names an item without telling anything of it.
 const ALWAYS: &[&str] = &["ItemId", "ParentFolderId", "ItemClass"];
 
@@ -164,7 +167,7 @@ struct Picking {
 impl Picking {
     fn drops(&self, local: &[u8]) -> bool {
         let redaction = &self.redaction;
-        if local == b"MimeContent" && (redaction.mime_content || redaction.attachments) {
+        if MIME_CONTENT.contains(&local) && (redaction.mime_content || redaction.attachments) {
             return true;
         }
         self.open.last() == Some(&Place::Item)
@@ -233,7 +236,7 @@ mod tests {
 
     const ANSWER: &str = "<?xml version=\"1.0\"?><s:Envelope><s:Body><m:GetItemResponse><m:ResponseMessages>\
         <m:GetItemResponseMessage ResponseClass=\"Success\"><m:ResponseCode>NoError</m:ResponseCode><m:Items>\
-        <t:Message><t:MimeContent CharacterSet=\"UTF-8\">TUlNRQ==</t:MimeContent><t:ItemId Id=\"a\" ChangeKey=\"k\"/>\
+        <t:Message><t:MimeContent CharacterSet=\"UTF-8\">TUlNRQ==</t:MimeContent><t:MimeContentUTF8>VVRGOA==</t:MimeContentUTF8><t:ItemId Id=\"a\" ChangeKey=\"k\"/>\
         <t:Subject>A &amp; B</t:Subject><t:Body BodyType=\"Text\">secret <![CDATA[<t:Subject>]]></t:Body>\
         <t:Attachments><t:FileAttachment><t:Name>x.pdf</t:Name></t:FileAttachment></t:Attachments>\
         <t:DateTimeReceived>2026</t:DateTimeReceived><t:From><t:Mailbox><t:Name>Bob</t:Name></t:Mailbox></t:From>\
@@ -268,12 +271,25 @@ mod tests {
                 },
                 size,
             );
-            assert!(!out.contains("TUlNRQ") && !out.contains("x.pdf"), "{out}");
+            for gone in ["TUlNRQ", "VVRGOA", "MimeContent", "x.pdf"] {
+                assert!(!out.contains(gone), "{gone}: {out}");
+            }
             assert!(!out.contains("t:Attachments"), "{out}");
             assert!(
                 out.contains("secret") && out.contains("<t:HasAttachments>true</t:HasAttachments>")
             );
         }
+    }
+
+    #[test]
+    fn mime_content_goes_by_both_its_names() {
+        let redaction = Redaction {
+            mime_content: true,
+            ..Redaction::default()
+        };
+        let (out, _) = redacted(redaction, 7);
+        assert!(!out.contains("MimeContent"), "{out}");
+        assert!(out.contains("x.pdf") && out.contains("secret"), "{out}");
     }
 
     #[test]
@@ -290,7 +306,7 @@ mod tests {
             assert_eq!(items, 1);
             assert!(out.contains("A &amp; B") && out.contains("Bob") && out.contains("IsRead"));
             assert!(out.contains("<t:ItemId Id=\"a\" ChangeKey=\"k\"/>"));
-            for gone in ["secret", "TUlNRQ", "x.pdf", "HasAttachments"] {
+            for gone in ["secret", "TUlNRQ", "VVRGOA", "x.pdf", "HasAttachments"] {
                 assert!(!out.contains(gone), "{gone}: {out}");
             }
             assert!(out.ends_with("</s:Envelope>"));
