@@ -81,14 +81,28 @@ pub struct ScannedBody {
 }
 
 /// Says whether a request may go on that names these mailboxes.
-pub struct Guard(Box<MayReach>);
+pub struct Guard {
+    may_reach: Box<MayReach>,
+    /// How many of them it has said it of.
+    judged: usize,
+}
 
 type MayReach = dyn Fn(&[String]) -> bool + Send + Sync;
 
 impl Guard {
     /// A guard that asks `may_reach`.
     pub fn new(may_reach: impl Fn(&[String]) -> bool + Send + Sync + 'static) -> Self {
-        Self(Box::new(may_reach))
+        Self {
+            may_reach: Box::new(may_reach),
+            judged: 0,
+        }
+    }
+
+    /// Whether the request may go on. Each mailbox is judged once, however long the body is.
+    fn lets_pass(&mut self, mailboxes: &[String]) -> bool {
+        let new = mailboxes.get(self.judged..).unwrap_or_default();
+        self.judged = mailboxes.len();
+        new.is_empty() || (self.may_reach)(new)
     }
 }
 
@@ -155,8 +169,8 @@ impl ScannedBody {
                     if let Err(reject) = scanner.feed(&piece) {
                         return refused(reject);
                     }
-                    if let Some(guard) = &self.guard
-                        && !guard.0(scanner.mailboxes())
+                    if let Some(guard) = &mut self.guard
+                        && !guard.lets_pass(scanner.mailboxes())
                     {
                         let text = "it names a mailbox that the caller may not reach";
                         return Poll::Ready(Some(Err(RequestBodyError::Refused(text.to_owned()))));
@@ -183,4 +197,26 @@ impl ScannedBody {
 
 fn refused(reject: String) -> Poll<Option<Result<Bytes, RequestBodyError>>> {
     Poll::Ready(Some(Err(RequestBodyError::Refused(reject))))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn a_mailbox_is_judged_once() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let judged = Arc::clone(&seen);
+        let mut guard = Guard::new(move |mailboxes: &[String]| {
+            judged.lock().unwrap().extend_from_slice(mailboxes);
+            !mailboxes.iter().any(|mailbox| mailbox == "c")
+        });
+        let named = ["a", "b", "c"].map(str::to_owned);
+        let pieces = [&named[..0], &named[..1], &named[..1], &named[..2], &named];
+        let passed = pieces.map(|mailboxes| guard.lets_pass(mailboxes));
+        assert_eq!(passed, [true, true, true, true, false]);
+        assert_eq!(*seen.lock().unwrap(), named);
+    }
 }

@@ -6,6 +6,7 @@ use crate::limits::Limits;
 use crate::operation::Operation;
 use crate::reject::RejectKind;
 use crate::xml::{Element, Namespace, Visitor, is_blank};
+use std::collections::HashSet;
 use std::fmt;
 
 /// Depth of the parts of an envelope; the root is 1.
@@ -66,6 +67,8 @@ pub(super) struct Reading {
     serialized_security_context: bool,
     management_role: bool,
     mailboxes: Vec<String>,
+    /// The same in lower case: a body may name them as often as it is long.
+    named: HashSet<String>,
     subscription: Option<SubscriptionKind>,
     push_url: Option<PushUrl>,
     subscription_ids: Vec<String>,
@@ -92,6 +95,7 @@ impl Reading {
             serialized_security_context: false,
             management_role: false,
             mailboxes: Vec::new(),
+            named: HashSet::new(),
             subscription: None,
             push_url: None,
             subscription_ids: Vec::new(),
@@ -285,10 +289,11 @@ impl Reading {
 
     fn value(&mut self, value: Value, text: &str) -> Result<(), RejectKind> {
         match value {
-            Value::Mailbox if text.is_empty() || self.mailboxes.iter().any(|have| have == text) => {
-                Ok(())
-            }
+            Value::Mailbox if text.is_empty() => Ok(()),
             Value::Mailbox => {
+                if !self.named.insert(text.to_ascii_lowercase()) {
+                    return Ok(());
+                }
                 self.take_from_allowance(text.len())?;
                 self.mailboxes.push(text.to_owned());
                 Ok(())

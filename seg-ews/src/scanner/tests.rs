@@ -101,7 +101,7 @@ fn batches_are_counted() {
 #[test]
 fn mailboxes_are_found() {
     let found = body(
-        "<m:FindItem><m:ParentFolderIds><t:DistinguishedFolderId Id='inbox'><t:Mailbox><t:EmailAddress> bob@corp.example</t:EmailAddress></t:Mailbox></t:DistinguishedFolderId><t:DistinguishedFolderId Id='drafts'><t:Mailbox><t:EmailAddress>bob@corp.example</t:EmailAddress></t:Mailbox></t:DistinguishedFolderId></m:ParentFolderIds></m:FindItem>",
+        "<m:FindItem><m:ParentFolderIds><t:DistinguishedFolderId Id='inbox'><t:Mailbox><t:EmailAddress> bob@corp.example</t:EmailAddress></t:Mailbox></t:DistinguishedFolderId><t:DistinguishedFolderId Id='drafts'><t:Mailbox><t:EmailAddress>Bob@Corp.Example</t:EmailAddress></t:Mailbox></t:DistinguishedFolderId></m:ParentFolderIds></m:FindItem>",
     )
     .expect("fine");
     assert_eq!(found.mailboxes, ["bob@corp.example"]);
