@@ -278,6 +278,49 @@ fn an_unknown_tag_and_an_empty_options_are_passed_over() {
     assert!(!line.save_in_sent && !line.accept_multipart);
 }
 
+/// PHP's `parse_str` reads a known name in each of these, and believes the last.
+#[test]
+fn a_name_that_another_server_reads_otherwise_is_refused() {
+    for name in [
+        "+Cmd",
+        "%20Cmd",
+        " Cmd",
+        "%2BCmd",
+        "Cmd+",
+        "Cmd%20",
+        "Cmd[",
+        "Cmd[]",
+        "Cmd%5B",
+        "Cmd.",
+        "De.viceId",
+        "+DeviceId",
+        "",
+        "%C2%A0Cmd",
+        "Cm\u{e4}d",
+        "x,y",
+    ] {
+        let query = format!("Cmd=Sync&DeviceId=a&{name}=Ping");
+        assert_eq!(
+            parse(&query),
+            Err(RequestLineError::Name { at: 20 }),
+            "{name}"
+        );
+        let query = format!("{name}=Ping&Cmd=Sync&DeviceId=a");
+        assert_eq!(
+            parse(&query),
+            Err(RequestLineError::Name { at: 0 }),
+            "{name}"
+        );
+        assert!(request_line::parse_options(&query).is_err(), "{name}");
+    }
+    for name in ["x", "Log", "X-Trace_2", "%4cog"] {
+        assert!(
+            parse(&format!("Cmd=Sync&DeviceId=a&{name}=Ping")).is_ok(),
+            "{name}"
+        );
+    }
+}
+
 #[test]
 fn an_options_request_needs_no_command() {
     assert!(request_line::parse_options("").is_ok_and(|line| line.device_id.is_none()));

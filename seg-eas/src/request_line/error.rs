@@ -36,6 +36,13 @@ pub enum RequestLineError {
         /// Where it begins.
         at: usize,
     },
+    /// A parameter's name that is not of letters, digits, `_` and `-`: some servers read another
+    /// name in it.
+    #[error("the name of the parameter at byte {at} has a character that no name has")]
+    Name {
+        /// Where it begins.
+        at: usize,
+    },
     /// A parameter stands there twice.
     #[error("{0} is given twice; one request names one")]
     Duplicate(Parameter),
@@ -112,6 +119,7 @@ impl RequestLineError {
             Self::QuestionMark { .. } => "query_question_mark",
             Self::BothForms { .. } => "query_both_forms",
             Self::BareWord { .. } => "query_bare_word",
+            Self::Name { .. } => "query_name",
             Self::Duplicate(_) => "query_duplicate",
             Self::Escape { .. } => "query_escape",
             Self::NotUtf8 { .. } => "query_not_utf8",

@@ -14,7 +14,7 @@
 //! last `?`, and in what they take a mixture of both forms for: SOGo, ASP.NET and NetScaler give
 //! three different answers. What could be read in two ways is therefore refused:
 //! a parameter twice, both forms in one query, a second `?`, an unfinished escape, control
-//! characters in a name or a value. No error repeats a value that the client sent.
+//! characters in a name or a value, a name that is none. No error repeats a value that the client sent.
 
 mod base64_form;
 mod error;

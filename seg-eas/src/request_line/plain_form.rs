@@ -45,7 +45,14 @@ fn take<'q>(
         if value.bytes().all(|byte| byte == b'=') && is_base64_record(component) {
             return Err(RequestLineError::BothForms { at });
         }
-        return Ok(());
+        // PHP takes blanks from the begin of a name and reads `Cmd[` and `De.vice` in its own way:
+        // ` Cmd=` would be a second Cmd there, and nothing here.
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        return if !name_text.is_empty() && name_text.bytes().all(is_name) {
+            Ok(())
+        } else {
+            Err(RequestLineError::Name { at })
+        };
     };
     fields.meet(parameter)?;
     let value = percent::decode(value, at + name.len() + 1)?;
