@@ -1,9 +1,15 @@
 //! What a client asks of Autodiscover.
 
+use quick_xml::escape::escape;
+
 use super::xml::{self, Malformed};
 
 /// Mailboxes and settings that one request may name.
 const MOST: usize = 256;
+/// Bytes of what is asked, over all mailboxes: the answer repeats every setting for each of them.
+const MOST_REPEATED: usize = 512 * 1024;
+/// Bytes of an answer for a setting besides its name and its value, about.
+const SETTING: usize = 200;
 
 /// The protocols of version 2 that are answered, in Exchange's spelling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,7 +205,24 @@ impl SoapAsk {
                 "it names too many mailboxes or settings".to_owned(),
             ));
         }
+        if ask.repeated() > MOST_REPEATED {
+            return Err(Malformed(
+                "it names too many settings of too many mailboxes".to_owned(),
+            ));
+        }
         Ok(ask)
+    }
+
+    /// About how much is said in the answer.
+    fn repeated(&self) -> usize {
+        let bytes = |names: &[String]| {
+            names
+                .iter()
+                .map(|name| escape(name.as_str()).len())
+                .sum::<usize>()
+        };
+        let settings = bytes(&self.settings) + self.settings.len() * SETTING;
+        self.mailboxes.len() * settings + self.settings.len() * bytes(&self.mailboxes)
     }
 }
 
@@ -214,7 +237,9 @@ pub(super) fn text(document: &[u8]) -> Result<&str, Malformed> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::answer::Own;
     use super::*;
+    use crate::config::Origin;
 
     #[test]
     fn the_grammar_of_version_two_is_strict() {
@@ -270,6 +295,41 @@ mod tests {
         assert!(ask.of_users);
         assert_eq!(ask.mailboxes, ["alice@corp.example"]);
         assert_eq!(ask.settings, ["ExternalEwsUrl", "UserDN"]);
+    }
+
+    /// What comes is a few times what was asked, however it is divided.
+    #[test]
+    fn a_small_question_gets_no_large_answer() {
+        let ask = |mailboxes: usize, mailbox: &str, settings: usize, setting: &str| {
+            let mailboxes = format!("<User><Mailbox>{mailbox}</Mailbox></User>").repeat(mailboxes);
+            let settings = format!("<Setting>{setting}</Setting>").repeat(settings);
+            let ask = format!(
+                "<GetUserSettingsRequestMessage><Request><Users>{mailboxes}</Users>\
+                 <RequestedSettings>{settings}</RequestedSettings></Request></GetUserSettingsRequestMessage>"
+            );
+            SoapAsk::parse(ask.as_bytes())
+        };
+        let long = "x".repeat(60_000);
+        for large in [
+            ask(256, "a@b.example", 256, "UserDN"),
+            ask(256, "a@b.example", 1, &long),
+            ask(1, &long, 256, "UserDisplayName"),
+            ask(200, "a@b.example", 1, &"\"".repeat(1_000)),
+        ] {
+            assert!(large.is_err());
+        }
+        // What mail programs ask: many settings of one, a few of many.
+        for usual in [
+            ask(1, "a@b.example", 256, "ExternalMailboxServerRequiresSSL"),
+            ask(100, "a@b.example", 16, "ExternalMailboxServerRequiresSSL"),
+        ] {
+            let public = Origin::parse("https://mail.public.example").expect("an origin");
+            let own = Own {
+                public: &public,
+                ews: true,
+            };
+            assert!(own.soap(&usual.expect("usual")).len() < 2 * MOST_REPEATED);
+        }
     }
 
     proptest! {
