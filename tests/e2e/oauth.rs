@@ -8,6 +8,8 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use seg_core::sandbox::{Answer, Filter, Kind, Sandbox, Script};
 use seg_tests::eas::Request;
 use seg_tests::{Gateway, eventually};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 use crate::sandbox::{self, folder_sync};
 
@@ -176,4 +178,40 @@ async fn the_servers_bearer_challenge_is_passed_or_replaced() {
             assert_eq!(offered, expected, "{rule}");
         }
     }
+}
+
+/// Who sends a token with a key that nobody has, and leaves, does not take the fetch of the keys with
+/// him: it is the one that may be made for a while.
+#[tokio::test]
+async fn a_client_that_leaves_does_not_starve_the_keys() {
+    let sandbox = trusting();
+    let issuer = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = issuer.local_addr().expect("an address");
+    let gateway = Gateway::before(&sandbox)
+        .set("oauth.issuers", format!("{ISSUER} http://{address}/keys"))
+        .set("oauth.audiences", AUDIENCE)
+        .start()
+        .await;
+    let (own, forged) = (Key::new("own"), Key::new("forged"));
+    let mut client = gateway.connect().await;
+    client
+        .send(with(&forged.sign(&good("")), "FORGED").bytes())
+        .await;
+    let (mut asked, _) = issuer.accept().await.expect("the gateway");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(asked.read_u8().await.expect("a request"));
+    }
+    client.tear().await;
+    gateway
+        .event("the client that has left", |event| {
+            event["outcome"] == "client_gone"
+        })
+        .await;
+    let keys = format!(r#"{{"keys":[{}]}}"#, own.jwk());
+    let length = keys.len();
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{keys}");
+    asked.write_all(answer.as_bytes()).await.expect("it waits");
+    let answer = gateway.ask(&with(&own.sign(&good("")), "OWN")).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text());
 }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use tokio::task::JoinHandle;
 
 use crate::config::{self, WebAddress};
 use crate::decide::Generations;
@@ -110,13 +111,13 @@ impl Tokens {
         let (keys, is_due) = self.keys(issuer);
         let mut verified = verify(token, &keys);
         if verified == Err(TokenError::UnknownKey) {
-            self.fetch(outbound, issuer, ASK_AGAIN).await;
+            // Whoever has started it may leave: it goes on, and those who come next have its keys.
+            if self.fetching(outbound, issuer).await.is_err() {
+                tracing::error!("the fetch of an issuer's keys has not come to its end");
+            }
             verified = verify(token, &self.keys(issuer).0);
         } else if is_due {
-            let (this, on, issuer) = (Arc::clone(self), outbound.clone(), Arc::clone(issuer));
-            outbound
-                .runtime()
-                .spawn(async move { this.fetch(&on, &issuer, ASK_AGAIN).await });
+            drop(self.fetching(outbound, issuer));
         }
         verified?;
         self.good.insert(*digest, claims.exp);
@@ -134,6 +135,14 @@ impl Tokens {
             return (Arc::default(), true);
         }
         (Arc::clone(&known.keys), age > self.config.refresh)
+    }
+
+    /// Fetches keys in a task of its own.
+    fn fetching(self: &Arc<Self>, outbound: &Outbound, issuer: &Arc<Issuer>) -> JoinHandle<()> {
+        let (this, on, issuer) = (Arc::clone(self), outbound.clone(), Arc::clone(issuer));
+        outbound
+            .runtime()
+            .spawn(async move { this.fetch(&on, &issuer, ASK_AGAIN).await })
     }
 
     async fn fetch(&self, outbound: &Outbound, issuer: &Issuer, at_most_every: Duration) {
