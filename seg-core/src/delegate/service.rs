@@ -119,6 +119,27 @@ impl Answer {
     }
 }
 
+/// The realm that is asked, and the name by which it is asked.
+///
+/// # Errors
+/// A domain that no rule has turned into a suffix is somebody else's: its users are none of the
+/// default realm.
+fn user_name<'c>(config: &'c config::Kerberos, user: &str) -> Result<(&'c str, UserName), Refusal> {
+    if user.contains('\\') {
+        return Err(Refusal::foreign(user));
+    }
+    let default = config.default_realm();
+    let (account, domain) = user.rsplit_once('@').unwrap_or((user, default));
+    Ok(match (config.user_name, config.realm(domain)) {
+        (KerberosName::Principal, Some(realm)) => (
+            realm,
+            UserName::Principal(format!("{account}@{realm}").into()),
+        ),
+        // A suffix of its own: the domain controller knows whose it is.
+        (_, realm) => (realm.unwrap_or(default), UserName::Enterprise(user.into())),
+    })
+}
+
 impl Delegation {
     /// The service that a configuration asks for, if it does. What was fetched stays where nothing
     /// about Kerberos has changed.
@@ -155,10 +176,7 @@ impl Delegation {
         upstream: &Upstream,
         ticket: Option<&mut Ticket>,
     ) -> Result<(HeaderValue, Answer), Refusal> {
-        if user.as_str().contains('\\') {
-            return Err(Refusal::foreign(user.as_str()));
-        }
-        let key = self.key(user, leg, upstream);
+        let key = self.key(user, leg, upstream)?;
         let slot = self.slot(&key);
         let fetched = match ticket {
             Some(ticket) if slot.get().is_none() => {
@@ -192,7 +210,9 @@ impl Delegation {
     pub fn forget(&self, user: &UserKey, leg: &Leg) {
         let mut slots = self.slots.lock();
         for upstream in &leg.upstreams {
-            slots.remove(&self.key(user, leg, upstream));
+            if let Ok(key) = self.key(user, leg, upstream) {
+                slots.remove(&key);
+            }
         }
     }
 
@@ -223,38 +243,19 @@ impl Delegation {
         Ok(Ticket { accepted })
     }
 
-    fn key(&self, user: &UserKey, leg: &Leg, upstream: &Upstream) -> Key {
-        let (realm, user) = self.user_name(user.as_str());
+    fn key(&self, user: &UserKey, leg: &Leg, upstream: &Upstream) -> Result<Key, Refusal> {
+        let (realm, user) = user_name(&self.config, user.as_str())?;
         let spn = leg.spn.replace("{host}", upstream.target.host());
         let spn = if spn.contains('@') {
             spn
         } else {
             format!("{spn}@{realm}")
         };
-        Key {
+        Ok(Key {
             realm: realm.into(),
             user,
             spn: spn.into(),
-        }
-    }
-
-    /// The realm that is asked, and the name by which it is asked. A domain that no rule has turned
-    /// into a suffix is somebody else's: its users are none of the default realm.
-    fn user_name(&self, user: &str) -> (&str, UserName) {
-        let default = self.config.default_realm();
-        let (account, domain) = match user.rsplit_once('@') {
-            Some((account, domain)) => (account, domain),
-            None => (user, default),
-        };
-        let realm = self.config.realm(domain);
-        match (self.config.user_name, realm) {
-            (KerberosName::Principal, Some(realm)) => (
-                realm,
-                UserName::Principal(format!("{account}@{realm}").into()),
-            ),
-            // A suffix of its own: the domain controller knows whose it is.
-            (_, realm) => (realm.unwrap_or(default), UserName::Enterprise(user.into())),
-        }
+        })
     }
 
     fn own(&self, realm: &str) -> Own {
@@ -565,5 +566,45 @@ pub(crate) async fn tend(shared: Arc<Shared>) {
         }
         known = delegation;
         tokio::time::sleep(PROBE_EVERY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_another_domain_is_nobody_of_ours() {
+        let config = |user_name| config::Kerberos {
+            principals: ["HTTP/gw@CORP.EXAMPLE", "HTTP/gw@LAB.EXAMPLE"]
+                .map(str::to_owned)
+                .to_vec(),
+            keytab: None,
+            kdcs: Vec::new(),
+            user_name,
+            accept: false,
+            channel_binding: true,
+            cache: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            threads: 1,
+        };
+        let principal = config(KerberosName::Principal);
+        let enterprise = config(KerberosName::Enterprise);
+        for (given, as_principal) in [
+            ("alice", "alice@CORP.EXAMPLE"),
+            ("alice@lab.example", "alice@LAB.EXAMPLE"),
+        ] {
+            let found = user_name(&principal, given).ok().map(|(_, name)| name);
+            assert_eq!(found, Some(UserName::Principal(as_principal.into())));
+            let found = user_name(&enterprise, given).ok().map(|(_, name)| name);
+            assert_eq!(found, Some(UserName::Enterprise(given.into())));
+        }
+        for config in [&principal, &enterprise] {
+            for given in ["OTHER\\alice", "\\alice", "OTHER\\alice@corp.example"] {
+                let refused = user_name(config, given).err();
+                let refused = refused.map(|refusal| (refusal.reason, refusal.of_user));
+                assert_eq!(refused, Some(("kerberos_user_realm", true)), "{given}");
+            }
+        }
     }
 }
