@@ -174,6 +174,18 @@ async fn groups_let_in_and_say_where() {
             .status(),
         200
     );
+    // A group that keeps out and is not there keeps everybody out, and the log says why.
+    let misspelt = before(&sandbox, &lab)
+        .set("directory.groups.denied", "Sales-Taem")
+        .start()
+        .await;
+    let answer = misspelt.ask(&by("bob", lab.password(), "DIRGROUP")).await;
+    assert_eq!(answer.status(), 503);
+    misspelt
+        .event("the group", |event| {
+            event.to_string().contains("names Sales-Taem")
+        })
+        .await;
 }
 
 #[tokio::test]

@@ -293,7 +293,16 @@ impl Client {
             ldap_escape(group)
         );
         let Some(group) = self.search(ldap, &filter).await?.pop() else {
-            return Ok(false);
+            // Of a group that lets in, nobody is a member. One that keeps out must be there: who is
+            // in it can't be known otherwise.
+            let keeps_out = self.config.denied.iter().any(|denied| denied == group);
+            return if keeps_out {
+                Err(format!(
+                    "directory.groups.denied names {group}, and there is no such group"
+                ))
+            } else {
+                Ok(false)
+            };
         };
         let filter = format!("(memberOf:{IN_CHAIN}:={})", ldap_escape(group.dn.as_str()));
         let found = ldap

@@ -197,3 +197,46 @@ async fn nothing_is_kept_of_an_unknown_device_that_has_gone() {
             .read(&user("alice"), |entry| entry.is_none())
     );
 }
+
+/// `binding.suspect` stands behind overrides and the management system, and before everything else.
+#[tokio::test]
+async fn a_copy_gets_what_is_configured_for_copies() {
+    let bench = bench(Settings {
+        suspect: Some(Verdict::Quarantine),
+        ..Settings::default()
+    });
+    bench.record("d1", r#"{"user":"alice"}"#).await;
+    let (d1, alice) = (key("d1"), user("alice"));
+    let asked = |suspect| Ask {
+        via: crate::Via {
+            suspect,
+            ..crate::Via::default()
+        },
+        ..ask(Some(&d1), Some(&alice))
+    };
+    assert_eq!(bench.engine.decide(&asked("")).verdict, Verdict::Allow);
+    let decision = bench.engine.decide(&asked("another_agent"));
+    assert_eq!(
+        (decision.verdict, decision.rule.as_deref()),
+        (Verdict::Quarantine, Some("binding.suspect"))
+    );
+    assert_eq!(decision.reason.as_deref(), Some("another_agent"));
+    let told = bench.engine.explain(&asked("another_agent"));
+    assert_eq!(told.verdict, Verdict::Quarantine);
+    bench.override_device("d1", Verdict::Allow).await;
+    let decision = bench.engine.decide(&asked("another_agent"));
+    assert_eq!(decision.verdict, Verdict::Allow);
+    bench.engine.clear_device_override(&d1).await.unwrap();
+    bench.record("d1", r#"{"compliant":false}"#).await;
+    let decision = bench.engine.decide(&asked("another_agent"));
+    assert_eq!(decision.verdict, Verdict::Block);
+    bench.record("d1", r#"{"compliant":true}"#).await;
+    // What is open when it becomes known ends, and nothing else.
+    bench.record("d2", r#"{"user":"alice"}"#).await;
+    let _held = [
+        bench.granted("d1", "alice", 0, 1),
+        bench.granted("d2", "alice", 0, 2),
+    ];
+    assert_eq!(bench.engine.suspect(&d1, "two_places"), 1);
+    assert_eq!(bench.cuts(), [(0, vec![1])]);
+}
