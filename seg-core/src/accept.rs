@@ -1,6 +1,7 @@
 //! Connections come in: one `SO_REUSEPORT` listener per core and address, so that the kernel
 //! spreads them and a request lives and dies on the core that accepted it.
 
+pub mod fuzz;
 mod proxy;
 
 pub use proxy::ProxyError;
@@ -44,8 +45,9 @@ pub(crate) async fn peer(
     peer: SocketAddr,
     server: &config::Server,
 ) -> Result<SocketAddr, ProxyError> {
-    let from = peer.ip().to_canonical();
-    let trusted = |net: &ipnet::IpNet| net.contains(&from);
+    // At a socket for both families, as a service manager may pass one, IPv4 comes as IPv6.
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    let trusted = |net: &ipnet::IpNet| net.contains(&peer.ip());
     if !server.proxy_protocol || !server.trusted_proxies.iter().any(trusted) {
         return Ok(peer);
     }

@@ -7,10 +7,11 @@ use std::path::Path;
 use seg_tests::workspace_root;
 
 /// Where entry functions are, and how the targets of that file begin.
-const ENTRIES: [(&str, &str); 6] = [
+const ENTRIES: [(&str, &str); 7] = [
     ("seg-compliance/src/fuzz.rs", "compliance"),
     ("seg-eas/src/fuzz.rs", "eas"),
     ("seg-ews/src/fuzz.rs", "ews"),
+    ("seg-core/src/accept/fuzz.rs", "accept"),
     ("seg-core/src/delegate/fuzz.rs", "delegate"),
     ("seg-core/src/tls/fuzz.rs", "tls"),
     ("seg-core/src/upstream/fuzz.rs", "upstream"),

@@ -143,6 +143,15 @@ async fn over(stream: TcpStream, gateway: &Gateway) -> Option<String> {
     text.split(' ').nth(1).map(str::to_owned)
 }
 
+/// Whose address the mail server was told last.
+fn told(sandbox: &Sandbox) -> String {
+    let seen = sandbox
+        .last(&Filter::name("FolderSync"))
+        .expect("a request");
+    let line = seen.head.header("x-forwarded-for").unwrap_or_default();
+    String::from_utf8_lossy(line).into_owned()
+}
+
 const VERSION_TWO: &[u8] =
     b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xcb\0\x71\x0a\xc0\0\x02\x01\xc7\x38\x01\xbb";
 
@@ -154,13 +163,6 @@ async fn a_trusted_balancer_tells_whose_connection_it_is() {
         .set("server.proxy.protocol", "true")
         .start()
         .await;
-    let told = |sandbox: &Sandbox| {
-        let seen = sandbox
-            .last(&Filter::name("FolderSync"))
-            .expect("a request");
-        let line = seen.head.header("x-forwarded-for").unwrap_or_default();
-        String::from_utf8_lossy(line).into_owned()
-    };
     let line = b"PROXY TCP4 203.0.113.9 192.0.2.1 51000 443\r\n";
     assert_eq!(behind(&gateway, line).await.as_deref(), Some("200"));
     assert_eq!(told(&sandbox), "203.0.113.9");
@@ -196,11 +198,14 @@ async fn a_stranger_can_not_say_that_he_is_somebody_else() {
 #[tokio::test]
 async fn sockets_of_a_service_manager_keep_their_queue_over_a_restart() {
     let sandbox = sandbox::start();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
-    let address = listener.local_addr().expect("its address");
+    // For both families, as systemd opens it where only a port is named.
+    let listener = std::net::TcpListener::bind("[::]:0").expect("a listener");
+    let port = listener.local_addr().expect("its address").port();
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
     let early = TcpStream::connect(address).await.expect("queued");
     let mut gateway = Gateway::before(&sandbox).passed(listener).start().await;
     assert_eq!(over(early, &gateway).await.as_deref(), Some("200"));
+    assert_eq!(told(&sandbox), "127.0.0.1");
 
     gateway.signal("KILL");
     gateway.ended().await;
