@@ -43,6 +43,7 @@ mod person;
 mod ews;
 mod enrolling;
 mod firewall;
+mod folders;
 mod orders;
 mod ntlm;
 mod discovering;
@@ -434,7 +435,7 @@ impl<'w> Walk<'w> {
         }
         // content: which rules hold is known before the first byte is forwarded.
         let rules = match &call {
-            Call::Eas(eas) if !self.snapshot.content.is_empty() => self.content_rules(eas, &ask),
+            Call::Eas(eas) if self.snapshot.looks_into_mail => self.content_rules(eas, &ask),
             _ => None,
         };
         let held = match (&rules, &call) {

@@ -75,6 +75,39 @@ pub fn firewall(data: &[u8]) {
     }
 }
 
+/// The readers of folders, in answers and in requests.
+pub fn folders(data: &[u8]) {
+    use crate::folders::{FolderAction, FolderRule};
+    let rule = |action, class: &str| FolderRule {
+        id: class.to_owned(),
+        action,
+        types: Vec::new(),
+        classes: class.to_owned().try_into().into_iter().collect(),
+        scope: content::Scope::default(),
+        except: content::Scope::default(),
+    };
+    let rules = [
+        rule(FolderAction::Hide, "notes"),
+        rule(FolderAction::ReadOnly, "email"),
+    ];
+    let rules: Vec<_> = rules.iter().collect();
+    let kind = |id: &str| u8::try_from(id.len()).ok();
+    if let Ok(Some(listed)) = crate::folders::listed(&rules, data) {
+        assert_eq!(listed.body.is_some(), listed.hidden > 0);
+        if let Some(body) = listed.body {
+            let again = crate::folders::listed(&rules, &body);
+            assert!(again.is_ok_and(|again| again.is_none_or(|again| again.hidden == 0)));
+        }
+    }
+    for command in Command::ALL {
+        let judged = crate::folders::judge(&rules, command, data, kind);
+        assert!(judged.is_ok() || Outline::read(data, Limits::TRAFFIC).is_err());
+    }
+    if let Ok(Some(left)) = crate::folders::found(&rules, data, kind) {
+        assert_eq!(crate::folders::found(&rules, &left, kind), Ok(None));
+    }
+}
+
 /// Every rewriter of content, over an answer, a multipart answer, a mail that is sent, and a fetched
 /// attachment: what comes out of a message is a message.
 pub fn content(data: &[u8]) {

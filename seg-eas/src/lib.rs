@@ -10,6 +10,7 @@
 //! - [`multipart`]: the container that ItemOperations may answer with.
 //! - [`poll`] and [`item_operations`]: what a body says about time and about repetition.
 //! - [`firewall`]: what is let through at all (`[eas]` of policies.toml).
+//! - [`folders`]: which folders a device sees, and which it may change.
 //! - [`content`]: what is done with attachments, links and marked mail (`[[content]]`).
 //! - [`provision`], [`sync_keys`], [`quarantine`]: what a device is told to do.
 //! - [`answer`]: the answers that the gateway gives itself, byte for byte.
@@ -21,6 +22,7 @@ mod command;
 pub mod content;
 mod device_id;
 pub mod firewall;
+pub mod folders;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod item_operations;

@@ -18,6 +18,7 @@ mod directory;
 mod drain;
 mod eas_content;
 mod eas_firewall;
+mod eas_folders;
 mod eas_orders;
 mod enrolment;
 mod ens;

@@ -227,6 +227,15 @@ async fn without_affinity_the_least_busy_server_is_asked() {
         (&b, &a)
     };
     holds_poll(busy, "BUSY").await;
+    // The checks of the start are over.
+    eventually("one poll and nothing else", || async {
+        let (busy, idle) = (
+            upstream(&gateway, busy, "eas").await,
+            upstream(&gateway, idle, "eas").await,
+        );
+        (busy["in_flight"] == 1 && idle["in_flight"] == 0).then_some(())
+    })
+    .await;
     for _ in 0..6 {
         assert!(is_served(&gateway.ask(&folder_sync("FREE")).await));
     }

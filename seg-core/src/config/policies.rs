@@ -101,6 +101,9 @@ fn parse(text: &str) -> Result<Policies, (Option<Range<usize>>, String)> {
         let wrong = |message| (Some(rule.span()), message);
         rule.get_ref().check().map_err(wrong)?;
     }
+    for rule in file.eas.iter().flat_map(|eas| &eas.folders) {
+        rule.check().map_err(|message| (None, message))?;
+    }
     let content = file.content.into_iter().map(Spanned::into_inner);
     Ok(Policies {
         text: text.to_owned(),

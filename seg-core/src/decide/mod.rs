@@ -5,6 +5,7 @@
 //! one lock, so no block can fall between them.
 
 pub mod callout;
+mod folders;
 mod generations;
 pub mod misses;
 mod proof;
@@ -13,6 +14,7 @@ mod restarts;
 mod via;
 mod withheld;
 
+pub use folders::{FolderKey, FolderKinds, Folders, kind as folder_kind};
 pub use generations::Generations;
 pub use proof::{Lesson, ProbeOutcome, Proofs};
 pub use rates::{OpenPing, Rates, TooBusy};

@@ -16,6 +16,7 @@ use seg_eas::Command;
 use seg_eas::answer::Status;
 use seg_eas::content::{self, Done, Rule, Subject, TooLarge};
 
+use super::folders::FolderRules;
 use super::{Stop, Walk};
 use crate::decide::Admitted;
 use crate::filter::ChallengeRule;
@@ -32,12 +33,20 @@ const MULTIPART: &[u8] = b"application/vnd.ms-sync.multipart";
 
 /// The rules that hold for a request, by their places in the snapshot.
 #[derive(Debug)]
-pub(super) struct Rules(Vec<usize>);
+pub(super) struct Rules {
+    content: Vec<usize>,
+    pub(super) folders: Option<FolderRules>,
+}
 
 impl Rules {
     fn of<'s>(&self, snapshot: &'s Snapshot) -> Vec<&'s Rule> {
-        let rules = self.0.iter();
+        let rules = self.content.iter();
         rules.filter_map(|at| snapshot.content.get(*at)).collect()
+    }
+
+    /// Whether an answer that can't be looked into passes.
+    fn pass(&self, found: &[&Rule]) -> bool {
+        self.folders.is_none() && passes(found)
     }
 }
 
@@ -55,12 +64,15 @@ impl Walk<'_> {
     /// The rules that hold for who asks; `None`: none, or the request has nothing to do with
     /// content.
     pub(super) fn content_rules(&self, call: &EasCall, ask: &Ask<'_>) -> Option<Box<Rules>> {
-        if !holds_content(call.eas_command()?) {
-            return None;
-        }
+        let (command, device) = (call.eas_command()?, ask.device?);
         let engine = &self.connection.core.shared.engine;
-        let held = rules_for(self.snapshot, engine, ask.device?, ask.user);
-        (!held.is_empty()).then(|| Box::new(Rules(held)))
+        let content = if holds_content(command) {
+            rules_for(self.snapshot, engine, device, ask.user)
+        } else {
+            Vec::new()
+        };
+        let folders = self.folder_rules(command, device, ask.user);
+        (!content.is_empty() || folders.is_some()).then(|| Box::new(Rules { content, folders }))
     }
 
     /// What the rules do with a request: an answer instead of it, or the request as it goes on.
@@ -73,6 +85,13 @@ impl Walk<'_> {
     ) -> Result<Held, Stop> {
         // What is compressed would have to be undone: the server is asked for it as it is.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let held = match &rules.folders {
+            Some(folders) => self.folders_up(folders, call, held).await?,
+            None => held,
+        };
+        if rules.content.is_empty() {
+            return Ok(held);
+        }
         let rules = rules.of(self.snapshot);
         match call.eas_command() {
             Some(Command::GetAttachment) => {
@@ -158,13 +177,13 @@ impl Walk<'_> {
         let limit = snapshot.config.content_buffer;
         let found = rules.of(snapshot);
         let announced = exchange.body.remaining();
-        if announced.is_some_and(|length| length > limit as u64) && passes(&found) {
+        if announced.is_some_and(|length| length > limit as u64) && rules.pass(&found) {
             return Err(exchange);
         }
         let body = match gathered(&mut exchange.body, limit, admitted).await {
             Ok(body) => body,
             Err(Missing::Signalled(signal)) => return Ok(self.interrupted(&signal, call, user)),
-            Err(Missing::TooLarge) if passes(&found) => return Err(exchange),
+            Err(Missing::TooLarge) if rules.pass(&found) => return Err(exchange),
             Err(Missing::TooLarge) => return Ok(self.unreadable(eas, "content_too_large", None)),
             Err(Missing::Broken(why)) => {
                 self.record.outcome(Outcome::UpstreamFailed);
@@ -181,7 +200,19 @@ impl Walk<'_> {
             return Ok(self.unreadable(eas, "content_encoding", None));
         };
         self.record.outcome(Outcome::Forwarded);
-        let new = if attachment {
+        let body = match &rules.folders {
+            Some(folders) => match self.folders_down(folders, eas, body) {
+                Ok(body) => body,
+                Err(error) => {
+                    let why = Some(error.to_string());
+                    return Ok(self.unreadable(eas, "content_unreadable", why));
+                }
+            },
+            None => body,
+        };
+        let new = if found.is_empty() {
+            None
+        } else if attachment {
             let declared = headers.get(CONTENT_TYPE);
             let declared = declared.and_then(|declared| declared.to_str().ok());
             if let Some(rule) = content::attachment(&found, declared, &body) {
@@ -273,23 +304,34 @@ pub(crate) fn rules_for(
     device: &DeviceKey,
     user: Option<&UserKey>,
 ) -> Vec<usize> {
+    with_subject(engine, device, user, |subject| {
+        let rules = snapshot.content.iter().enumerate();
+        rules
+            .filter(|(_, rule)| rule.holds_for(subject))
+            .map(|(at, _)| at)
+            .collect()
+    })
+}
+
+/// What is known of who asks, as the rules want it.
+pub(super) fn with_subject<T>(
+    engine: &Engine,
+    device: &DeviceKey,
+    user: Option<&UserKey>,
+    ask: impl FnOnce(&Subject<'_>) -> T,
+) -> T {
     // A record speaks of its own user only.
     let record = engine
         .device(device, user)
         .map(|found| found.record)
         .filter(|record| record.user.is_none() || record.user.as_ref() == user);
     let groups = record.as_ref().and_then(|record| record.groups.as_deref());
-    let subject = Subject {
+    ask(&Subject {
         user: user.map_or("", UserKey::as_str),
         device: device.as_str(),
         groups: groups.unwrap_or_default(),
         managed: record.as_ref().and_then(|record| record.managed),
-    };
-    let rules = snapshot.content.iter().enumerate();
-    rules
-        .filter(|(_, rule)| rule.holds_for(&subject))
-        .map(|(at, _)| at)
-        .collect()
+    })
 }
 
 /// Whether a command's request or answer holds mail.

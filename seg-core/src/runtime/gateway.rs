@@ -26,7 +26,7 @@ use crate::accept::{self, Door};
 use crate::admin;
 use crate::binding::Bindings;
 use crate::config::{self, Warning};
-use crate::decide::{Proofs, Rates, Restarts, Withheld, callout, misses};
+use crate::decide::{Folders, Proofs, Rates, Restarts, Withheld, callout, misses};
 use crate::delegate;
 use crate::identify::DigestKey;
 use crate::outbound::Outbound;
@@ -238,6 +238,7 @@ impl Gateway {
                 .map_err(SnapshotError::from)?;
         }
 
+        let folders = Folders::load(&snapshot.config.data_dir);
         let shared = Arc::new(Shared {
             bindings,
             snapshot: ArcSwap::from_pointee(snapshot),
@@ -250,6 +251,7 @@ impl Gateway {
             metrics,
             proofs: Proofs::default(),
             withheld: Withheld::default(),
+            folders,
             restarts: Restarts::default(),
             rates: Rates::default(),
             polls: PollMemory::default(),

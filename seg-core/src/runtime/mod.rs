@@ -32,7 +32,7 @@ use arc_swap::ArcSwap;
 use seg_compliance::Engine;
 
 use crate::binding::Bindings;
-use crate::decide::{Proofs, Rates, Restarts, Withheld, callout, misses};
+use crate::decide::{Folders, Proofs, Rates, Restarts, Withheld, callout, misses};
 use crate::identify::DigestKey;
 use crate::outbound::Outbound;
 use crate::protocol::PollMemory;
@@ -65,6 +65,8 @@ pub struct Shared {
     pub proofs: Proofs,
     /// Attachments that a device must not fetch, and the rule that says so.
     pub withheld: Withheld,
+    /// What the folders of devices are.
+    pub folders: Folders,
     /// What has begun anew since it was ordered to.
     pub restarts: Restarts,
     /// How often devices ask.

@@ -70,6 +70,8 @@ pub struct Snapshot {
     pub pseudonym: Arc<Pseudonym>,
     /// `[[content]]`: what is done with the content of mail.
     pub content: Vec<Rule>,
+    /// Whether there are rules about content or folders at all.
+    pub looks_into_mail: bool,
     /// `[eas]`: what is let through of ActiveSync.
     pub firewall: Option<Box<Firewall>>,
     /// `[[policy]]`, as the engine takes them.
@@ -296,6 +298,11 @@ impl Snapshot {
             ews_settings,
             callbacks,
             pseudonym,
+            looks_into_mail: !tables.content.is_empty()
+                || tables
+                    .eas
+                    .as_ref()
+                    .is_some_and(|firewall| !firewall.folders.is_empty()),
             content: tables.content,
             firewall: tables.eas.map(Box::new),
             policies,

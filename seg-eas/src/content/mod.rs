@@ -157,12 +157,17 @@ impl Rule {
     /// Whether it holds for somebody.
     #[must_use]
     pub fn holds_for(&self, subject: &Subject<'_>) -> bool {
-        self.scope.conditions(subject).all(|holds| holds)
-            && !self.except.conditions(subject).any(|holds| holds)
+        Scope::holds(&self.scope, &self.except, subject)
     }
 }
 
 impl Scope {
+    /// Whether a rule with this scope and these exceptions holds for somebody.
+    pub(crate) fn holds(scope: &Self, except: &Self, subject: &Subject<'_>) -> bool {
+        scope.conditions(subject).all(|holds| holds)
+            && !except.conditions(subject).any(|holds| holds)
+    }
+
     /// The conditions that are given, and whether they hold.
     fn conditions<'s>(&'s self, subject: &'s Subject<'_>) -> impl Iterator<Item = bool> + 's {
         let among = |list: &Option<Vec<String>>, one: &str| {

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::folders::FolderRule;
 use crate::wbxml::{Limits, UnknownTags};
 use crate::{Command, ProtocolVersion};
 
@@ -44,6 +45,8 @@ pub struct Firewall {
     pub retry_after_seconds: u32,
     /// What a quarantined device is told.
     pub quarantine: QuarantineNotice,
+    /// Folders that a device does not see, or can't change.
+    pub folders: Vec<FolderRule>,
 }
 
 impl Default for Firewall {
@@ -60,6 +63,7 @@ impl Default for Firewall {
             when_busy: Busy::Http,
             retry_after_seconds: 60,
             quarantine: QuarantineNotice::default(),
+            folders: Vec::new(),
         }
     }
 }
