@@ -320,6 +320,7 @@ impl Refusal {
     }
 
     /// A ticket is refused while the clocks differ.
+    #[cfg(feature = "kerberos")]
     pub(super) fn skewed(ahead: i64) -> Self {
         Self {
             reason: "kerberos_clock_skew",
@@ -330,6 +331,7 @@ impl Refusal {
     }
 
     /// The name is of a domain that nothing maps to a realm.
+    #[cfg(feature = "kerberos")]
     pub(super) fn foreign(user: &str) -> Self {
         Self {
             reason: "kerberos_user_realm",
