@@ -192,7 +192,8 @@ struct Balancer(Child);
 
 impl Drop for Balancer {
     fn drop(&mut self) {
-        let _ended = self.0.kill();
+        // Asked, so that it ends its own children too: a killed nginx leaves its worker behind.
+        let _asked = Command::new("kill").arg(self.0.id().to_string()).status();
         let _collected = self.0.wait();
     }
 }
@@ -270,6 +271,7 @@ async fn nginx_asks_as_documented() {
         .args(["-p", &folder.to_string(), "-c"])
         .arg(&config)
         .stdin(Stdio::null())
+        .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .expect("nginx starts; Debian: apt-get install nginx-light");
@@ -305,6 +307,7 @@ async fn haproxy_asks_as_documented() {
         .args(["-db", "-f"])
         .arg(&config)
         .stdin(Stdio::null())
+        .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .expect("haproxy starts; Debian: apt-get install haproxy");
