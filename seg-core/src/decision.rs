@@ -22,6 +22,7 @@ use seg_compliance::{Ask, Decision, DeviceKey, Protocol, UserKey, Via};
 use crate::beside::{Answer, text};
 use crate::decide;
 use crate::identify::{self, Caller, CallerMemory};
+use crate::percent;
 use crate::protocol::{EasCall, LineMemory};
 use crate::route::{CanonicalPath, EAS_PATH};
 use crate::runtime::{Shared, Snapshot};
@@ -203,7 +204,7 @@ fn callout(shared: &Shared, snapshot: &Snapshot, query: &str) -> Answer {
         if found.next().is_some() || value.len() > PARAMETER_MAX {
             return None;
         }
-        percent_decoded(value)
+        percent::decoded(value)
     };
     let json = parameter("resultType").is_some_and(|form| form.eq_ignore_ascii_case("json"));
     let answer = |allow: bool| {
@@ -293,21 +294,6 @@ fn is_eas(path: &CanonicalPath<'_>) -> Option<bool> {
     }
 }
 
-fn percent_decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
-        let (high, low) = (digit(rest.next())?, digit(rest.next())?);
-        bytes.push(u8::try_from(high * 16 + low).ok()?);
-    }
-    String::from_utf8(bytes).ok()
-}
-
 /// The client, as a trusted load balancer tells it: the asker itself is one.
 fn client(headers: &HeaderMap, peer: IpAddr, trusted: &[ipnet::IpNet]) -> IpAddr {
     let real = line(headers, "x-real-ip").trim();
@@ -388,15 +374,6 @@ mod tests {
         }
         for path in ["/EWS/Exchange.asmx", "/Microsoft-Server-ActiveSyncs"] {
             assert_eq!(eas(path), Some(false), "{path}");
-        }
-    }
-
-    #[test]
-    fn parameters_are_not_form_decoded() {
-        assert_eq!(percent_decoded("a+b%2Bc%3D").as_deref(), Some("a+b+c="));
-        assert_eq!(percent_decoded("%C3%BC").as_deref(), Some("ü"));
-        for wrong in ["%", "%4", "%zz", "%FF"] {
-            assert_eq!(percent_decoded(wrong), None, "{wrong}");
         }
     }
 

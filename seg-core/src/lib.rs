@@ -35,6 +35,8 @@ pub mod socket;
 mod tcp;
 pub mod telemetry;
 mod der;
+mod hex;
+mod percent;
 pub mod beside;
 pub mod decision;
 pub mod outbound;

@@ -24,6 +24,7 @@ use seg_compliance::record::ndjson;
 use serde_json::{Value, json};
 
 use crate::beside::{Answer, PATIENCE, text};
+use crate::hex;
 use crate::runtime::Shared;
 
 /// Largest body.
@@ -143,7 +144,7 @@ fn signed(
     if now.as_second().abs_diff(at) > CLOCK_SECONDS.unsigned_abs() {
         return Err(Refusal::Clock);
     }
-    let signature = signature.strip_prefix("sha256=").and_then(unhex);
+    let signature = signature.strip_prefix("sha256=").and_then(hex::sha256);
     let signature = signature.ok_or(Refusal::Signature)?;
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
     let message = [timestamp.as_bytes(), b".", body].concat();
@@ -221,17 +222,6 @@ async fn import(shared: &Shared, source: &str, peer: SocketAddr, body: &Bytes) -
         tracing::error!(target: "seg::webhook", %error, "an entry of the audit trail is lost");
     }
     text(status, format!("{body}\n"))
-}
-
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]

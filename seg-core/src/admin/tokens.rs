@@ -21,6 +21,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::Token;
+use crate::hex;
 
 /// Most named tokens.
 const TOKENS_MAX: usize = 1_000;
@@ -152,7 +153,7 @@ impl NamedTokens {
             if name == OWN || tokens.iter().any(|other| other.name == name) {
                 return Err(format!("token {name:?}: the name is taken"));
             }
-            let Some(hash) = unhex(&sha256) else {
+            let Some(hash) = hex::sha256(&sha256) else {
                 return Err(format!(
                     "token {name:?}: sha256 must have 64 hex digits; make them with \
                      `printf %s \"$TOKEN\" | sha256sum`"
@@ -203,17 +204,6 @@ pub(super) fn caller(
         return None;
     }
     named.find(given.trim_ascii(), now)
-}
-
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]

@@ -72,8 +72,9 @@ impl Folders {
 
     /// Learns from an answer; `anew`: it tells of all folders, not of changes.
     pub fn learn(&self, key: FolderKey, listed: &Listed, anew: bool) {
-        let before = self.known.recall(&key).filter(|_| !anew);
-        let mut now: FolderKinds = before.as_deref().cloned().unwrap_or_default();
+        let before = self.known.recall(&key);
+        let kept = before.as_deref().filter(|_| !anew);
+        let mut now: FolderKinds = kept.cloned().unwrap_or_default();
         for id in &listed.gone {
             now.remove(id.as_str());
         }
@@ -82,6 +83,7 @@ impl Folders {
                 now.insert(id.as_str().into(), *kind);
             }
         }
+        // Also where a device begins anew: one that does so in a loop must not fill the disk.
         if before.as_deref() == Some(&now) {
             return;
         }
@@ -176,6 +178,7 @@ mod tests {
         assert_eq!(text.lines().count(), 2);
         // Nothing new is nothing to write.
         folders.learn(key(), &listed(&[("9", 9)], &[]), false);
+        folders.learn(key(), &listed(&[("5", 2), ("9", 9)], &[]), true);
         assert_eq!(fs::read_to_string(&path).expect("a file"), text);
         text.push_str("{\"device\":\"D2\",\"us");
         fs::write(&path, text).expect("written");

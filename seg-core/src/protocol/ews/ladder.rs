@@ -6,6 +6,7 @@ use seg_ews::authorization::{self, Credentials};
 use seg_ews::policy::{ClassPolicy, Rung};
 
 use super::{ClientCertificate, EwsMemory};
+use crate::percent;
 use crate::route::CanonicalPath;
 
 /// What the ladder looks at.
@@ -114,7 +115,7 @@ fn in_query(uri: &Uri, name: &str) -> Result<Option<DeviceKey>, Unclear> {
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
         (Some(value), None) => {
-            let decoded = decoded(value).ok_or(Unclear::NoDeviceId)?;
+            let decoded = percent::decoded(value).ok_or(Unclear::NoDeviceId)?;
             device(&decoded).map(Some)
         }
         (Some(_), Some(_)) => Err(Unclear::Doubled),
@@ -145,22 +146,6 @@ pub fn without_devices(query: &str, names: &[String]) -> Option<String> {
         .map(|(whole, ..)| whole)
         .collect();
     Some(kept.join("&"))
-}
-
-/// Percent-decoding (RFC 3986 section 2.1); `None` where it is none, or no UTF-8.
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
-        let (high, low) = (digit(rest.next())?, digit(rest.next())?);
-        bytes.push(u8::try_from(high * 16 + low).ok()?);
-    }
-    String::from_utf8(bytes).ok()
 }
 
 /// A claim of the bearer token. It proves nothing by itself; the server refuses a token that
