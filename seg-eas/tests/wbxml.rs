@@ -379,6 +379,14 @@ fn the_readable_text_says_everything() {
                  w:table=\"3\" w:octets=\"2\">cd</Sync>\n"
             ),
         ),
+        // Text that XML can't hold, in the table: found by fuzzing.
+        (
+            b"\x03\x01\x6a\x03a\x1c\x00\x45\x83\x00\x01",
+            format!(
+                "<Sync xmlns=\"AirSync\" {W} w:header=\"03016A03611C00\" \
+                 w:table=\"0\" w:text=\"base64\">YRw=</Sync>\n"
+            ),
+        ),
         (
             b"\x05\x00\x02\x14\x00\x00",
             format!(

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
-use seg_tests::workspace_root;
+use seg_tests::{fuzz, workspace_root};
 
 /// Where entry functions are, and how the targets of that file begin.
 const ENTRIES: [(&str, &str); 7] = [
@@ -44,6 +45,39 @@ fn every_decoder_has_its_target() {
         .map(|bin| bin["name"].as_str().expect("a name").to_owned())
         .collect();
     assert_eq!(built, targets);
+
+    let table = fuzz::TARGETS.iter().map(|(name, _)| (*name).to_owned());
+    assert_eq!(table.collect::<BTreeSet<String>>(), targets);
+    let kept = names(&root.join("tests/fuzz/corpus"));
+    assert_eq!(kept, targets, "each target has a corpus");
+    for target in &targets {
+        let corpus = fuzz::read_corpus(&fuzz::corpus_folder(target)).expect("a corpus");
+        assert!(corpus.len() > 1, "{target} has next to no corpus");
+    }
+}
+
+/// Every target takes its kept corpus, the one that the seconds of `tests/run fuzz` begin with.
+#[test]
+fn every_kept_input_returns() {
+    for (target, entry) in fuzz::TARGETS {
+        let corpus = fuzz::read_corpus(&fuzz::corpus_folder(target)).expect("a corpus");
+        corpus.iter().for_each(|input| entry(input));
+    }
+}
+
+#[test]
+fn a_target_that_panics_is_a_finding_and_its_input_is_kept() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let last = folder.path().join("last");
+    let limits = fuzz::Limits {
+        time: Duration::from_secs(60),
+        seed: 1,
+    };
+    // Nothing of the corpus is that long.
+    let long = |data: &[u8]| assert!(data.len() < 9_000, "too long");
+    let reached = fuzz::run("ews_challenge_lines", long, limits, &last).expect("a run");
+    assert!(reached.panicked && reached.inputs > 7, "{reached:?}");
+    assert!(fs::read(&last).expect("the input").len() >= 9_000);
 }
 
 #[test]
@@ -66,6 +100,19 @@ fn collect(folder: &Path, found: &mut BTreeSet<String>) {
             found.insert(path.display().to_string());
         }
     }
+}
+
+fn names(folder: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    entries
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect()
 }
 
 fn stem(path: &Path) -> String {

@@ -9,6 +9,7 @@ pub mod admin;
 pub mod authority;
 pub mod eas;
 pub mod ens;
+pub mod fuzz;
 pub mod gateway;
 pub mod interop;
 pub mod message;

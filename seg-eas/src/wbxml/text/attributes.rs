@@ -11,6 +11,8 @@ use quick_xml::{NsReader, XmlVersion};
 #[derive(Clone, Copy, Default)]
 pub(super) struct Content {
     pub(super) form: Form,
+    /// Whether a string, in line or in the table, is written in base64.
+    pub(super) base64: bool,
     pub(super) octets: usize,
 }
 
@@ -19,8 +21,6 @@ pub(super) enum Form {
     /// STR_I.
     #[default]
     Plain,
-    /// STR_I, in base64.
-    Base64,
     /// OPAQUE, in base64.
     Opaque,
     /// STR_T.
@@ -42,7 +42,7 @@ pub(super) struct Attributes {
 
 impl Content {
     pub(super) const fn is_plain(self) -> bool {
-        matches!(self.form, Form::Plain)
+        matches!(self.form, Form::Plain) && !self.base64
     }
 }
 
@@ -99,19 +99,25 @@ impl Attributes {
 
     /// Takes in an attribute that says what the content is, or what stands before it.
     fn content(&mut self, key: &str, value: &str) -> Result<bool, EncodeErrorKind> {
-        let when = |word, name, form| {
+        let must_be = |word, name| {
             if value == word {
-                Ok(form)
+                Ok(())
             } else {
                 Err(EncodeErrorKind::BadAttribute(name))
             }
         };
-        let base64 = |name, form| when(notation::BASE64, name, form);
         match key {
-            notation::OPAQUE => self.content.form = base64("w:opaque", Form::Opaque)?,
-            notation::TEXT => self.content.form = base64("w:text", Form::Base64)?,
+            notation::OPAQUE => {
+                must_be(notation::BASE64, "w:opaque")?;
+                self.content.form = Form::Opaque;
+            }
+            notation::TEXT => {
+                must_be(notation::BASE64, "w:text")?;
+                self.content.base64 = true;
+            }
             notation::CONTENT => {
-                self.content.form = when(notation::NONE, "w:content", Form::Nothing)?;
+                must_be(notation::NONE, "w:content")?;
+                self.content.form = Form::Nothing;
             }
             notation::TABLE => {
                 let place = value

@@ -151,6 +151,17 @@ pub(super) enum Name {
     Switch,
 }
 
+impl Content {
+    /// The string that an element's text stands for.
+    fn string(self, text: String) -> Result<String, EncodeErrorKind> {
+        if !self.base64 {
+            return Ok(text);
+        }
+        let bytes = from_base64(&text).ok_or(EncodeErrorKind::NotBase64)?;
+        String::from_utf8(bytes).map_err(|_| EncodeErrorKind::NotBase64)
+    }
+}
+
 impl Encoder {
     /// Takes in the next piece of XML; `false` at its end.
     fn step(&mut self, reader: &mut NsReader<&[u8]>) -> Result<bool, EncodeErrorKind> {
@@ -306,21 +317,19 @@ impl Encoder {
     /// Writes the text as what the attributes said that it is.
     fn content(&mut self, content: Content) -> Result<(), EncodeErrorKind> {
         let text = std::mem::take(&mut self.text);
-        let not_base64 = EncodeErrorKind::NotBase64;
         match content.form {
-            Form::Plain => self.writer()?.text(&text)?,
-            Form::Base64 => {
-                let bytes = from_base64(&text).ok_or(EncodeErrorKind::NotBase64)?;
-                self.writer()?
-                    .text(&String::from_utf8(bytes).map_err(|_| not_base64)?)?;
+            Form::Plain => {
+                let text = content.string(text)?;
+                self.writer()?.text(&text)?;
             }
             Form::Opaque => {
-                let bytes = from_base64(&text).ok_or(not_base64)?;
+                let bytes = from_base64(&text).ok_or(EncodeErrorKind::NotBase64)?;
                 self.writer()?.opaque_wide(&bytes, content.octets)?;
             }
             Form::Nothing if is_layout(&text) => {}
             Form::Nothing => return Err(EncodeErrorKind::MixedText),
             Form::Table(place) => {
+                let text = content.string(text)?;
                 if string_at(&self.string_table, place) != Ok(text.as_str()) {
                     return Err(EncodeErrorKind::NotInTable(place));
                 }
