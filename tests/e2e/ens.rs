@@ -1,9 +1,15 @@
 //! The notification service of Boxer, from registering to a phone that never comes back.
 
+use jiff::{SignedDuration, Timestamp};
+use seg_compliance::{DeviceKey, UserKey};
+use seg_core::callback::{Keys, Sealed};
 use seg_core::sandbox::{Push, Pushed, Sandbox};
-use seg_tests::eas::Request;
+use seg_ews::policy::ClientClass;
+use seg_tests::eas::{Request, soap};
 use seg_tests::ens::Ens;
+use seg_tests::program::program;
 use seg_tests::{Gateway, GatewayBuilder, eventually};
+use tokio::process::Command;
 
 const POLICIES: &str = "[ews]\ntrusted_networks = ['127.0.0.1']\n\
     [[ews.client]]\nclass = 'ens'\nnetworks = ['127.0.0.1']\nagents = ['VMware-ENS/*']\n\
@@ -138,6 +144,75 @@ async fn only_our_own_tokens_lead_to_a_subscriber() {
     assert!(
         matches!(&refused[..], [Pushed::Failed(said)] if said.contains("403")),
         "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_token_ends_when_its_time_is_over() {
+    let sandbox = crate::sandbox::start();
+    let gateway = between(&sandbox).start().await;
+    let ens = Ens::start(gateway.address, &gateway.ca_pem).await;
+    assert_eq!(ens.register("alice", "PHONE").await.status(), 200);
+
+    // Tokens of the gateway's own key for the same subscriber: one that is good, one that was.
+    let keys = Keys::load_or_create(&gateway.path("keys")).expect("the gateway's keys");
+    let sealed = Sealed {
+        url: ens.address_of(1).into(),
+        user: UserKey::new("alice").expect("a user"),
+        device: DeviceKey::new("PHONE").ok(),
+        class: ClientClass::Ens,
+    };
+    let call = |until: Timestamp| {
+        let token = keys.seal(&sealed, until).expect("a token");
+        Request::new("POST", &format!("/ews-callback?t={token}"))
+            .header("Content-Type", "text/xml")
+            .body(soap("<m:SendNotification/>"))
+    };
+    let minute = SignedDuration::from_mins(1);
+    let good = gateway.ask(&call(Timestamp::now() + minute)).await;
+    assert_eq!(good.status(), 200, "{}", good.text());
+    assert_eq!(ens.heartbeats(), 1);
+
+    let expired = gateway.ask(&call(Timestamp::now() - minute)).await;
+    assert_eq!(expired.status(), 403);
+    assert_eq!(ens.heartbeats(), 1, "the subscriber heard of it");
+    let refused = ["reason=\"callback_expired\""];
+    let counted = gateway
+        .admin
+        .metric("seg_bad_requests_total", &refused)
+        .await;
+    assert!(counted > 0.0, "{counted}");
+}
+
+/// What `docs/ens.md` promises of the example: another program that registers, passes on and blocks.
+#[tokio::test]
+async fn the_example_of_a_notification_service_does_what_it_says() {
+    let example = program("examples/ens_proxy");
+    let ended = Command::new(example).output().await.expect("it runs");
+    let said = String::from_utf8_lossy(&ended.stdout);
+    assert!(ended.status.success(), "{said}{ended:?}");
+    let lines: Vec<&str> = said.lines().collect();
+    let [sent, relayed, answered, refused] = lines[..] else {
+        panic!("{said}");
+    };
+    let own = "<t:URL>https://gate.example/called?ticket=1</t:URL>";
+    assert!(
+        sent.starts_with("to Exchange: ") && sent.contains(own),
+        "{sent}"
+    );
+    assert!(
+        !said.contains("SECRET"),
+        "Exchange is told the subscriber's secret"
+    );
+    assert_eq!(relayed, "called while compliant: passed on");
+    assert!(
+        answered.starts_with("called after the block: ")
+            && answered.contains("<SubscriptionStatus>Unsubscribe</SubscriptionStatus>"),
+        "{answered}"
+    );
+    assert!(
+        refused.starts_with("subscribing again: Refuse("),
+        "{refused}"
     );
 }
 

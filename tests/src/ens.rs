@@ -92,6 +92,7 @@ impl Ens {
             state.phones.insert(id, device.to_owned());
             id
         };
+        let address = self.address_of(id);
         // What ENS encrypts with the key that it has given to the phone.
         let credentials = BASE64_URL_SAFE_NO_PAD.encode(format!("{user} {device}"));
         let subscribe = format!(
@@ -99,11 +100,16 @@ impl Ens {
              <t:DistinguishedFolderId Id=\"inbox\"/></t:FolderIds><t:EventTypes>\
              <t:EventType>NewMailEvent</t:EventType></t:EventTypes>\
              <t:StatusFrequency>15</t:StatusFrequency>\
-             <t:URL>http://{}/notify?id={id}&amp;creds={credentials}</t:URL>\
-             </m:PushSubscriptionRequest></m:Subscribe>",
-            self.address
+             <t:URL>{address}&amp;creds={credentials}</t:URL>\
+             </m:PushSubscriptionRequest></m:Subscribe>"
         );
         self.inner.ask(user, device, &subscribe).await
+    }
+
+    /// Where Exchange calls for the phone that was registered as the `id`th, credentials left out.
+    #[must_use]
+    pub fn address_of(&self, id: u32) -> String {
+        format!("http://{}/notify?id={id}", self.address)
     }
 
     /// A phone unregisters: from now on its subscription is not wanted any more.
