@@ -3,6 +3,7 @@
 
 mod admin;
 mod client;
+mod firewall;
 mod load;
 mod measure;
 mod polls;
@@ -32,7 +33,7 @@ use requests::Bodies;
 #[command(name = "bench/compare")]
 struct Arguments {
     /// What to measure
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Measure::Sync, Measure::GetFolder, Measure::Fetch, Measure::Ping, Measure::Cut, Measure::Stream, Measure::Spread])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Measure::Sync, Measure::GetFolder, Measure::Fetch, Measure::Ping, Measure::Cut, Measure::Stream, Measure::Spread, Measure::Firewall])]
     measure: Vec<Measure>,
     /// Which proxies
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Kind::ALL)]
@@ -82,6 +83,8 @@ enum Measure {
     Stream,
     /// CPU of small requests before eight mail servers, beside one
     Spread,
+    /// CPU of small requests with the firewall for ActiveSync, beside none
+    Firewall,
 }
 
 fn main() -> ExitCode {
@@ -168,6 +171,11 @@ async fn run(arguments: &Arguments) -> Result<Report, Failure> {
         let rounds = usize::from(arguments.rounds);
         let spread = spread::spread(&stage, &bodies, rounds, pressure(arguments)).await;
         report.spread = Some(spread.map_err(|error| explained(&stage, Kind::Seg, &error))?);
+    }
+    if does(Measure::Firewall) {
+        let rounds = usize::from(arguments.rounds);
+        let walled = firewall::firewall(&stage, &bodies, rounds, pressure(arguments)).await;
+        report.firewall = Some(walled.map_err(|error| explained(&stage, Kind::Seg, &error))?);
     }
     if does(Measure::Stream) {
         for &kind in &kinds {

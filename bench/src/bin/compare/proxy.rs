@@ -59,6 +59,8 @@ struct Before<'a> {
     upstreams: &'a str,
     /// How the upstreams are trusted: a line of properties.
     trust: &'a str,
+    /// What stands in its policies.toml.
+    policies: &'a str,
 }
 
 /// A proxy in front of the sandbox.
@@ -125,11 +127,12 @@ impl Stage {
         Ok((process, address))
     }
 
-    /// Starts a gateway with a folder of its own before these servers.
+    /// Starts a gateway with a folder and policies of its own before these servers.
     pub(crate) async fn gateway_before(
         &self,
         name: &str,
         servers: &[SocketAddr],
+        policies: &str,
     ) -> Result<Proxy, Failure> {
         let (address, api) = (free_address()?, free_address()?);
         let urls: Vec<String> = servers.iter().map(|one| format!("https://{one}")).collect();
@@ -140,6 +143,7 @@ impl Stage {
             upstreams: &urls.join(","),
             // Its certificate does not name all of these addresses.
             trust: "ignore.ssl.errors.with.exchange=true",
+            policies,
         })?;
         process.listening(address).await?;
         process.listening(api).await?;
@@ -170,6 +174,7 @@ impl Stage {
                     admin: api,
                     upstreams: &format!("https://{upstream}"),
                     trust: "email.server.ca.path=upstream-ca.pem",
+                    policies: "",
                 })?;
                 admin = Some(api);
                 process
@@ -267,6 +272,7 @@ impl Stage {
             admin,
             upstreams,
             trust,
+            policies,
         } = before;
         let data = self.path(name);
         if data.exists() {
@@ -280,8 +286,10 @@ impl Stage {
              {trust}\n\
              enable.boxer.ens.ews.proxy=true\n\
              admin.listen={admin}\n\
+             compliance.policies.path={name}-policies.toml\n\
              data.dir={name}\n"
         );
+        self.write(&format!("{name}-policies.toml"), policies)?;
         let file = self.write(&format!("{name}.properties"), &properties)?;
         let arguments = [OsStr::new("run"), OsStr::new("--config"), file.as_os_str()];
         self.start(Kind::Seg, self.seg.as_os_str(), &arguments)

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use seg_bench::median;
 use serde_json::{Value, json};
 
+use crate::firewall::Firewalled;
 use crate::measure::{Idle, Small};
 use crate::proxy::Kind;
 use crate::spread::{MANY, Spread};
@@ -21,6 +22,7 @@ pub(crate) struct Report {
     pub(crate) folders: Vec<(Kind, Small)>,
     pub(crate) streams: Vec<Streams>,
     pub(crate) spread: Option<Spread>,
+    pub(crate) firewall: Option<Firewalled>,
 }
 
 /// A line of the table.
@@ -145,6 +147,20 @@ impl Report {
                 Some(Target::AtMost {
                     first: 1.05,
                     goal: 1.0,
+                }),
+            );
+        }
+
+        if let Some(Firewalled { off, on }) = &self.firewall {
+            let (off, on) = (median(&off.cpu_micros), median(&on.cpu_micros));
+            row(
+                "firewall_cpu_ratio".into(),
+                "CPU per Sync with the firewall, by that without".to_owned(),
+                "×",
+                vec![(Kind::Seg, on / off.max(1e-9))],
+                Some(Target::AtMost {
+                    first: 1.15,
+                    goal: 1.15,
                 }),
             );
         }

@@ -31,8 +31,8 @@ pub(crate) async fn spread(
     let at = |last| SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), address.port()));
     let all: Vec<_> = (1..=MANY).map(at).collect();
     let gateways = [
-        stage.gateway_before("one", &[at(1)]).await?,
-        stage.gateway_before("many", &all).await?,
+        stage.gateway_before("one", &[at(1)], "").await?,
+        stage.gateway_before("many", &all, "").await?,
     ];
     for gateway in &gateways {
         measure::introduce(gateway, pressure.connections.max(8)).await?;
