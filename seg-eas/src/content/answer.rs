@@ -7,11 +7,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::attachments::{Action, Met};
-use super::mime::{Mail, Visit, text_part};
+use super::mime::{Mail, Visit, html_text, text_part};
 use super::shape::{Shape, Unreadable};
-use super::{Done, Rule, Sealed, TooLarge, judged};
+use super::{Classified, Done, Rule, Sealed, TooLarge, judged, rtf};
 use crate::multipart::Multipart;
-use crate::wbxml::{Edits, Limits, Outline, OutlineError, Place, Tag};
+use crate::wbxml::{Content, Edits, Limits, Outline, OutlineError, Place, Tag};
 
 pub(super) const APPLICATION_DATA: Tag = Tag::new(0, 0x1D);
 const FETCH_PROPERTIES: Tag = Tag::new(20, 0x0B);
@@ -36,6 +36,12 @@ const OLD_REFERENCE: Tag = Tag::new(2, 0x07);
 const OLD_SIZE: Tag = Tag::new(2, 0x08);
 const OLD_BODY: Tag = Tag::new(2, 0x0C);
 const OLD_MIME: Tag = Tag::new(2, 0x36);
+const OLD_CONTACT_BODY: Tag = Tag::new(1, 0x09);
+const OLD_EVENT_BODY: Tag = Tag::new(4, 0x0B);
+const OLD_TASK_BODY: Tag = Tag::new(9, 0x05);
+const OLD_CONTACT_RTF: Tag = Tag::new(1, 0x3B);
+const OLD_EVENT_RTF: Tag = Tag::new(4, 0x10);
+const OLD_TASK_RTF: Tag = Tag::new(9, 0x21);
 
 const ATTACHMENTS: Tag = Tag::new(17, 0x0E);
 const ATTACHMENT: Tag = Tag::new(17, 0x0F);
@@ -98,6 +104,12 @@ pub fn answered(
         .first()
         .map_or(Cow::Borrowed([].as_slice()), Cow::clone);
     let outline = Outline::read(&message, Limits::TRAFFIC)?;
+    // A text in several pieces is looked at, and changed, as one.
+    let joined = outline.joined()?;
+    let outline = match &joined {
+        Some(joined) => Outline::read(joined, Limits::TRAFFIC)?,
+        None => outline,
+    };
     let mut walk = Walk {
         rules,
         outline: &outline,
@@ -112,6 +124,7 @@ pub fn answered(
     };
     for (at, tag) in outline.inside(root) {
         match tag {
+            BODY | BODY_PART if walk.has_two_texts(at) => return Err(OutlineError::Scattered),
             APPLICATION_DATA | FETCH_PROPERTIES | SEARCH_PROPERTIES | FIND_PROPERTIES => {
                 walk.item(at);
             }
@@ -167,7 +180,7 @@ impl<'w> Walk<'w, '_> {
             .text_of(item, EMAIL_SUBJECT)
             .or_else(|| outline.text_of(item, CALENDAR_SUBJECT))
             .unwrap_or_default();
-        if let Some((rule, text)) = self.classified(item, subject, &inside) {
+        if let Some((rule, text)) = self.classified(subject, &inside) {
             return self.withhold(&inside, rule, &text);
         }
         let from = outline.text_of(item, EMAIL_FROM);
@@ -183,20 +196,23 @@ impl<'w> Walk<'w, '_> {
         for (at, tag) in &inside {
             match *tag {
                 BODY | BODY_PART => self.body(*at, &mut notes),
-                OLD_BODY => self.plain(*at),
-                FIND_PREVIEW => self.plain(*at),
+                OLD_MIME => self.old_mail(*at),
+                OLD_BODY | OLD_CONTACT_BODY | OLD_EVENT_BODY | OLD_TASK_BODY | FIND_PREVIEW => {
+                    self.plain(*at);
+                }
+                OLD_CONTACT_RTF | OLD_EVENT_RTF | OLD_TASK_RTF => {
+                    if let Some(rule) = self.withholds_rtf() {
+                        self.withheld_by(rule);
+                        self.edits.remove(*at);
+                    }
+                }
                 _ => {}
             }
         }
     }
 
     /// The first rule by which the item is marked, and the text that stands for it.
-    fn classified(
-        &self,
-        item: Place,
-        subject: &str,
-        inside: &[(Place, Tag)],
-    ) -> Option<(&'w str, String)> {
+    fn classified(&self, subject: &str, inside: &[(Place, Tag)]) -> Option<(&'w str, String)> {
         self.rules.iter().find_map(|rule| {
             let classified = rule.classified.as_ref()?;
             let marked = classified.marks_subject(subject)
@@ -205,10 +221,12 @@ impl<'w> Walk<'w, '_> {
                         let text = self.text_in(*at);
                         text.is_some_and(|text| self.marks(rule, *at, &text.bytes))
                     }
-                    OLD_BODY | FIND_PREVIEW => classified.marks_body(self.outline.text(*at)),
+                    OLD_MIME => marks_mail(classified, &self.bytes_in(*at).unwrap_or_default()),
+                    OLD_BODY | OLD_CONTACT_BODY | OLD_EVENT_BODY | OLD_TASK_BODY | FIND_PREVIEW => {
+                        classified.marks_body(self.outline.text(*at))
+                    }
                     _ => false,
                 });
-            let _ = item;
             marked.then(|| {
                 let text = classified.text.replace("{rule}", &rule.id);
                 (rule.id.as_str(), text)
@@ -220,17 +238,15 @@ impl<'w> Walk<'w, '_> {
         let Some(classified) = &rule.classified else {
             return false;
         };
-        if self.outline.text_of(body, BODY_TYPE) == Some("4") {
-            let Ok(shape) = Shape::of(bytes) else {
-                return false;
-            };
-            return Mail::read(&shape).is_ok_and(|mail| {
-                classified.marks_subject(mail.subject())
-                    || classified.marks_header(|name| mail.header(name))
-                    || mail.texts().any(|text| classified.marks_body(text))
-            });
+        match self.outline.text_of(body, BODY_TYPE) {
+            Some("4") => marks_mail(classified, bytes),
+            Some("2") => {
+                let html = String::from_utf8_lossy(bytes);
+                classified.marks_body(&html)
+                    || !classified.body.is_empty() && classified.marks_body(&html_text(&html))
+            }
+            _ => classified.marks_body(&String::from_utf8_lossy(bytes)),
         }
-        classified.marks_body(&String::from_utf8_lossy(bytes))
     }
 
     /// A text stands in place of everything that an item holds besides its head.
@@ -240,8 +256,10 @@ impl<'w> Walk<'w, '_> {
         for (at, tag) in inside {
             match *tag {
                 BODY | BODY_PART => self.withhold_body(*at, text),
-                OLD_BODY | FIND_PREVIEW => self.edits.set(*at, text.as_bytes()),
-                OLD_MIME => self.edits.remove(*at),
+                OLD_BODY | OLD_CONTACT_BODY | OLD_EVENT_BODY | OLD_TASK_BODY | FIND_PREVIEW => {
+                    self.edits.set(*at, text.as_bytes());
+                }
+                OLD_MIME | OLD_CONTACT_RTF | OLD_EVENT_RTF | OLD_TASK_RTF => self.edits.remove(*at),
                 FIND_HAS_ATTACHMENTS => self.edits.set(*at, b"0"),
                 ATTACHMENTS | OLD_ATTACHMENTS => {
                     for (one, tag) in self.outline.inside(*at) {
@@ -268,8 +286,7 @@ impl<'w> Walk<'w, '_> {
         let new = match outline.text_of(body, BODY_TYPE) {
             Some("2") => format!("<html><body><p>{}</p></body></html>", escaped(text)).into_bytes(),
             Some("4") => replaced(&found.bytes, text),
-            // Compressed RTF is text that nobody can read as such: an empty one.
-            Some("3") => Vec::new(),
+            Some("3") => rtf::of(text).into_bytes(),
             _ => text.as_bytes().to_vec(),
         };
         let (at, length) = (found.at, new.len());
@@ -355,7 +372,13 @@ impl<'w> Walk<'w, '_> {
         let kind = outline.text_of(body, BODY_TYPE).unwrap_or("1");
         let new = match kind {
             "4" => self.mail(&found.bytes, cut),
-            "3" => None,
+            "3" => self
+                .withholds_rtf()
+                .filter(|_| !found.bytes.is_empty())
+                .map(|rule| {
+                    self.withheld_by(rule);
+                    rtf::of(UNREADABLE).into_bytes()
+                }),
             _ => {
                 let text = String::from_utf8_lossy(&found.bytes);
                 let mut new = self.text(&text, kind == "2", cut);
@@ -493,17 +516,11 @@ impl<'w> Walk<'w, '_> {
 
     /// The text of a body, which stands in it or in a part of the answer.
     fn text_in(&self, body: Place) -> Option<Text<'w>> {
-        use crate::wbxml::Content;
         let outline = self.outline;
         if let Some(data) = outline.child(body, DATA) {
-            let bytes = match outline.content(data) {
-                Content::Text(text) => text.as_bytes(),
-                Content::Opaque(bytes) => bytes,
-                Content::None | Content::Several => return None,
-            };
             return Some(Text {
                 at: TextAt::Element(data),
-                bytes: Cow::Owned(bytes.to_vec()),
+                bytes: Cow::Owned(self.bytes_in(data)?),
             });
         }
         let part = outline.text_of(body, PART)?.trim().parse().ok()?;
@@ -512,6 +529,40 @@ impl<'w> Walk<'w, '_> {
             at: TextAt::Part(part),
             bytes: Cow::Owned(bytes.to_vec()),
         })
+    }
+
+    /// What an element holds; its text stands in one piece by now.
+    fn bytes_in(&self, at: Place) -> Option<Vec<u8>> {
+        match self.outline.content(at) {
+            Content::Text(text) => Some(text.as_bytes().to_vec()),
+            Content::Opaque(bytes) => Some(bytes.to_vec()),
+            Content::None | Content::Several => None,
+        }
+    }
+
+    /// Whether a body has its text twice: nobody knows which of them a device shows.
+    fn has_two_texts(&self, body: Place) -> bool {
+        let texts = self.outline.children(body);
+        texts.filter(|(_, tag)| *tag == DATA).count() > 1
+    }
+
+    /// The rule that withholds compressed RTF. Words and links can be hidden in RTF in more ways than
+    /// are looked through, so for rules about them it is what can't be looked into.
+    fn withholds_rtf(&self) -> Option<&'w Rule> {
+        self.rules.iter().copied().find(|rule| {
+            let marks = rule.classified.as_ref();
+            let reads = rule.links.is_some() || marks.is_some_and(|marks| !marks.body.is_empty());
+            reads && rule.too_large == TooLarge::Withhold
+        })
+    }
+
+    /// The mail that an old device gets as MIME.
+    fn old_mail(&mut self, at: Place) {
+        let Some(raw) = self.bytes_in(at) else { return };
+        // Whether it is whole another element says; half a link at its end is none.
+        if let Some(new) = self.mail(&raw, true) {
+            self.edits.set(at, &new);
+        }
     }
 
     fn put(&mut self, at: TextAt, new: Vec<u8>) {
@@ -615,6 +666,18 @@ impl Visit for Parts<'_> {
         let text = std::str::from_utf8(text).ok()?;
         links_in(self.rules, text, html, self.cut, self.done).map(String::into_bytes)
     }
+}
+
+/// Whether a mail is marked in its subject, its headers or its texts.
+fn marks_mail(classified: &Classified, raw: &[u8]) -> bool {
+    let Ok(shape) = Shape::of(raw) else {
+        return false;
+    };
+    Mail::read(&shape).is_ok_and(|mail| {
+        classified.marks_subject(mail.subject())
+            || classified.marks_header(|name| mail.header(name))
+            || mail.texts().any(|text| classified.marks_body(&text))
+    })
 }
 
 fn links_in(rules: &[&Rule], text: &str, html: bool, cut: bool, done: &mut Done) -> Option<String> {

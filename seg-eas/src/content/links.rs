@@ -1,5 +1,7 @@
 //! Hyperlinks: rewritten by a template on the way to the device, restored on the way back.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 
 /// What links become. `{url}` stands for the link, `{url_encoded}` for the link percent-encoded,
@@ -131,7 +133,13 @@ pub struct Links {
 impl Links {
     /// The link as the device gets it; `None`: it stays.
     pub(super) fn rewritten(&self, url: &str) -> Option<String> {
-        let host = host_of(url)?;
+        // Mail programs make a link of `www.` too, one to the web.
+        let whole = if is_bare(url.as_bytes()) {
+            Cow::Owned(format!("http://{url}"))
+        } else {
+            Cow::Borrowed(url)
+        };
+        let host = host_of(&whole)?;
         let among = |domains: &[String]| domains.iter().any(|domain| is_below(host, domain));
         if url.starts_with(&self.template.prefix)
             || among(&self.except_domains)
@@ -139,7 +147,7 @@ impl Links {
         {
             return None;
         }
-        Some(self.template.rewritten(url))
+        Some(self.template.rewritten(&whole))
     }
 
     /// Begin and end of the links of a text, but of those that were rewritten already, by another
@@ -182,32 +190,63 @@ impl Links {
 /// Begin and end of the links of a text.
 fn links_in(text: &[u8]) -> Vec<(usize, usize)> {
     let mut found: Vec<(usize, usize)> = Vec::new();
-    for at in memchr::memmem::find_iter(text, "://") {
-        let before = text.get(..at).unwrap_or_default();
-        let scheme = before
-            .iter()
-            .rev()
-            .take_while(|byte| byte.is_ascii_alphabetic())
-            .count();
-        let begin = at - scheme;
-        let rest = text.get(begin..).unwrap_or_default();
-        if scheme_length(rest).is_none() || found.last().is_some_and(|(_, end)| begin < *end) {
+    // Behind a scheme there is a colon, behind `www` a dot.
+    for at in memchr::memchr2_iter(b':', b'.', text) {
+        let Some((begin, name)) = begin_of(text, at) else {
+            continue;
+        };
+        if found.last().is_some_and(|(_, end)| begin < *end) {
             continue;
         }
+        let rest = text.get(begin..).unwrap_or_default();
         let mut end = begin + link_length(rest);
         // A sentence ends behind a link, not in it.
-        while end > at + 3
+        while end > name
             && text
                 .get(end - 1)
                 .is_some_and(|last| b".,;:!?)]}'".contains(last))
         {
             end -= 1;
         }
-        if end > at + 3 {
+        if end > name {
             found.push((begin, end));
         }
     }
     found
+}
+
+/// Where the link begins that has the colon of its scheme, or the dot behind its `www`, at `at`, and
+/// where its name goes on.
+fn begin_of(text: &[u8], at: usize) -> Option<(usize, usize)> {
+    let (before, rest) = text.split_at_checked(at)?;
+    if rest.starts_with(b"://") {
+        let letters = before.iter().rev();
+        let scheme = letters.take_while(|byte| byte.is_ascii_alphabetic());
+        let begin = at - scheme.count();
+        scheme_length(text.get(begin..)?)?;
+        return Some((begin, at + 3));
+    }
+    let begin = at.checked_sub(3)?;
+    // Not the host of an address that has a scheme, nor a part of a name, a path or a mail address.
+    let joins = |byte: &u8| byte.is_ascii_alphanumeric() || b"./@-_=&%".contains(byte);
+    (is_bare(text.get(begin..)?) && !before.get(..begin)?.last().is_some_and(joins))
+        .then_some((begin, at + 1))
+}
+
+/// Whether an address has no scheme and is one of the web all the same: `www.`, a name, a dot and
+/// another one.
+fn is_bare(text: &[u8]) -> bool {
+    let Some((www, name)) = text.split_at_checked(4) else {
+        return false;
+    };
+    let mut labels = name.split(|byte| *byte == b'.');
+    let is_label = |label: &[u8]| {
+        let begin = label.first();
+        begin.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte >= 0x80)
+    };
+    www.eq_ignore_ascii_case(b"www.")
+        && labels.next().is_some_and(is_label)
+        && labels.next().is_some_and(is_label)
 }
 
 /// How far a link goes.
@@ -315,6 +354,43 @@ mod tests {
             ))
         );
         assert_eq!(links.in_text("nothing here", false), None);
+    }
+
+    #[test]
+    fn an_address_without_a_scheme_is_one_of_the_web() {
+        let links = links("awbs://{url}");
+        let text = "www.a.example/x?y=1, (WWW.b.example). Not: www.corp.example, www.x, awww.a.example, \
+                    x@www.a.example, ftp://www.a.example/www.c.example, www..a.b, www. a.example";
+        assert_eq!(
+            links.in_text(text, false),
+            Some((
+                "awbs://http://www.a.example/x?y=1, (awbs://http://WWW.b.example). Not: \
+                 www.corp.example, www.x, awww.a.example, x@www.a.example, \
+                 ftp://www.a.example/www.c.example, www..a.b, www. a.example"
+                    .to_owned(),
+                2
+            ))
+        );
+        assert_eq!(
+            links.in_text("see www.a.example/ha", true),
+            Some(("see ".to_owned(), 1))
+        );
+        let (page, count) = links.in_html("<p>www.a.example</p>", false).unwrap();
+        assert_eq!(
+            (page.as_str(), count),
+            ("<p>awbs://http://www.a.example</p>", 1)
+        );
+        // What was rewritten stays: a template may have `www.` in it, and so may a link.
+        let safe = Links {
+            template: Template::try_from("https://www.safe.example/?u={url}".to_owned()).unwrap(),
+            ..links
+        };
+        let (once, _) = safe.in_text("see http://www.a.example/", false).unwrap();
+        assert_eq!(
+            once,
+            "see https://www.safe.example/?u=http://www.a.example/"
+        );
+        assert_eq!(safe.in_text(&once, false), None);
     }
 
     #[test]

@@ -10,6 +10,9 @@ use mail_parser::decoders::base64::base64_decode;
 use mail_parser::decoders::quoted_printable::quoted_printable_decode;
 use mail_parser::{Encoding, Message, MessageParser, MessagePart, MimeHeaders, PartType};
 
+/// What is read of HTML: the words, without tags and references.
+pub(super) use mail_parser::decoders::html::html_to_text as html_text;
+
 use super::attachments::Met;
 use super::shape::{self, Kind, Shape, Unreadable};
 
@@ -78,15 +81,19 @@ impl<'a> Mail<'a> {
         std::str::from_utf8(value).ok().map(str::trim)
     }
 
-    /// The texts that are shown.
-    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
-        self.message
-            .parts
-            .iter()
-            .filter_map(|part| match &part.body {
-                PartType::Text(text) | PartType::Html(text) => Some(&**text),
-                _ => None,
+    /// The texts that are shown; of HTML as it is written, and as it is read.
+    pub(super) fn texts(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        let parts = self.message.parts.iter();
+        parts
+            .flat_map(|part| match &part.body {
+                PartType::Text(text) => [Some(Cow::Borrowed(&**text)), None],
+                PartType::Html(html) => [
+                    Some(Cow::Borrowed(&**html)),
+                    Some(Cow::Owned(html_text(html))),
+                ],
+                _ => [None, None],
             })
+            .flatten()
     }
 
     /// Whether it is signed or encrypted as a whole: a change would break the one and can't reach the

@@ -10,6 +10,7 @@ mod attachments;
 mod html;
 mod links;
 mod mime;
+mod rtf;
 mod shape;
 mod upload;
 
@@ -214,8 +215,15 @@ fn holds_one(marks: &[String], text: &str) -> bool {
     if marks.is_empty() {
         return false;
     }
-    let text = text.to_lowercase();
-    marks.iter().any(|mark| text.contains(&mark.to_lowercase()))
+    // A line may end in the middle of a marking.
+    let words = |text: &str| {
+        text.to_lowercase()
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let text = words(text);
+    marks.iter().any(|mark| text.contains(&words(mark)))
 }
 
 /// What was done, for the log.

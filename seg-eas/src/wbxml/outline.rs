@@ -21,6 +21,10 @@ pub enum OutlineError {
     /// There are more than [`MAX_ELEMENTS`].
     #[error("the message has more than {MAX_ELEMENTS} elements")]
     TooMany,
+    /// An element holds text beside elements, or a body more than one text: two readers could read
+    /// two things.
+    #[error("an element has its text in several places")]
+    Scattered,
 }
 
 /// What an element holds besides elements.
@@ -46,7 +50,7 @@ struct Node {
     end: usize,
     /// The page before it and the page behind it.
     pages: (u8, u8),
-    /// Its content's bytes, token included.
+    /// Its content's bytes, token included; of several pieces from the first to the last.
     content: Range<usize>,
     several: bool,
     /// The place of the first node that is not inside of it.
@@ -58,6 +62,8 @@ struct Node {
 pub struct Outline<'a> {
     message: &'a [u8],
     nodes: Vec<Node>,
+    /// Whether an element holds text beside elements.
+    is_mixed: bool,
 }
 
 /// The place of an element in its outline.
@@ -72,6 +78,7 @@ impl<'a> Outline<'a> {
         let mut reader = Reader::new(message, limits)?;
         let mut nodes: Vec<Node> = Vec::new();
         let mut open: Vec<Place> = Vec::new();
+        let mut is_mixed = false;
         let (mut offset, mut page) = (reader.offset(), reader.page());
         while let Some(event) = reader.next_event()? {
             match event {
@@ -102,15 +109,65 @@ impl<'a> Outline<'a> {
                     }
                 }
                 Event::Text(_) | Event::Opaque(_) | Event::Reference { .. } => {
+                    let last = nodes.len();
                     if let Some(node) = open.last().and_then(|at| nodes.get_mut(*at)) {
-                        node.several |= !node.content.is_empty();
-                        node.content = reader.event_offset()..reader.offset();
+                        // With elements before it, the last node is one of them.
+                        is_mixed |= open.last().is_some_and(|at| at + 1 < last);
+                        let begin = if node.content.is_empty() {
+                            reader.event_offset()
+                        } else {
+                            node.several = true;
+                            node.content.start
+                        };
+                        node.content = begin..reader.offset();
                     }
                 }
             }
             (offset, page) = (reader.offset(), reader.page());
         }
-        Ok(Self { message, nodes })
+        is_mixed |= nodes
+            .iter()
+            .zip(1..)
+            .any(|(node, next)| !node.content.is_empty() && node.next != next);
+        Ok(Self {
+            message,
+            nodes,
+            is_mixed,
+        })
+    }
+
+    /// The message with each text in one piece, for readers that look at whole texts; `None`: each
+    /// stands in one piece already.
+    ///
+    /// # Errors
+    /// An element holds text beside elements.
+    pub fn joined(&self) -> Result<Option<Vec<u8>>, OutlineError> {
+        if self.is_mixed {
+            return Err(OutlineError::Scattered);
+        }
+        if !self.nodes.iter().any(|node| node.several) {
+            return Ok(None);
+        }
+        let mut reader = Reader::new(self.message, Limits::TRAFFIC)?;
+        let mut out = Vec::with_capacity(self.message.len());
+        let mut pieces = Pieces::default();
+        let mut copied = 0; // The header goes along with the first tag.
+        while let Some(event) = reader.next_event()? {
+            let bytes = self.message.get(copied..reader.offset());
+            let bytes = bytes.unwrap_or_default();
+            // What stands before an event's own bytes are SWITCH_PAGEs.
+            let switches = bytes.get(..reader.event_offset().saturating_sub(copied));
+            copied = reader.offset();
+            match event {
+                Event::Text(text) => pieces.add(switches, text.as_bytes(), true),
+                Event::Opaque(array) => pieces.add(switches, array, false),
+                _ => {
+                    pieces.write(&mut out);
+                    out.extend_from_slice(bytes);
+                }
+            }
+        }
+        Ok(Some(out))
     }
 
     /// The root element.
@@ -187,6 +244,37 @@ impl<'a> Outline<'a> {
     #[must_use]
     pub fn text_of(&self, parent: Place, tag: Tag) -> Option<&'a str> {
         self.child(parent, tag).map(|at| self.text(at))
+    }
+}
+
+/// The pieces of a text in a row.
+#[derive(Default)]
+struct Pieces {
+    switches: Vec<u8>,
+    whole: Vec<u8>,
+    /// How many, and how many of them were strings.
+    count: usize,
+    texts: usize,
+}
+
+impl Pieces {
+    fn add(&mut self, switches: Option<&[u8]>, piece: &[u8], is_text: bool) {
+        self.switches
+            .extend_from_slice(switches.unwrap_or_default());
+        self.whole.extend_from_slice(piece);
+        self.count += 1;
+        self.texts += usize::from(is_text);
+    }
+
+    /// Writes them as one, and begins anew.
+    fn write(&mut self, out: &mut Vec<u8>) {
+        let pieces = std::mem::take(self);
+        out.extend_from_slice(&pieces.switches);
+        match std::str::from_utf8(&pieces.whole) {
+            _ if pieces.count == 0 => {}
+            Ok(text) if pieces.texts == pieces.count => push_text(out, text),
+            _ => push_opaque(out, &pieces.whole),
+        }
     }
 }
 
@@ -311,6 +399,35 @@ mod tests {
 
     fn outline() -> Outline<'static> {
         Outline::read(MESSAGE, Limits::TRAFFIC).unwrap()
+    }
+
+    #[test]
+    fn texts_in_pieces_are_joined() {
+        // <Sync><Status>1</Status><Body page 17><Data>"ab" "c" switch 0 "d" </Data>…
+        let pieces =
+            b"\x03\x01\x6a\x00\x45\x00\x11\x4a\x4b\x03ab\x00\x03c\x00\x00\x00\x03d\x00\x01\x01\x4b\x032\x00\x01\x01";
+        let whole =
+            b"\x03\x01\x6a\x00\x45\x00\x11\x4a\x4b\x00\x00\x03abcd\x00\x01\x01\x4b\x032\x00\x01\x01";
+        let outline = Outline::read(pieces, Limits::TRAFFIC).unwrap();
+        assert_eq!(outline.content(2), Content::Several);
+        let joined = outline.joined().unwrap();
+        assert_eq!(joined.as_deref(), Some(whole.as_slice()));
+        let outline = Outline::read(whole, Limits::TRAFFIC).unwrap();
+        assert_eq!(outline.text(2), "abcd");
+        assert_eq!(outline.joined(), Ok(None));
+        // A byte array among them makes one of all.
+        let both = b"\x03\x01\x6a\x00\x45\x4b\x03a\x00\xc3\x02\xff\x00\x01\x01";
+        let outline = Outline::read(both, Limits::TRAFFIC).unwrap();
+        let whole = b"\x03\x01\x6a\x00\x45\x4b\xc3\x03a\xff\x00\x01\x01";
+        assert_eq!(outline.joined().unwrap().as_deref(), Some(whole.as_slice()));
+        // Text before or behind an element.
+        for mixed in [
+            b"\x03\x01\x6a\x00\x45\x03a\x00\x0b\x01",
+            b"\x03\x01\x6a\x00\x45\x0b\x03a\x00\x01",
+        ] {
+            let outline = Outline::read(mixed, Limits::TRAFFIC).unwrap();
+            assert_eq!(outline.joined(), Err(OutlineError::Scattered));
+        }
     }
 
     #[test]

@@ -105,3 +105,127 @@ fn a_mail_that_cant_be_read_is_withheld_alone() {
         }
     }
 }
+
+/// A Sync answer whose one mail has a body of this type, its content given piece by piece.
+fn mail_of(kind: &str, datas: &[&[&str]]) -> Vec<u8> {
+    let mut writer = Writer::message();
+    writer.start(Tag::new(0, 0x05));
+    writer.start(APPLICATION_DATA);
+    writer.element(EMAIL_SUBJECT, "lunch").unwrap();
+    writer.start(BODY);
+    writer.element(BODY_TYPE, kind).unwrap();
+    for pieces in datas {
+        writer.start(DATA);
+        for piece in *pieces {
+            writer.text(piece).unwrap();
+        }
+        writer.end().unwrap();
+    }
+    for _ in 0..3 {
+        writer.end().unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+fn links_and_marks() -> [Rule; 2] {
+    [
+        "id = 'clicks'\nlinks = { template = 'awbs://{url}' }\n",
+        "id = 'marks'\nclassified = { body = ['top secret'], text = 'GONE' }\n",
+    ]
+    .map(|toml| toml::from_str(toml).unwrap())
+}
+
+#[test]
+fn a_text_in_pieces_is_read_as_one() {
+    let [clicks, marks] = links_and_marks();
+    let rules = [&clicks, &marks];
+    let look = |given: &[u8]| answered(&rules, given, false, &|_| None);
+    let link = mail_of("1", &[&["see http://a.exa", "mple/b", " now"]]);
+    let found = look(&link).unwrap();
+    let whole = mail_of("1", &[&["see awbs://http://a.example/b now"]]);
+    assert_eq!((found.body, found.done.links), (Some(whole), 1));
+    let marked = look(&mail_of("1", &[&["to", "p sec", "ret"]])).unwrap();
+    assert_eq!(marked.body, Some(mail_of("1", &[&["GONE"]])));
+    // What needs no change stays as it was, pieces and all.
+    let harmless = mail_of("1", &[&["a", "b"]]);
+    assert_eq!(look(&harmless).unwrap().body, None);
+    // Two texts: a device may show either.
+    let two = mail_of("1", &[&["a"], &["top secret"]]);
+    assert_eq!(look(&two), Err(OutlineError::Scattered));
+}
+
+#[test]
+fn a_marking_is_found_however_html_writes_it() {
+    let [_, marks] = links_and_marks();
+    for html in [
+        "<p>TOP <b>SEC</b>RET</p>",
+        "top\r\nsecret",
+        "top &#115;ecret",
+        "top&nbsp;secret",
+    ] {
+        let given = mail_of("2", &[&[html]]);
+        let found = answered(&[&marks], &given, false, &|_| None).unwrap();
+        assert_eq!(found.done.withheld, 1, "{html}");
+    }
+    let given = mail_of("2", &[&["<p>top of the secretary</p>"]]);
+    let found = answered(&[&marks], &given, false, &|_| None).unwrap();
+    assert_eq!(found.body, None);
+}
+
+/// Nothing is looked for in RTF: rules about words and links withhold it, unless they say `pass`.
+#[test]
+fn compressed_rtf_is_withheld_by_rules_that_would_have_to_read_it() {
+    let told = mail_of("3", &[&[rtf::of(UNREADABLE).as_str()]]);
+    let given = mail_of("3", &[&["TABaRmw="]]);
+    for (toml, withheld) in [
+        ("links = { template = 'awbs://{url}' }", true),
+        ("classified = { body = ['x'] }", true),
+        ("classified = { subject = ['x'] }", false),
+        (
+            "attachments = { action = 'remove', extensions = ['zip'] }",
+            false,
+        ),
+        (
+            "too_large = 'pass'\nlinks = { template = 'awbs://{url}' }",
+            false,
+        ),
+    ] {
+        let rule: Rule = toml::from_str(&format!("id = 'r'\n{toml}\n")).unwrap();
+        let found = answered(&[&rule], &given, false, &|_| None).unwrap();
+        assert_eq!(found.body, withheld.then(|| told.clone()), "{toml}");
+        assert_eq!(found.done.withheld, usize::from(withheld));
+    }
+}
+
+/// Up to 2.5 a mail may come as MIME in an element of its own, and other items have texts of theirs.
+#[test]
+fn what_old_versions_get_is_looked_at_too() {
+    let old = |tag: Tag, text: &str| {
+        let mut writer = Writer::message();
+        writer.start(Tag::new(0, 0x05));
+        writer.start(APPLICATION_DATA);
+        writer.element(tag, text).unwrap();
+        writer.end().unwrap();
+        writer.end().unwrap();
+        writer.finish().unwrap()
+    };
+    let [clicks, marks] = links_and_marks();
+    let rules = [&clicks, &marks];
+    let look = |given: &[u8]| answered(&rules, given, false, &|_| None).unwrap();
+    let mail = "Subject: s\r\nContent-Type: text/plain\r\n\r\nhttp://a.example/ ";
+    let changed = mail.replace("http:", "awbs://http:");
+    assert_eq!(
+        look(&old(OLD_MIME, mail)).body,
+        Some(old(OLD_MIME, &changed))
+    );
+    let marked = look(&old(OLD_MIME, "Subject: s\r\n\r\nTop Secret"));
+    assert_eq!(marked.done.withheld, 1);
+    for tag in [OLD_BODY, OLD_CONTACT_BODY, OLD_EVENT_BODY, OLD_TASK_BODY] {
+        let found = look(&old(tag, "http://a.example/ ."));
+        assert_eq!(found.body, Some(old(tag, "awbs://http://a.example/ .")));
+        assert_eq!(look(&old(tag, "top secret")).body, Some(old(tag, "GONE")));
+    }
+    for tag in [OLD_CONTACT_RTF, OLD_EVENT_RTF, OLD_TASK_RTF] {
+        assert_eq!(look(&old(tag, "TABaRmw=")).done.withheld, 1);
+    }
+}
