@@ -36,6 +36,7 @@ mod tcp;
 pub mod telemetry;
 mod der;
 mod hex;
+mod line_file;
 mod percent;
 pub mod beside;
 pub mod decision;

@@ -54,6 +54,7 @@ mod refusing;
 mod switching;
 
 pub(crate) use content::rules_for;
+pub(crate) use folders::folder_rules_for;
 use orders::Told;
 
 /// Serves one request. The record lives on with the answer's body.

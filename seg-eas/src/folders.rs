@@ -101,6 +101,17 @@ impl TryFrom<String> for FolderClass {
     }
 }
 
+impl FolderAction {
+    /// As it is written in a rule.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Hide => "hide",
+            Self::ReadOnly => "read-only",
+        }
+    }
+}
+
 impl FolderRule {
     /// What is wrong with it, beyond what its types say.
     ///
@@ -139,8 +150,13 @@ impl FolderRule {
 /// What the first rule that is about a type of folder makes of it.
 #[must_use]
 pub fn action(rules: &[&FolderRule], kind: u8) -> Option<FolderAction> {
-    let rule = rules.iter().find(|rule| rule.is_about(kind))?;
-    Some(rule.action)
+    decides(rules, kind).map(|rule| rule.action)
+}
+
+/// The rule that decides about a folder of a type: the first one that is about it.
+#[must_use]
+pub fn decides<'r>(rules: &[&'r FolderRule], kind: u8) -> Option<&'r FolderRule> {
+    rules.iter().copied().find(|rule| rule.is_about(kind))
 }
 
 const SYNC_COLLECTION: Tag = Tag::new(0, 0x0F);

@@ -3,7 +3,8 @@
 use seg_core::sandbox::{Answer, Filter, Sandbox, Script};
 use seg_tests::eas::Request;
 use seg_tests::message::Message;
-use seg_tests::{Gateway, GatewayBuilder};
+use seg_tests::{Gateway, GatewayBuilder, eventually};
+use serde_json::json;
 
 use crate::sandbox;
 
@@ -150,7 +151,29 @@ async fn a_hidden_folder_is_not_there_and_a_read_only_one_stays_as_it_is() {
         })
         .await;
 
-    // A restart forgets nothing of it.
+    // `explain` tells which rules there are for the device, and about which of its folders each decides.
+    let target = "/v1/explain?device=PHONE&user=alice@sandbox.example&command=Sync";
+    let told = gateway.admin.read(target).await;
+    let steps = told["steps"].as_array().expect("steps").iter();
+    let rules: Vec<_> = steps.filter(|step| step["step"] == "folders").collect();
+    let [notes, calendar] = rules[..] else {
+        panic!("{told}");
+    };
+    assert_eq!(
+        (&notes["rule"], &notes["outcome"]),
+        (&json!("no-notes"), &json!("hide"))
+    );
+    assert_eq!(notes["saw"]["folders"], json!(["10", "17"]));
+    assert_eq!(calendar["outcome"], "read-only");
+    assert_eq!(calendar["saw"]["folders"], json!(["8"]));
+
+    // A restart forgets nothing of it that has reached the disk.
+    let kept = gateway.path("data/folders.ndjson");
+    eventually("the folders on disk", || async {
+        let text = std::fs::read_to_string(&kept).unwrap_or_default();
+        text.ends_with("}\n").then_some(())
+    })
+    .await;
     gateway.restart_after_kill().await;
     let answer = gateway.ask(&sync("PHONE", "5", false)).await;
     assert!(says(&answer, SERVED), "{answer:?}");
@@ -163,6 +186,12 @@ async fn a_hidden_folder_is_not_there_and_a_read_only_one_stays_as_it_is() {
         .admin
         .write("PUT", "/v1/devices/BOARD", record)
         .await;
+    let target = "/v1/explain?device=BOARD&user=alice@sandbox.example&command=Sync";
+    let told = gateway.admin.read(target).await.to_string();
+    assert!(
+        told.contains("calendar-to-look-at") && !told.contains("no-notes"),
+        "{told}"
+    );
     let answer = gateway.ask(&folder_sync("BOARD", "0")).await;
     assert_eq!(&answer.body[..], &hierarchy(&ALL)[..]);
     let answer = gateway.ask(&sync("BOARD", "10", true)).await;

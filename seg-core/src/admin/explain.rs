@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use seg_compliance::api::{ExplainStep, Explanation};
 use seg_compliance::{Ask, Protocol, Step, Verdict, Via};
+use serde_json::json;
 
 use super::endpoints::Api;
 use super::error::ApiError;
@@ -83,6 +84,18 @@ pub(super) async fn explain(
                 line: None,
                 saw: serde_json::Map::new(),
             }));
+        let rules = api.gateway().folders(device, ask.user);
+        explanation.steps.extend(rules.into_iter().map(|says| {
+            let saw = says.folders.map(|ids| ("folders".to_owned(), json!(ids)));
+            ExplainStep {
+                step: "folders".to_owned(),
+                outcome: says.action.to_owned(),
+                rule: Some(says.rule),
+                reason: None,
+                line: None,
+                saw: saw.into_iter().collect(),
+            }
+        }));
     }
     Ok(Json(Explanation {
         identity,

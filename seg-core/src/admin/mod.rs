@@ -94,6 +94,9 @@ pub trait Gateway: Send + Sync + 'static {
     /// The `[[content]]` rules that hold for a device and its user: name, and what each does.
     fn content(&self, device: &DeviceKey, user: Option<&UserKey>) -> Vec<(String, String)>;
 
+    /// The `[[eas.folders]]` rules that hold for a device and its user.
+    fn folders(&self, device: &DeviceKey, user: Option<&UserKey>) -> Vec<FolderSays>;
+
     /// How `explain` tells who was asked for: the names as given and what became of them.
     fn identity(&self, asked: &Asked<'_>) -> Map<String, Value>;
 
@@ -129,6 +132,18 @@ pub struct EwsSays {
     pub step: ExplainStep,
     /// The device that the request would be judged by, where none was named.
     pub device: Option<DeviceKey>,
+}
+
+/// What a rule about folders does to a device, for `explain`.
+#[derive(Clone, Debug)]
+pub struct FolderSays {
+    /// The rule.
+    pub rule: String,
+    /// What it does: `hide` or `read-only`.
+    pub action: &'static str,
+    /// The ids of the device's folders about which it decides; `None`: the device has not told of its
+    /// folders yet.
+    pub folders: Option<Vec<String>>,
 }
 
 /// Who `explain` was asked about, as given and as understood.

@@ -99,6 +99,10 @@ impl Gateway for Fake {
         Vec::new()
     }
 
+    fn folders(&self, _: &DeviceKey, _: Option<&UserKey>) -> Vec<super::FolderSays> {
+        Vec::new()
+    }
+
     fn identity(&self, asked: &Asked<'_>) -> Map<String, Value> {
         let told = asked
             .user

@@ -12,13 +12,20 @@ use seg_compliance::{DeviceKey, Protocol, UserKey, api};
 use serde::{Deserialize, Serialize};
 
 use super::client::{Hello, family};
-use super::journal::{self, Journal};
+use super::hexadecimal;
 use super::places::{Places, network};
 use super::{BindingRules, Seen, Suspicion};
 use crate::config::BindingPart;
 use crate::config::binding_table::Bound as Row;
 use crate::identify::{ClientCertificate, Term};
+use crate::line_file::{self, LineFile};
 
+/// The book on disk.
+const LINES: line_file::Kind = line_file::Kind {
+    name: "bindings",
+    waiting: 65_536,
+    longest: 16 * 1024,
+};
 const SHARDS: usize = 64;
 /// Devices that are bound at most; beyond, first uses bind nothing.
 const KEPT: usize = 4_000_000;
@@ -41,7 +48,7 @@ struct Bound {
 /// A certificate that was shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Shown {
-    #[serde(with = "journal::hexadecimal")]
+    #[serde(with = "hexadecimal")]
     sha256: [u8; 32],
     #[serde(flatten)]
     term: Term,
@@ -96,7 +103,7 @@ pub struct Bindings {
     /// How many devices first uses have bound to one user.
     of_user: Mutex<HashMap<UserKey, u32>>,
     bound: AtomicUsize,
-    journal: RwLock<Option<Journal>>,
+    journal: RwLock<Option<LineFile>>,
 }
 
 /// The book can't be read or written.
@@ -135,7 +142,7 @@ impl Bindings {
             path: path.clone(),
             source,
         };
-        let read = journal::read(&path, |line: Line| {
+        let read = line_file::read(&path, LINES, |line: Line| {
             let entry = Entry {
                 bound: line.bound,
                 accused: line.accused,
@@ -157,12 +164,12 @@ impl Bindings {
                 let shard = shard.lock();
                 let lines = shard
                     .iter()
-                    .map(|(device, entry)| journal::encode(&line(device, entry)));
+                    .map(|(device, entry)| line_file::encode(&line(device, entry)));
                 lines.collect::<Vec<_>>()
             });
-            journal::rewrite(&path, lines).map_err(failed)?;
+            line_file::rewrite(&path, lines).map_err(failed)?;
         }
-        *held = Some(Journal::start(&path).map_err(failed)?);
+        *held = Some(LineFile::start(&path, LINES).map_err(failed)?);
         Ok(())
     }
 
@@ -251,7 +258,7 @@ impl Bindings {
             user: bound.map(|bound| bound.user.clone()),
             certificate: bound
                 .and_then(|bound| bound.certificate.as_ref())
-                .map(|shown| journal::hexadecimal::text(&shown.sha256)),
+                .map(|shown| hexadecimal::text(&shown.sha256)),
             eas_agent: client(bound.and_then(|bound| bound.eas.as_ref())),
             ews_agent: client(bound.and_then(|bound| bound.ews.as_ref())),
             since: bound.map(|bound| bound.since),
@@ -405,7 +412,7 @@ fn against_row(rules: &BindingRules, row: &Row, seen: &Seen<'_>) -> Option<Suspi
         let Some(certificate) = seen.certificate else {
             return Some(Suspicion::NoCertificate);
         };
-        if journal::hexadecimal::text(&certificate.fingerprint) != wanted {
+        if hexadecimal::text(&certificate.fingerprint) != wanted {
             return Some(Suspicion::AnotherCertificate);
         }
     }

@@ -9,7 +9,7 @@
 
 mod book;
 mod client;
-mod journal;
+mod hexadecimal;
 mod places;
 
 pub use book::{Bindings, OpenError};

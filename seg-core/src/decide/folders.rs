@@ -6,18 +6,16 @@
 //! lost of the file costs that device a new beginning and nothing else.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use parking_lot::Mutex;
 use seg_compliance::{DeviceKey, UserKey};
 use seg_eas::folders::{Listed, UNTOLD};
 use serde::{Deserialize, Serialize};
 
 use super::Generations;
+use crate::line_file::{self, LineFile};
 
 /// The file in `data.dir`.
 const FILE: &str = "folders.ndjson";
@@ -25,6 +23,13 @@ const FILE: &str = "folders.ndjson";
 const REMEMBERED: usize = 200_000;
 /// The most folders of one device; what is beyond is of an untold type.
 const FOLDERS_MAX: usize = 5_000;
+/// The longest id of a folder, in bytes; MS-ASCMD has 64 characters.
+const ID_MAX: usize = 256;
+const LINES: line_file::Kind = line_file::Kind {
+    name: "folders",
+    waiting: 1_024,
+    longest: 2 * 1024 * 1024,
+};
 
 /// Whose folders they are.
 pub type FolderKey = (DeviceKey, UserKey);
@@ -37,8 +42,8 @@ pub type FolderKinds = BTreeMap<Box<str>, u8>;
 pub struct Folders {
     known: Generations<FolderKey, Arc<FolderKinds>>,
     path: PathBuf,
-    /// Open once something was learned.
-    file: Mutex<Option<File>>,
+    /// Begun once something was learned.
+    file: OnceLock<LineFile>,
 }
 
 /// A line of the file.
@@ -55,11 +60,9 @@ impl Folders {
         let folders = Self {
             known: Generations::new(REMEMBERED),
             path: data.join(FILE),
-            file: Mutex::new(None),
+            file: OnceLock::new(),
         };
-        if let Err(error) = folders.read()
-            && error.kind() != io::ErrorKind::NotFound
-        {
+        if let Err(error) = folders.read() {
             tracing::warn!(%error, "what is known of folders can't be read; devices begin with theirs anew");
         }
         folders
@@ -79,7 +82,7 @@ impl Folders {
             now.remove(id.as_str());
         }
         for (id, kind) in &listed.there {
-            if now.len() < FOLDERS_MAX {
+            if now.len() < FOLDERS_MAX && id.len() <= ID_MAX {
                 now.insert(id.as_str().into(), *kind);
             }
         }
@@ -93,53 +96,27 @@ impl Folders {
             folders: now.clone(),
         };
         self.known.insert(key, Arc::new(now));
-        if let Err(error) = self.append(&line) {
-            tracing::warn!(%error, "what was learned of folders is not kept beyond a restart");
-        }
+        let begin = || LineFile::start_behind(&self.path, LINES);
+        self.file.get_or_init(begin).write(&line);
     }
 
-    fn append(&self, line: &Line) -> io::Result<()> {
-        let mut text = serde_json::to_vec(line)?;
-        text.push(b'\n');
-        let mut file = self.file.lock();
-        let file = match &mut *file {
-            Some(file) => file,
-            none => none.insert(private().append(true).open(&self.path)?),
-        };
-        file.write_all(&text)
-    }
-
-    /// Reads the file, and writes it anew with the last line of each device.
+    /// Reads the file, and writes it anew where most of it no longer counts.
     fn read(&self) -> io::Result<()> {
         let mut last = HashMap::new();
-        for line in BufReader::new(File::open(&self.path)?).split(b'\n') {
-            // The end of the process may have cut the last one off.
-            let Ok(line) = serde_json::from_slice::<Line>(&line?) else {
-                continue;
-            };
+        let read = line_file::read(&self.path, LINES, |line: Line| {
             if let (Ok(device), Ok(user)) = (DeviceKey::new(&line.device), UserKey::new(&line.user))
             {
                 last.insert((device, user), line);
             }
+        })?;
+        if read.is_worth_rewriting(last.len()) {
+            line_file::rewrite(&self.path, last.values().map(line_file::encode))?;
         }
-        let fresh = self.path.with_extension("new");
-        let mut file = BufWriter::new(private().truncate(true).open(&fresh)?);
         for (key, line) in last {
-            serde_json::to_writer(&mut file, &line)?;
-            file.write_all(b"\n")?;
             self.known.insert(key, Arc::new(line.folders));
         }
-        file.into_inner()
-            .map_err(io::IntoInnerError::into_error)?
-            .sync_all()?;
-        fs::rename(fresh, &self.path)
+        Ok(())
     }
-}
-
-fn private() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).mode(0o600);
-    options
 }
 
 /// What a folder is, of the folders of a device. One that they don't name is of an untold type.
@@ -149,6 +126,8 @@ pub fn kind(folders: &FolderKinds, id: &str) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn listed(there: &[(&str, u8)], gone: &[&str]) -> Listed {
@@ -173,13 +152,15 @@ mod tests {
         assert!(folders.of(&key()).is_none());
         folders.learn(key(), &listed(&[("5", 2), ("8", 8)], &[]), true);
         folders.learn(key(), &listed(&[("9", 9)], &["8"]), false);
-        let path = data.path().join(FILE);
-        let mut text = fs::read_to_string(&path).expect("a file");
-        assert_eq!(text.lines().count(), 2);
         // Nothing new is nothing to write.
         folders.learn(key(), &listed(&[("9", 9)], &[]), false);
         folders.learn(key(), &listed(&[("5", 2), ("9", 9)], &[]), true);
-        assert_eq!(fs::read_to_string(&path).expect("a file"), text);
+        // What waits is written at the end.
+        drop(folders);
+        let path = data.path().join(FILE);
+        let mut text = fs::read_to_string(&path).expect("a file");
+        let lines = |text: &str| text.lines().filter(|line| !line.is_empty()).count();
+        assert_eq!(lines(&text), 2);
         text.push_str("{\"device\":\"D2\",\"us");
         fs::write(&path, text).expect("written");
 
@@ -187,10 +168,7 @@ mod tests {
         let known = again.of(&key()).expect("known");
         assert_eq!((kind(&known, "5"), kind(&known, "9")), (2, 9));
         assert_eq!(kind(&known, "8"), UNTOLD);
-        assert_eq!(
-            fs::read_to_string(&path).expect("a file").lines().count(),
-            1
-        );
+        assert_eq!(lines(&fs::read_to_string(&path).expect("a file")), 1);
         again.learn(key(), &listed(&[("1", 1)], &[]), true);
         assert_eq!(again.of(&key()).expect("known").len(), 1);
     }

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use seg_compliance::{DeviceKey, UserKey};
+use seg_compliance::{DeviceKey, Engine, UserKey};
 use seg_eas::answer::Status;
 use seg_eas::folders::{self, FolderRule, Forbidden};
 use seg_eas::wbxml::OutlineError;
@@ -49,13 +49,7 @@ impl Walk<'_> {
             return None;
         }
         let engine = &self.connection.core.shared.engine;
-        let rules: Vec<usize> = with_subject(engine, device, user, |subject| {
-            let rules = firewall.folders.iter().enumerate();
-            rules
-                .filter(|(_, rule)| rule.holds_for(subject))
-                .map(|(at, _)| at)
-                .collect()
-        });
+        let rules = folder_rules_for(self.snapshot, engine, device, user);
         let key = (device.clone(), user?.clone());
         (!rules.is_empty()).then(|| FolderRules {
             rules,
@@ -172,6 +166,25 @@ impl Walk<'_> {
         self.record.because("folder_read_only", None);
         reply
     }
+}
+
+/// The rules about folders that hold for a device and its user, by their places in the snapshot.
+pub(crate) fn folder_rules_for(
+    snapshot: &Snapshot,
+    engine: &Engine,
+    device: &DeviceKey,
+    user: Option<&UserKey>,
+) -> Vec<usize> {
+    let Some(firewall) = &snapshot.firewall else {
+        return Vec::new();
+    };
+    with_subject(engine, device, user, |subject| {
+        let rules = firewall.folders.iter().enumerate();
+        rules
+            .filter(|(_, rule)| rule.holds_for(subject))
+            .map(|(at, _)| at)
+            .collect()
+    })
 }
 
 /// Whether a command's request or answer names folders.

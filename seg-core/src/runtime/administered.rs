@@ -7,13 +7,14 @@ use jiff::Timestamp;
 use seg_compliance::api::{Binding, ReloadResult};
 use seg_compliance::{Ask, DeviceKey, Engine, UserKey};
 use seg_eas::content::Sealed;
+use seg_eas::folders::{self, FolderRule};
 use serde_json::{Map, Value, json};
 
 use super::Shared;
 use super::reload::Reloader;
-use crate::admin::{Asked, AskedEws, EwsSays, Gateway, NamedTokens, ReloadError};
+use crate::admin::{Asked, AskedEws, EwsSays, FolderSays, Gateway, NamedTokens, ReloadError};
 use crate::binding::{Seen, Suspicion};
-use crate::pipeline::rules_for;
+use crate::pipeline::{folder_rules_for, rules_for};
 use crate::redirect::Move;
 use crate::servers::UpstreamState;
 use crate::telemetry::metrics::Metrics;
@@ -172,6 +173,35 @@ impl Gateway for Administered {
                 let does = parts.into_iter().filter(|(_, there)| *there);
                 let does: Vec<_> = does.map(|(name, _)| name).collect();
                 (rule.id.clone(), does.join(","))
+            })
+            .collect()
+    }
+
+    fn folders(&self, device: &DeviceKey, user: Option<&UserKey>) -> Vec<FolderSays> {
+        let snapshot = self.shared.snapshot();
+        let holding = folder_rules_for(&snapshot, &self.shared.engine, device, user);
+        let all = snapshot.firewall.iter().flat_map(|wall| &wall.folders);
+        let all: Vec<&FolderRule> = all.collect();
+        let rules: Vec<&FolderRule> = holding
+            .iter()
+            .filter_map(|at| all.get(*at).copied())
+            .collect();
+        let known = user.and_then(|user| self.shared.folders.of(&(device.clone(), user.clone())));
+        let decided = |rule: &FolderRule| {
+            let known = known.iter().flat_map(|known| known.iter());
+            let decides =
+                |kind: u8| folders::decides(&rules, kind).is_some_and(|one| one.id == rule.id);
+            known
+                .filter(|(_, kind)| decides(**kind))
+                .map(|(id, _)| id.to_string())
+                .collect()
+        };
+        rules
+            .iter()
+            .map(|rule| FolderSays {
+                rule: rule.id.clone(),
+                action: rule.action.word(),
+                folders: known.is_some().then(|| decided(rule)),
             })
             .collect()
     }

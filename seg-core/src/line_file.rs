@@ -1,48 +1,61 @@
-//! The book on disk: a file of lines, each the state of one device. The last line of a device
-//! counts; what no longer counts is cleared away at the next start.
+//! A file of lines, each the state of one device. The last line of a device counts; what no longer
+//! counts is cleared away at the next start. Lines are written behind the back of the requests that
+//! cause them.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::thread::JoinHandle;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Lines that may wait for the disk. Beyond, they are lost to a restart, not to the running
-/// gateway.
-const WAITING: usize = 65_536;
-/// The longest line that is read, in bytes.
-const LONGEST_LINE: u64 = 16 * 1024;
 /// This many lines are no reason to write a file anew.
 const FEW: usize = 4_096;
 
-/// Writes lines behind the back of the requests that cause them.
+/// What the lines of a file are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kind {
+    /// Their name, for logs and the writing thread.
+    pub(crate) name: &'static str,
+    /// Lines that may wait for the disk. Beyond, they are lost to a restart, not to the running
+    /// gateway.
+    pub(crate) waiting: usize,
+    /// The longest line that is read, in bytes.
+    pub(crate) longest: u64,
+}
+
+/// A file that is open for writing.
 #[derive(Debug)]
-pub(super) struct Journal {
+pub(crate) struct LineFile {
+    name: &'static str,
     lines: Option<SyncSender<Vec<u8>>>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// What was found in a file.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Read {
+pub(crate) struct Read {
     lines: usize,
     /// Lines that can't be read.
-    pub(super) damaged: usize,
+    pub(crate) damaged: usize,
 }
 
 impl Read {
     /// Whether most of it no longer counts.
-    pub(super) fn is_worth_rewriting(self, live: usize) -> bool {
+    pub(crate) fn is_worth_rewriting(self, live: usize) -> bool {
         self.damaged > 0 || self.lines > live.saturating_mul(2).saturating_add(FEW)
     }
 }
 
 /// Gives every line to `each`, oldest first. A file that is not there is an empty one.
-pub(super) fn read<L: DeserializeOwned>(path: &Path, mut each: impl FnMut(L)) -> io::Result<Read> {
+pub(crate) fn read<L: DeserializeOwned>(
+    path: &Path,
+    kind: Kind,
+    mut each: impl FnMut(L),
+) -> io::Result<Read> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Read::default()),
@@ -53,7 +66,7 @@ pub(super) fn read<L: DeserializeOwned>(path: &Path, mut each: impl FnMut(L)) ->
     let mut line = Vec::new();
     loop {
         line.clear();
-        let length = io::Read::take(&mut reader, LONGEST_LINE).read_until(b'\n', &mut line)?;
+        let length = io::Read::take(&mut reader, kind.longest).read_until(b'\n', &mut line)?;
         if length == 0 {
             return Ok(found);
         }
@@ -67,7 +80,7 @@ pub(super) fn read<L: DeserializeOwned>(path: &Path, mut each: impl FnMut(L)) ->
 }
 
 /// One line.
-pub(super) fn encode(line: &impl Serialize) -> Vec<u8> {
+pub(crate) fn encode(line: &impl Serialize) -> Vec<u8> {
     // What is written are texts and numbers: there is nothing that JSON has no form for.
     let mut text = serde_json::to_vec(line).unwrap_or_default();
     text.push(b'\n');
@@ -75,7 +88,7 @@ pub(super) fn encode(line: &impl Serialize) -> Vec<u8> {
 }
 
 /// Writes the file anew, whole or not at all.
-pub(super) fn rewrite(path: &Path, lines: impl Iterator<Item = Vec<u8>>) -> io::Result<()> {
+pub(crate) fn rewrite(path: &Path, lines: impl Iterator<Item = Vec<u8>>) -> io::Result<()> {
     let fresh = path.with_extension("fresh");
     let mut writer = BufWriter::new(create(&fresh, true)?);
     for line in lines {
@@ -84,6 +97,15 @@ pub(super) fn rewrite(path: &Path, lines: impl Iterator<Item = Vec<u8>>) -> io::
     writer.into_inner().map_err(io::Error::other)?.sync_all()?;
     fs::rename(&fresh, path)?;
     sync_folder(path)
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let file = create(path, false)?;
+    sync_folder(path)?;
+    Ok(file)
 }
 
 fn create(path: &Path, empty: bool) -> io::Result<File> {
@@ -103,37 +125,59 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-impl Journal {
+impl LineFile {
     /// Opens the file and starts the thread that writes to it.
-    pub(super) fn start(path: &Path) -> io::Result<Self> {
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        let file = create(path, false)?;
-        sync_folder(path)?;
-        let (lines, waiting) = mpsc::sync_channel(WAITING);
-        let name = path.display().to_string();
+    pub(crate) fn start(path: &Path, kind: Kind) -> io::Result<Self> {
+        let file = open(path)?;
+        Self::written_by(path, kind, move || Ok(file))
+    }
+
+    /// Starts the thread, which opens the file as well: for a caller that must not wait for the disk.
+    pub(crate) fn start_behind(path: &Path, kind: Kind) -> Self {
+        let to_open = path.to_owned();
+        Self::written_by(path, kind, move || open(&to_open)).unwrap_or_else(|error| {
+            tracing::error!(%error, "no thread to write {}: they are lost to the next restart", kind.name);
+            Self {
+                name: kind.name,
+                lines: None,
+                thread: None,
+            }
+        })
+    }
+
+    fn written_by(
+        path: &Path,
+        kind: Kind,
+        open: impl FnOnce() -> io::Result<File> + Send + 'static,
+    ) -> io::Result<Self> {
+        let (lines, waiting) = mpsc::sync_channel(kind.waiting);
+        let shown = path.display().to_string();
         let thread = std::thread::Builder::new()
-            .name("seg-bindings".to_owned())
-            .spawn(move || write_all(file, &name, &waiting))?;
+            .name(format!("seg-{}", kind.name))
+            .spawn(move || match open() {
+                Ok(file) => write_all(file, &shown, kind.name, &waiting),
+                Err(error) => unwritten(&shown, kind.name, &error),
+            })?;
         Ok(Self {
+            name: kind.name,
             lines: Some(lines),
             thread: Some(thread),
         })
     }
 
     /// Hands a line over. Never waits.
-    pub(super) fn write(&self, line: &impl Serialize) {
+    pub(crate) fn write(&self, line: &impl Serialize) {
         let Some(lines) = &self.lines else {
             return;
         };
-        if lines.try_send(encode(line)).is_err() {
-            tracing::error!("the disk is too slow for bindings: one is lost to the next restart");
+        if let Err(TrySendError::Full(_)) = lines.try_send(encode(line)) {
+            let name = self.name;
+            tracing::error!("the disk is too slow for {name}: one is lost to the next restart");
         }
     }
 }
 
-impl Drop for Journal {
+impl Drop for LineFile {
     fn drop(&mut self) {
         drop(self.lines.take());
         if let Some(thread) = self.thread.take() {
@@ -143,7 +187,7 @@ impl Drop for Journal {
 }
 
 /// Everything that waits goes out by one write and one sync.
-fn write_all(mut file: File, name: &str, waiting: &Receiver<Vec<u8>>) {
+fn write_all(mut file: File, path: &str, name: &str, waiting: &Receiver<Vec<u8>>) {
     // A line that an end of power has cut is ended before the next one.
     let mut batch = b"\n".to_vec();
     while let Ok(first) = waiting.recv() {
@@ -152,43 +196,12 @@ fn write_all(mut file: File, name: &str, waiting: &Receiver<Vec<u8>>) {
             batch.extend_from_slice(&line);
         }
         if let Err(error) = file.write_all(&batch).and_then(|()| file.sync_data()) {
-            tracing::error!(file = name, %error, "bindings can't be written: they are lost to the next restart");
+            unwritten(path, name, &error);
         }
         batch.clear();
     }
 }
 
-/// 32 bytes as text.
-pub(super) mod hexadecimal {
-    use serde::de::Error as _;
-    use serde::{Deserialize as _, Deserializer, Serializer};
-
-    pub(in crate::binding) fn text(bytes: &[u8; 32]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-
-    pub(in crate::binding) fn serialize<S: Serializer>(
-        bytes: &[u8; 32],
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&text(bytes))
-    }
-
-    pub(in crate::binding) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<[u8; 32], D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let mut bytes = [0; 32];
-        let mut pairs = text.as_bytes().chunks_exact(2);
-        for byte in &mut bytes {
-            let pair = pairs.next().and_then(|pair| std::str::from_utf8(pair).ok());
-            *byte = pair
-                .and_then(|pair| u8::from_str_radix(pair, 16).ok())
-                .ok_or_else(|| D::Error::custom("expected 64 hexadecimal digits"))?;
-        }
-        if pairs.next().is_some() {
-            return Err(D::Error::custom("expected 64 hexadecimal digits"));
-        }
-        Ok(bytes)
-    }
+fn unwritten(path: &str, name: &str, error: &io::Error) {
+    tracing::error!(file = path, %error, "{name} can't be written: they are lost to the next restart");
 }
