@@ -123,6 +123,14 @@ pub fn content(data: &[u8]) {
             assert!(Multipart::parse(body).is_ok());
         }
     }
+    if let Ok(Some(wider)) = content::widened(&rules, data, &|_| false) {
+        let content::Wider { body: wide, asked } = wider;
+        assert!(Outline::read(&wide, Limits::TRAFFIC).is_ok());
+        assert!(asked.is_empty() || content::cut(&wide, false, &asked).is_ok());
+        // A request for everything is as wide as can be.
+        let again = content::widened(&rules, &wide, &|_| false);
+        assert_eq!(again, Ok(None));
+    }
     let sent = content::sent(&rules, data);
     if let Some(body) = sent.ok().and_then(|sent| sent.body) {
         assert!(Outline::read(&body, Limits::TRAFFIC).is_ok());
@@ -158,6 +166,18 @@ fn rules() -> Vec<Rule> {
                 text: "{name} {size} {rule}".to_owned(),
             }),
             ..rule("attachments")
+        },
+        Rule {
+            attachments: Some(Attachments {
+                action: Action::BlockFetch,
+                extensions: Vec::new(),
+                types: vec!["application/pdf".to_owned(), "image/*".to_owned()],
+                larger_than: None,
+                sender_domains: Vec::new(),
+                recipient_domains: Vec::new(),
+                text: String::new(),
+            }),
+            ..rule("types")
         },
         Rule {
             classified: Some(Classified {

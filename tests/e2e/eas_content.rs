@@ -1,5 +1,7 @@
 //! Content policies of ActiveSync: `[[content]]` of policies.toml.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use seg_core::sandbox::{Answer, Filter, Framing, Sandbox, Script};
 use seg_tests::Gateway;
 use seg_tests::eas::Request;
@@ -226,6 +228,89 @@ async fn what_was_withheld_can_not_be_fetched() {
     assert_eq!(gateway.ask(&get("alice")).await.status(), 200);
     let answer = gateway.ask(&get("bob")).await;
     assert_eq!((answer.status(), answer.body.len()), (403, 0));
+}
+
+/// ItemOperations: a Fetch of a piece of an attachment.
+fn piece_request(range: &str) -> Vec<u8> {
+    let fetch = [
+        text(0x07, "Mailbox"),
+        page(17),
+        text(0x11, "ref-piece"),
+        page(20),
+        element(0x08, &text(0x09, range)),
+    ];
+    let root = element(0x05, &element(0x06, &fetch.concat()));
+    [vec![3, 1, 0x6A, 0], page(20), root].concat()
+}
+
+fn fetch_piece(device: &str, range: &str) -> Request {
+    Request::eas("ItemOperations", "bob", device, piece_request(range))
+}
+
+/// Its answer: Range, Total and Data.
+fn piece_answer(range: &str, content: &[u8]) -> Vec<u8> {
+    let properties = [
+        text(0x09, range),
+        text(0x0A, "5000"),
+        text(0x0C, &BASE64_STANDARD.encode(content)),
+    ];
+    let fetch = [
+        text(0x0D, "1"),
+        page(17),
+        text(0x11, "ref-piece"),
+        page(20),
+        element(0x0B, &properties.concat()),
+    ];
+    let root = [
+        text(0x0D, "1"),
+        element(0x0E, &element(0x06, &fetch.concat())),
+    ];
+    [vec![3, 1, 0x6A, 0], page(20), element(0x05, &root.concat())].concat()
+}
+
+/// What an attachment is its first bytes say: a device that leaves them out gets nothing unseen.
+#[tokio::test]
+async fn a_piece_of_an_attachment_is_judged_by_its_beginning() {
+    let sandbox = sandbox::start();
+    let gateway = with_policies(&sandbox, ATTACHMENTS, LIMIT).await;
+    let asked = |device: &str| {
+        let filter = Filter::name("ItemOperations").device(device);
+        sandbox.last(&filter).expect("it has arrived").body
+    };
+    let pdf = [b"%PDF-1.4 ".as_slice(), &[b'x'; 2_000]].concat();
+    gives(
+        &sandbox,
+        "ItemOperations",
+        piece_answer("0-1503", &pdf[..1_504]),
+    );
+    let answer = gateway.ask(&fetch_piece("PIECE1", "1500-1503")).await;
+    assert_eq!(asked("PIECE1"), piece_request("0-1503"));
+    let refused = b"\x4d\x0316\x00\x01";
+    assert!(
+        answer.body.windows(6).any(|bytes| bytes == refused),
+        "{answer:?}"
+    );
+    assert!(!has(&answer, "eHh4"), "{}", answer.text());
+
+    // What passes is cut to what was asked for, and its further pieces are no more looked at.
+    sandbox.clear_scripts();
+    let words: Vec<u8> = (0..2_000_u32).map(|at| b'a' + (at % 26) as u8).collect();
+    gives(
+        &sandbox,
+        "ItemOperations",
+        piece_answer("0-1503", &words[..1_504]),
+    );
+    let answer = gateway.ask(&fetch_piece("PIECE2", "1500-1503")).await;
+    assert_eq!(
+        &answer.body[..],
+        &piece_answer("1500-1503", &words[1_500..1_504])[..]
+    );
+    sandbox.clear_scripts();
+    let next = piece_answer("1504-1507", &words[1_504..1_508]);
+    gives(&sandbox, "ItemOperations", next.clone());
+    let request = fetch_piece("PIECE2", "1504-1507");
+    assert_eq!(&gateway.ask(&request).await.body[..], &next[..]);
+    assert_eq!(asked("PIECE2"), piece_request("1504-1507"));
 }
 
 const LINKS: &str = r#"

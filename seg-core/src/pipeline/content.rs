@@ -6,6 +6,7 @@
 
 use std::future::poll_fn;
 use std::io::Read as _;
+use std::sync::OnceLock;
 use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
@@ -14,7 +15,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use seg_compliance::{Ask, DeviceKey, Engine, UserKey};
 use seg_eas::Command;
 use seg_eas::answer::Status;
-use seg_eas::content::{self, Done, Rule, Subject, TooLarge};
+use seg_eas::content::{self, Done, Rule, Subject, TooLarge, Widened};
 
 use super::folders::FolderRules;
 use super::{Stop, Walk};
@@ -36,6 +37,8 @@ const MULTIPART: &[u8] = b"application/vnd.ms-sync.multipart";
 pub(super) struct Rules {
     content: Vec<usize>,
     pub(super) folders: Option<FolderRules>,
+    /// What a device has asked for of attachments, where the server was asked for more.
+    asked: OnceLock<Vec<Widened>>,
 }
 
 impl Rules {
@@ -72,7 +75,13 @@ impl Walk<'_> {
             Vec::new()
         };
         let folders = self.folder_rules(command, device, ask.user);
-        (!content.is_empty() || folders.is_some()).then(|| Box::new(Rules { content, folders }))
+        (!content.is_empty() || folders.is_some()).then(|| {
+            Box::new(Rules {
+                content,
+                folders,
+                asked: OnceLock::new(),
+            })
+        })
     }
 
     /// What the rules do with a request: an answer instead of it, or the request as it goes on.
@@ -92,7 +101,7 @@ impl Walk<'_> {
         if rules.content.is_empty() {
             return Ok(held);
         }
-        let rules = rules.of(self.snapshot);
+        let found = rules.of(self.snapshot);
         match call.eas_command() {
             Some(Command::GetAttachment) => {
                 let name = call.attachment().unwrap_or_default();
@@ -102,10 +111,46 @@ impl Walk<'_> {
                 }
             }
             Some(Command::SendMail | Command::SmartReply | Command::SmartForward) => {
-                self.mail_up(&rules, call, held).await
+                self.mail_up(&found, call, held).await
             }
-            Some(Command::Sync) if call.has_wbxml() => self.mail_up(&rules, call, held).await,
+            Some(Command::Sync) if call.has_wbxml() => self.mail_up(&found, call, held).await,
+            Some(Command::ItemOperations) if call.has_wbxml() => {
+                self.pieces_up(rules, &found, call, held).await
+            }
             _ => Ok(held),
+        }
+    }
+
+    /// Pieces of attachments are asked for with what stands before them, where a rule must see it.
+    async fn pieces_up(
+        &mut self,
+        rules: &Rules,
+        found: &[&Rule],
+        call: &EasCall,
+        held: Held,
+    ) -> Result<Held, Stop> {
+        let limit = self.snapshot.config.content_buffer;
+        let mut held = match held.whole_within(limit).await {
+            Ok(held) => held,
+            Err(error) => return Err(self.bad_body(&error)),
+        };
+        let known = |reference: &str| self.is_looked_at(call, rules, reference);
+        let widened = match held.whole() {
+            Some(body) => content::widened(found, body, &known).map_err(|why| why.to_string()),
+            None => Err("it is larger than is held".to_owned()),
+        };
+        match widened {
+            Ok(None) => Ok(held),
+            Ok(Some(wider)) => {
+                held.bytes = wider.body.into();
+                let _first = rules.asked.set(wider.asked);
+                Ok(held)
+            }
+            Err(_) if passes(found) => Ok(held),
+            Err(why) => {
+                self.record.bad_request("content_unreadable", Some(why));
+                Err(call.common(Status::ServerError).into())
+            }
         }
     }
 
@@ -226,6 +271,9 @@ impl Walk<'_> {
                     for (reference, rule) in &answered.withheld {
                         self.withhold(eas, reference, rule);
                     }
+                    for reference in &answered.passed {
+                        self.looked_at(eas, rules, reference);
+                    }
                     self.note(&answered.done);
                     answered.body
                 }
@@ -236,9 +284,19 @@ impl Walk<'_> {
                 }
             }
         };
+        let mut body = new.map_or(body, Bytes::from);
+        if let Some(asked) = rules.asked.get() {
+            match content::cut(&body, multipart, asked) {
+                Ok(Some(cut)) => body = cut.into(),
+                Ok(None) => {}
+                Err(error) => {
+                    let why = Some(error.to_string());
+                    return Ok(self.unreadable(eas, "content_unreadable", why));
+                }
+            }
+        }
         headers.remove(CONTENT_LENGTH);
         headers.remove(CONTENT_ENCODING);
-        let body = new.map_or(body, Bytes::from);
         let metrics = &self.connection.core.shared.metrics;
         Ok(respond::held(status, headers, body, challenge, metrics))
     }
@@ -285,6 +343,27 @@ impl Walk<'_> {
             let withheld = &self.connection.core.shared.withheld;
             withheld.insert(key, rule.into());
         }
+    }
+
+    /// Remembers that an attachment was looked at, by the rules that hold now, and passes.
+    fn looked_at(&self, call: &EasCall, rules: &Rules, reference: &str) {
+        if let Some(device) = call.device_key() {
+            let key = (device.clone(), reference.into());
+            let by = (self.snapshot.generation, rules.content.clone().into());
+            let withheld = &self.connection.core.shared.withheld;
+            withheld.pass(key, by);
+        }
+    }
+
+    fn is_looked_at(&self, call: &EasCall, rules: &Rules, reference: &str) -> bool {
+        let withheld = &self.connection.core.shared.withheld;
+        let by = call.device_key().and_then(|device| {
+            let key = (device.clone(), reference.into());
+            withheld.passed(&key)
+        });
+        by.is_some_and(|(generation, places)| {
+            generation == self.snapshot.generation && *places == *rules.content
+        })
     }
 
     /// The rule that has withheld a reference, if there still is such a rule.

@@ -8,21 +8,23 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::attachments::{Action, Met};
 use super::mime::{Mail, Visit, html_text, text_part};
+use super::range::{LOOKED_AT, RANGE, begins, parts_of};
 use super::shape::{Shape, Unreadable};
 use super::{Classified, Done, Rule, Sealed, TooLarge, judged, rtf};
 use crate::multipart::Multipart;
 use crate::wbxml::{Content, Edits, Limits, Outline, OutlineError, Place, Tag};
 
 pub(super) const APPLICATION_DATA: Tag = Tag::new(0, 0x1D);
-const FETCH_PROPERTIES: Tag = Tag::new(20, 0x0B);
+pub(super) const FETCH_PROPERTIES: Tag = Tag::new(20, 0x0B);
 const SEARCH_PROPERTIES: Tag = Tag::new(15, 0x0F);
 const FIND_PROPERTIES: Tag = Tag::new(25, 0x13);
 const FIND_PREVIEW: Tag = Tag::new(25, 0x14);
 const FIND_HAS_ATTACHMENTS: Tag = Tag::new(25, 0x15);
-const FETCH: Tag = Tag::new(20, 0x06);
-const FETCH_DATA: Tag = Tag::new(20, 0x0C);
-const FETCH_STATUS: Tag = Tag::new(20, 0x0D);
-const PART: Tag = Tag::new(20, 0x11);
+pub(super) const FETCH: Tag = Tag::new(20, 0x06);
+pub(super) const FETCH_DATA: Tag = Tag::new(20, 0x0C);
+const FETCH_TOTAL: Tag = Tag::new(20, 0x0A);
+pub(super) const FETCH_STATUS: Tag = Tag::new(20, 0x0D);
+pub(super) const PART: Tag = Tag::new(20, 0x11);
 
 const EMAIL_SUBJECT: Tag = Tag::new(2, 0x14);
 const EMAIL_FROM: Tag = Tag::new(2, 0x18);
@@ -46,7 +48,7 @@ const OLD_TASK_RTF: Tag = Tag::new(9, 0x21);
 const ATTACHMENTS: Tag = Tag::new(17, 0x0E);
 const ATTACHMENT: Tag = Tag::new(17, 0x0F);
 const DISPLAY_NAME: Tag = Tag::new(17, 0x10);
-const FILE_REFERENCE: Tag = Tag::new(17, 0x11);
+pub(super) const FILE_REFERENCE: Tag = Tag::new(17, 0x11);
 const CONTENT_TYPE: Tag = Tag::new(17, 0x17);
 const ESTIMATED_SIZE: Tag = Tag::new(17, 0x0C);
 const BODY: Tag = Tag::new(17, 0x0A);
@@ -69,6 +71,8 @@ pub struct Answered {
     pub body: Option<Vec<u8>>,
     /// References of attachments that must not be fetched, and the rule that says so.
     pub withheld: Vec<(String, String)>,
+    /// References of attachments whose beginning was looked at, and that pass.
+    pub passed: Vec<String>,
     /// What was done.
     pub done: Done,
 }
@@ -87,19 +91,7 @@ pub fn answered(
     if body.is_empty() {
         return Ok(Answered::default());
     }
-    let parts: Vec<Cow<'_, [u8]>> = if multipart {
-        match Multipart::parse(body) {
-            Ok(multipart) => multipart.parts().map(Cow::Borrowed).collect(),
-            Err(_) => {
-                return Err(OutlineError::Malformed(crate::wbxml::Error {
-                    kind: crate::wbxml::ErrorKind::Truncated("a multipart answer"),
-                    offset: 0,
-                }));
-            }
-        }
-    } else {
-        vec![Cow::Borrowed(body)]
-    };
+    let parts = parts_of(body, multipart)?;
     let message = parts
         .first()
         .map_or(Cow::Borrowed([].as_slice()), Cow::clone);
@@ -491,15 +483,24 @@ impl<'w> Walk<'w, '_> {
                 (begin.to_vec(), bytes.len() as u64)
             }
         };
+        // Of a piece the server tells how long the whole is.
+        let total = outline.text_of(properties, FETCH_TOTAL);
+        let total = total.and_then(|total| total.trim().parse::<u64>().ok());
         let met = Met {
             declared,
             begin: &begin,
-            size: Some(size),
+            size: Some(total.unwrap_or_default().max(size)),
             ..Met::default()
         };
         let rule = withheld(reference)
             .or_else(|| judged(self.rules, &met).map(|(rule, _)| rule.id.clone()));
-        let Some(rule) = rule else { return };
+        let Some(rule) = rule else {
+            let range = outline.text_of(properties, RANGE);
+            if begins(range) && (begin.len() as u64 >= LOOKED_AT || range.is_none()) {
+                self.answered.passed.push(reference.to_owned());
+            }
+            return;
+        };
         self.answered.done.blocked += 1;
         self.answered.done.by(&rule);
         if let Some(status) = outline.child(fetch, FETCH_STATUS) {

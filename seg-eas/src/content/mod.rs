@@ -10,6 +10,7 @@ mod attachments;
 mod html;
 mod links;
 mod mime;
+mod range;
 mod rtf;
 mod shape;
 mod upload;
@@ -17,6 +18,7 @@ mod upload;
 pub use answer::{Answered, answered, attachment};
 pub use attachments::{Action, Attachments, Met};
 pub use links::{Links, Template};
+pub use range::{Widened, Wider, cut, widened};
 pub use shape::Unreadable;
 pub use upload::{NotLookedInto, Sent, mail, sent};
 
