@@ -34,5 +34,5 @@ pub use journal::{Recovery, State, StoreError};
 pub use key::{DEVICE_KEY_MAX, DeviceKey, KeyError, USER_KEY_MAX, UserKey};
 pub use order::{Order, OrderKind, OrderState};
 pub use policy::Policies;
-pub use settings::{Mode, Settings, StaleAnswer, UserMode};
+pub use settings::{Mode, STALE_AFTER_DEFAULT, Settings, StaleAnswer, UserMode};
 pub use verdict::{Ask, Decision, Protocol, Step, Trial, Verdict, Via};

@@ -5,6 +5,10 @@ use serde::{Deserialize, Serialize};
 use crate::Verdict;
 use crate::verdict::UnknownWord;
 
+/// `compliance.stale.max.minutes`, where nobody has set it: two days, so that a nightly report may
+/// fail once.
+pub const STALE_AFTER_DEFAULT: u32 = 2_880;
+
 /// How the engine decides where no record, override or policy does. Swapped whole at run time by
 /// [`crate::Engine::configure`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +40,7 @@ impl Default for Settings {
             known_device: Verdict::Allow,
             user_mode: UserMode::AnyCompliant,
             suspect: None,
-            stale_after: None,
+            stale_after: Some(STALE_AFTER_DEFAULT),
             stale: StaleAnswer::Block,
         }
     }

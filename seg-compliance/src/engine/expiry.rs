@@ -35,7 +35,8 @@ impl Engine {
 
     /// Looks at the overrides that have ended by `now`: deletes them; judges again every request in
     /// flight whose verdict stood only until now, because an override, a window or the patience
-    /// with a silent device or source has ended. Answers how many were cut.
+    /// with a silent device or source has ended. That a source has been silent for too long is noticed
+    /// here alone. Answers how many were cut.
     pub fn tick(&self, now: Timestamp) -> u64 {
         let mut ended = Vec::new();
         {
@@ -48,7 +49,11 @@ impl Engine {
             .iter()
             .map(|whose| self.shared.end_override(whose, now))
             .sum();
-        let due = self.shared.lanes.due(now.as_millisecond());
+        let due = if self.shared.refresh_ages(now) {
+            self.shared.lanes.pick(|_| true)
+        } else {
+            self.shared.lanes.due(now.as_millisecond())
+        };
         ended + self.shared.judge_again(due)
     }
 }

@@ -302,6 +302,7 @@ impl Import<'_> {
     }
 
     async fn apply(&mut self, batch: &[(DeviceKey, Said)]) -> Result<(), StoreError> {
+        self.engine.shared.heard(&self.source);
         let mut applied = 0;
         let pending = self
             .engine

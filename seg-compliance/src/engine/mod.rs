@@ -136,13 +136,15 @@ impl Engine {
         if policies.look_at_ranks() {
             shared.rank_devices();
         }
-        let deadlines = shared.sources.deadlines(settings.stale_after);
+        let ages = shared
+            .sources
+            .ages(settings.stale_after, shared.clock.now());
         shared.rules.rcu(move |held| Rules {
             settings,
             policies: policies.clone(),
             generation: held.generation.wrapping_add(1),
             tried: false,
-            deadlines: Arc::clone(&deadlines),
+            ages: ages.clone(),
         });
         shared.epoch.fetch_add(1, Ordering::SeqCst);
         let cut = shared.judge_again(shared.lanes.pick(|_| true));

@@ -1,7 +1,7 @@
 //! Sources: when each has last reported everything it had to report, and how long that may be ago.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -10,6 +10,7 @@ use super::{Engine, Shared};
 use crate::clock::from_millisecond;
 use crate::intern::Symbol;
 use crate::journal::{Store, StoreError};
+use crate::judge::{Age, Ages};
 
 /// What is known of the sources.
 #[derive(Default)]
@@ -29,7 +30,9 @@ pub struct SourceAge {
     pub name: String,
     /// When it last reported everything it had to report.
     pub reported: Timestamp,
-    /// Whether that is longer ago than it may be.
+    /// When that is longer ago than it may be; `None`: never.
+    pub until: Option<Timestamp>,
+    /// Whether it is now.
     pub stale: bool,
 }
 
@@ -41,23 +44,38 @@ impl Sources {
             .insert(name.as_str().into(), (name.clone(), at));
     }
 
-    /// When the facts of each source are too old. `after`: minutes, where it has no limit of its
-    /// own.
-    pub(super) fn deadlines(&self, after: Option<u32>) -> Arc<[(Symbol, i64)]> {
-        let state = self.0.lock();
-        let reported = state.reported.iter();
-        reported
-            .filter_map(|(name, (symbol, at))| {
-                let own = state.limits.get(name).copied();
-                let minutes = own.or(after).filter(|minutes| *minutes > 0)?;
-                let limit = i64::from(minutes) * 60_000;
-                Some((symbol.clone(), at.as_millisecond().saturating_add(limit)))
-            })
-            .collect()
+    /// Notes a source of which nothing is known yet.
+    fn note_first(&self, name: &Symbol, at: Timestamp) {
+        let mut state = self.0.lock();
+        if !state.reported.contains_key(name.as_str()) {
+            let known = (name.clone(), at);
+            state.reported.insert(name.as_str().into(), known);
+        }
     }
 
-    fn reported(&self) -> Vec<(Symbol, Timestamp)> {
-        self.0.lock().reported.values().cloned().collect()
+    /// How long the facts of each hold, seen from `now`. `after`: minutes, where one has no limit of
+    /// its own.
+    pub(super) fn ages(&self, after: Option<u32>, now: Timestamp) -> Ages {
+        let state = self.0.lock();
+        let ages = state.reported.values().filter_map(|(name, at)| {
+            let until = state.until(name, *at, after)?;
+            Some(Age {
+                source: name.clone(),
+                until,
+                over: until <= now.as_millisecond(),
+            })
+        });
+        ages.collect()
+    }
+}
+
+impl State {
+    /// When the facts of a source that has reported at `at` are too old; `None`: never.
+    fn until(&self, name: &Symbol, at: Timestamp, after: Option<u32>) -> Option<i64> {
+        let own = self.limits.get(name.as_str()).copied();
+        let minutes = own.or(after).filter(|minutes| *minutes > 0)?;
+        let limit = i64::from(minutes) * 60_000;
+        Some(at.as_millisecond().saturating_add(limit))
     }
 }
 
@@ -89,17 +107,18 @@ impl Engine {
     #[must_use]
     pub fn sources(&self) -> Vec<SourceAge> {
         let now = self.shared.clock.now().as_millisecond();
-        let rules = self.shared.rules.load();
-        let reported = self.shared.sources.reported();
-        let age = |(name, reported): (Symbol, Timestamp)| {
-            let deadline = rules.deadlines.iter().find(|(of, _)| *of == name);
+        let after = self.settings().stale_after;
+        let state = self.shared.sources.0.lock();
+        let age = |(name, reported): &(Symbol, Timestamp)| {
+            let until = state.until(name, *reported, after);
             SourceAge {
-                stale: deadline.is_some_and(|(_, at)| *at <= now),
+                until: until.map(from_millisecond),
+                stale: until.is_some_and(|until| until <= now),
                 name: name.as_str().to_owned(),
-                reported,
+                reported: *reported,
             }
         };
-        reported.into_iter().map(age).collect()
+        state.reported.values().map(age).collect()
     }
 }
 
@@ -136,16 +155,30 @@ impl Shared {
     /// A source has reported: its facts are fresh again.
     pub(super) fn reported(&self, name: &Symbol, at: Timestamp) {
         self.sources.note(name, at);
-        self.refresh_deadlines();
+        self.refresh_ages(self.clock.now());
     }
 
-    /// What is known of sources has changed: when the facts of each are too old is found out anew.
-    pub(super) fn refresh_deadlines(&self) {
-        let after = self.rules.load().settings.stale_after;
-        let deadlines = self.sources.deadlines(after);
+    /// A source tells of devices. One that has never told everything it knows counts from its first
+    /// word on: single events must not stay fresh for ever.
+    pub(super) fn heard(&self, name: &Symbol) {
+        if name.as_str() != BY_HAND {
+            self.sources.note_first(name, self.clock.now());
+        }
+    }
+
+    /// Finds out which sources have been silent for too long. Answers whether anything is otherwise
+    /// than before. Once a second is enough, and then no verdict looks at the clock for it.
+    pub(super) fn refresh_ages(&self, now: Timestamp) -> bool {
+        let rules = self.rules.load();
+        let ages = self.sources.ages(rules.settings.stale_after, now);
+        if ages == rules.ages {
+            return false;
+        }
         self.rules.rcu(|held| crate::judge::Rules {
-            deadlines: Arc::clone(&deadlines),
+            ages: ages.clone(),
             ..(**held).clone()
         });
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        true
     }
 }

@@ -70,7 +70,7 @@ impl Engine {
         let entries = opened.store.last_entry()?;
         shared.entries.store(entries, Ordering::SeqCst);
         shared.remember_sources(&*opened.store, now)?;
-        shared.refresh_deadlines();
+        shared.refresh_ages(now);
         let store = Arc::clone(&opened.store);
         let writer = Writer::start(
             opened.store,

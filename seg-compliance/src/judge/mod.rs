@@ -17,6 +17,31 @@ use crate::{Ask, Decision, Mode, Settings, StaleAnswer, Step, Trial, Verdict};
 pub(crate) use memory::Memory;
 pub(crate) use trace::{Silent, Steps, Trace, user_row};
 
+/// How long the facts of sources hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ages {
+    of: Arc<[Age]>,
+    any_over: bool,
+}
+
+/// How long the facts of one source hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Age {
+    pub(crate) source: Symbol,
+    /// Until then, in milliseconds since 1970.
+    pub(crate) until: i64,
+    /// That is over.
+    pub(crate) over: bool,
+}
+
+impl FromIterator<Age> for Ages {
+    fn from_iter<I: IntoIterator<Item = Age>>(ages: I) -> Self {
+        let of: Arc<[Age]> = ages.into_iter().collect();
+        let any_over = of.iter().any(|age| age.over);
+        Self { of, any_over }
+    }
+}
+
 /// What is in force besides the facts: swapped whole.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rules {
@@ -26,19 +51,20 @@ pub(crate) struct Rules {
     pub(crate) generation: u32,
     /// Rules that are only tried: nothing is remembered under them.
     pub(crate) tried: bool,
-    /// When the facts of a source are too old, in milliseconds since 1970; empty: never.
-    pub(crate) deadlines: Arc<[(Symbol, i64)]>,
+    /// How long the facts of sources hold.
+    pub(crate) ages: Ages,
 }
 
 impl Rules {
-    /// When the facts are too old.
-    fn deadline(&self, facts: &Facts) -> Option<i64> {
-        if self.deadlines.is_empty() {
-            return None;
-        }
+    /// How long the facts hold; `None`: for ever.
+    fn age(&self, facts: &Facts) -> Option<&Age> {
         let source = facts.source.as_ref()?;
-        let found = self.deadlines.iter().find(|(name, _)| name == source);
-        found.map(|(_, at)| *at)
+        self.ages.of.iter().find(|age| age.source == *source)
+    }
+
+    /// Whether the facts are too old. While those of no source are, that costs a look at one word.
+    fn is_stale(&self, facts: &Facts) -> bool {
+        self.ages.any_over && self.age(facts).is_some_and(|age| age.over)
     }
 }
 
@@ -127,7 +153,7 @@ pub(crate) fn judge<T: Trace>(
         facts: known.facts.filter(|_| !mismatch),
         ..known
     };
-    let deadline = known.facts.and_then(|facts| rules.deadline(facts));
+    let stale = known.facts.is_some_and(|facts| rules.is_stale(facts));
     let case = Case {
         rules,
         known,
@@ -140,9 +166,7 @@ pub(crate) fn judge<T: Trace>(
             } else {
                 known.next_rank
             },
-            stale: deadline
-                .filter(|deadline| moment.reached(*deadline))
-                .map(|_| rules.settings.stale),
+            stale: stale.then_some(rules.settings.stale),
         },
         moment,
     };
@@ -242,6 +266,10 @@ impl Case<'_> {
         if self.rules.policies.is_empty() || self.rules.tried || self.subject.facts.is_none() {
             return None;
         }
+        // What is remembered was found out from facts that were fresh.
+        if self.subject.stale.is_some() {
+            return None;
+        }
         let memory = self.known.memory?;
         if let Some((presumed, until)) = memory.recall(self.rules.generation, self.moment) {
             if until != Moment::ALWAYS {
@@ -252,13 +280,6 @@ impl Case<'_> {
         // A moment of its own: what it notes belongs to the policies alone.
         let now = self.moment.sibling();
         let presumed = self.rules.policies.presume(&self.subject, &now);
-        let deadline = self
-            .subject
-            .facts
-            .and_then(|facts| self.rules.deadline(facts));
-        if let Some(deadline) = deadline {
-            now.note(deadline);
-        }
         memory.keep(self.rules.generation, presumed, now.until());
         if now.until() != Moment::ALWAYS {
             self.moment.note(now.until());

@@ -201,10 +201,10 @@ fn default_saw(case: &Case<'_>) -> Map<String, Value> {
         None => json!({ "compliance.unknown.device": settings.unknown_device }),
     });
     if let Some(facts) = case.known.facts
-        && let Some(deadline) = case.rules.deadline(facts)
+        && let Some(age) = case.rules.age(facts)
     {
         saw.insert("stale".to_owned(), case.subject.stale.is_some().into());
-        let since = from_millisecond(deadline).to_string();
+        let since = from_millisecond(age.until).to_string();
         saw.insert("stale_from".to_owned(), since.into());
         if case.subject.stale.is_some() {
             saw.insert("compliance.stale.answer".to_owned(), json!(settings.stale));

@@ -80,6 +80,9 @@ fn nothing_given_is_the_defaults() {
     assert!(!config.ews_enabled);
     assert_eq!(config.compliance.unknown_device, DefaultVerdict::Block);
     assert_eq!(config.compliance.known_device, DefaultVerdict::Allow);
+    let days = Some(seg_compliance::STALE_AFTER_DEFAULT);
+    assert_eq!(config.compliance.stale_after, days);
+    assert_eq!(config.compliance.stale, StaleAnswer::Block);
     assert_eq!(config.ews_refusal_server_version, "15.1.2507.6");
     assert!(config.data_dir.is_absolute());
     assert_eq!(config.admin.token_path, config.data_dir.join("admin.token"));

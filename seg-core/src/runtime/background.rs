@@ -10,6 +10,7 @@ use tokio::signal::unix::Signal;
 use tokio::time::MissedTickBehavior;
 
 use super::reload::{ReloadRefused, Reloader};
+use super::silence::Told;
 use super::{Shared, Snapshot};
 use crate::config::Changes;
 use crate::config::watch::Watching;
@@ -97,10 +98,13 @@ pub(super) async fn trim_audit_trail(shared: Arc<Shared>) {
 pub(super) async fn tick(shared: Arc<Shared>, synced: bool) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut told = Told::default();
     loop {
         ticks.tick().await;
-        let _cut = shared.engine.tick(Timestamp::now());
+        let now = Timestamp::now();
+        let _cut = shared.engine.tick(now);
         for source in shared.engine.sources() {
+            told.tell(&source, now);
             shared
                 .metrics
                 .source_reported(&source.name, source.reported);

@@ -15,6 +15,7 @@ mod explained;
 mod gateway;
 mod reload;
 pub mod service;
+mod silence;
 mod slots;
 mod snapshot;
 

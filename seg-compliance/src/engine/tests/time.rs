@@ -17,11 +17,16 @@ impl Bench {
     }
 
     async fn report(&self, source: &str, lines: &[&str]) {
-        let mut import = self.engine.begin_import(ImportOptions {
+        let options = ImportOptions {
             mode: ImportMode::Delta,
             source: Some(source.to_owned()),
             ..ImportOptions::default()
-        });
+        };
+        self.import(options, lines).await;
+    }
+
+    async fn import(&self, options: ImportOptions, lines: &[&str]) {
+        let mut import = self.engine.begin_import(options);
         let text = lines.join("\n");
         let mut read = Vec::new();
         let mut reader = crate::record::ndjson::Reader::new();
@@ -144,6 +149,50 @@ async fn facts_of_a_silent_source_are_too_old() {
 }
 
 #[tokio::test]
+async fn nobody_has_set_anything_and_a_silent_source_blocks_its_devices_after_two_days() {
+    let bench = bench(Settings::default());
+    bench
+        .report("uem", &[r#"{"device_id":"d1","user":"alice"}"#])
+        .await;
+    bench.clock.advance(2 * DAY - 1);
+    bench.tick();
+    assert!(!bench.decide("d1", "alice").refuses());
+    bench.clock.advance(1);
+    bench.tick();
+    let decision = bench.decide("d1", "alice");
+    assert_eq!(
+        (decision.verdict, decision.reason.as_deref()),
+        (Verdict::Block, Some("stale_facts"))
+    );
+}
+
+#[tokio::test]
+async fn single_events_of_a_source_that_never_told_everything_age_from_the_first_one() {
+    let settings = Settings {
+        stale_after: Some(60),
+        ..Settings::default()
+    };
+    let bench = bench(settings);
+    let event = ImportOptions {
+        source: Some("uem".to_owned()),
+        event: true,
+        ..ImportOptions::default()
+    };
+    let line = |device: &str| format!(r#"{{"device_id":"{device}","user":"alice"}}"#);
+    bench.import(event.clone(), &[&line("d1")]).await;
+    bench.clock.advance(40 * 60_000);
+    bench.import(event, &[&line("d2")]).await;
+    bench.tick();
+    assert!(!bench.decide("d1", "alice").refuses());
+    bench.clock.advance(20 * 60_000);
+    bench.tick();
+    assert_eq!(
+        ["d1", "d2"].map(|device| bench.decide(device, "alice").refuses()),
+        [true, true]
+    );
+}
+
+#[tokio::test]
 async fn a_policy_says_what_holds_for_facts_that_are_too_old() {
     let text = |stale: &str| {
         format!(
@@ -184,6 +233,7 @@ async fn a_policy_says_what_holds_for_facts_that_are_too_old() {
             Some("encrypted")
         );
         bench.clock.advance(60_000);
+        bench.tick();
         let decision = bench.decide("d1", "alice");
         let found = (
             decision.verdict,
@@ -215,9 +265,11 @@ async fn a_source_may_have_a_limit_of_its_own() {
         bench.report(source, &[&line]).await;
     }
     bench.clock.advance(90 * 60_000);
+    bench.tick();
     let refused = |device: &str| bench.decide(device, "alice").refuses();
     assert_eq!(["uem", "slow", "never"].map(refused), [true, false, false]);
     bench.clock.advance(100 * DAY);
+    bench.tick();
     assert_eq!(["uem", "slow", "never"].map(refused), [true, true, false]);
 }
 
