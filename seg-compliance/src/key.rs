@@ -1,9 +1,10 @@
 //! The two names everything is asked for: a device and a user, each in one canonical spelling.
 
 use std::fmt;
-use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::text::Text;
 
 /// Longest device key, in bytes. MS-ASHTTP 2.2.1.1.1.1.3 allows 32 characters; hex of raw bytes
 /// and identifiers that other mail clients make up are longer.
@@ -14,7 +15,7 @@ pub const USER_KEY_MAX: usize = 256;
 
 /// A device, by its canonical identifier: upper-case text of 1 to [`DEVICE_KEY_MAX`] bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DeviceKey(Arc<str>);
+pub struct DeviceKey(Text);
 
 impl DeviceKey {
     /// Folds `text` to upper case and checks it.
@@ -25,22 +26,22 @@ impl DeviceKey {
     pub fn new(text: &str) -> Result<Self, KeyError> {
         check(text, "device id", DEVICE_KEY_MAX)?;
         if text.bytes().any(|byte| byte.is_ascii_lowercase()) {
-            return Ok(Self(text.to_ascii_uppercase().into()));
+            return Ok(Self(Text::new(&text.to_ascii_uppercase())));
         }
-        Ok(Self(text.into()))
+        Ok(Self(Text::new(text)))
     }
 
     /// The canonical text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_str()
     }
 }
 
 /// A user, by the canonical name that `identify` gives him: lower-case text of 1 to
 /// [`USER_KEY_MAX`] bytes, `alice@corp.example`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct UserKey(Arc<str>);
+pub struct UserKey(Text);
 
 impl UserKey {
     /// Folds `text` to lower case and checks it.
@@ -51,17 +52,17 @@ impl UserKey {
     pub fn new(text: &str) -> Result<Self, KeyError> {
         check(text, "user", USER_KEY_MAX)?;
         if text.is_ascii() && !text.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return Ok(Self(text.into()));
+            return Ok(Self(Text::new(text)));
         }
         let folded = text.to_lowercase();
         check(&folded, "user", USER_KEY_MAX)?;
-        Ok(Self(folded.into()))
+        Ok(Self(Text::new(&folded)))
     }
 
     /// The canonical text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_str()
     }
 }
 
@@ -122,13 +123,13 @@ macro_rules! key_text {
     ($key:ident) => {
         impl fmt::Debug for $key {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}({})", stringify!($key), self.0)
+                write!(f, "{}({})", stringify!($key), self.as_str())
             }
         }
 
         impl fmt::Display for $key {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                f.write_str(self.as_str())
             }
         }
 
@@ -142,7 +143,7 @@ macro_rules! key_text {
 
         impl Serialize for $key {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(&self.0)
+                serializer.serialize_str(self.as_str())
             }
         }
 

@@ -28,6 +28,7 @@ mod intern;
 mod judge;
 mod key;
 mod table;
+mod text;
 
 pub use engine::{Admission, Cut, Cutter, Engine, Lease};
 pub use journal::{Recovery, State, StoreError};

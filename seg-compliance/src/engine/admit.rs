@@ -107,13 +107,14 @@ impl Shared {
         loop {
             let rules = self.rules.load();
             let says = self.says(Some(user));
-            let (devices, version) = self.devices_of(user);
-            let decision = self.judge_user(&rules, ask, &devices, &says, moment, &mut Vec::new());
+            let his = self.devices_of(user);
+            let decision =
+                self.judge_user(&rules, ask, &his.devices, &says, moment, &mut Vec::new());
             if decision.refuses() {
                 return decision;
             }
             let registered = self.users.update(user, |entry| {
-                let stands = entry.version == version && entry.devices.as_slice() == devices;
+                let stands = entry.version == his.version && entry.devices == his.marks;
                 if stands {
                     entry.rest().leases.push(held);
                 }

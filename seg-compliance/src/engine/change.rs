@@ -377,11 +377,11 @@ impl Shared {
         });
         if old != new {
             if let Some(new) = &new {
-                self.users.link(new, device);
+                self.users.link(new, self.devices.mark(device));
             }
             // The old owner is judged by this device until it is durable that it is not his.
             if let (Some(old), false) = (&old, pending) {
-                self.users.unlink(old, device);
+                self.users.unlink(old, self.devices.mark(device));
             }
             for owner in old.iter().chain(&new) {
                 reach.leases.extend(self.rank(owner));

@@ -55,7 +55,9 @@ use crate::intern::Interner;
 use crate::journal::{Store, Writer};
 use crate::judge::{Known, Rules, Silent, Steps, judge, user_row};
 use crate::policy::{Moment, Policies};
-use crate::table::{Devices, Entry, LaneAsk, Lanes, LeaseRef, SEEN_MAX, Seen, UserSays, Users};
+use crate::table::{
+    Devices, Entry, LaneAsk, Lanes, LeaseRef, Marks, SEEN_MAX, Seen, UserSays, Users,
+};
 use crate::{Ask, Decision, DeviceKey, Settings, UserKey, UserMode, Verdict};
 pub use admit::{Admission, Lease};
 pub use audit::Period;
@@ -95,6 +97,14 @@ struct Hold {
     store: Arc<dyn Store>,
     /// Keeps other gateways out of the data folder.
     _lock: Option<File>,
+}
+
+/// The devices of a user, as they were at one time.
+struct His {
+    devices: Vec<DeviceKey>,
+    marks: Marks,
+    /// The number of the last change of one.
+    version: u32,
 }
 
 /// What leases and the journal's writer hold too.
@@ -230,7 +240,9 @@ impl Shared {
         if self.ranked.load(Ordering::SeqCst)
             && let Some(user) = user
         {
-            let devices = self.devices_of(user).0.len();
+            let devices = self
+                .users
+                .read(user, |entry| entry.map_or(0, |entry| entry.devices.len()));
             says.next_rank = u16::try_from(devices + 1).unwrap_or(u16::MAX);
         }
         says
@@ -258,7 +270,7 @@ impl Shared {
                 self.judge_entry(rules, ask, entry, says, moment)
             }),
             (None, Some(user)) => {
-                let devices = self.devices_of(user).0;
+                let devices = self.devices_of(user).devices;
                 self.judge_user(rules, ask, &devices, says, moment, &mut Vec::new())
             }
             (None, None) => self.judge_entry(rules, ask, None, says, moment),
@@ -298,7 +310,7 @@ impl Shared {
         let (None, Some(user)) = (ask.device, ask.user) else {
             return traced(ask.device, ask, steps);
         };
-        let devices = self.devices_of(user).0;
+        let devices = self.devices_of(user).devices;
         let mut verdicts = Vec::new();
         let decision = self.judge_user(&rules, ask, &devices, &says, &moment, &mut verdicts);
         let decisive = verdicts
@@ -439,13 +451,23 @@ impl Shared {
         strictest.unwrap_or_else(|| self.judge_entry(rules, ask, None, says, moment))
     }
 
-    /// The user's devices, and the number of the last change of one.
-    fn devices_of(&self, user: &UserKey) -> (Vec<DeviceKey>, u32) {
-        self.users.read(user, |entry| {
-            entry.map_or((Vec::new(), 0), |entry| {
-                (entry.devices.to_vec(), entry.version)
+    /// The user's devices.
+    fn devices_of(&self, user: &UserKey) -> His {
+        let (marks, version) = self.users.read(user, |entry| {
+            entry.map_or_else(Default::default, |entry| {
+                (entry.devices.clone(), entry.version)
             })
-        })
+        });
+        let mut devices = Vec::with_capacity(marks.len());
+        for mark in &marks {
+            self.devices
+                .marked(*mark, |device| devices.push(device.clone()));
+        }
+        His {
+            devices,
+            marks,
+            version,
+        }
     }
 
     /// Judges requests in flight again and cuts what is refused now. Answers how many.

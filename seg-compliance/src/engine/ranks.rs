@@ -14,7 +14,7 @@ impl Shared {
             return;
         }
         let mut users = Vec::new();
-        self.users.each(|user, _| users.push(user.clone()));
+        self.users.each(|user| users.push(user.clone()));
         for user in &users {
             let _turn = self.sequencer.lock();
             self.rank(user);
@@ -29,7 +29,7 @@ impl Shared {
         }
         let mut devices: Vec<_> = self
             .devices_of(user)
-            .0
+            .devices
             .into_iter()
             .map(|device| {
                 let since = self.devices.read(&device, |entry| {

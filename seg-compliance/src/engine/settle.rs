@@ -87,7 +87,7 @@ impl Shared {
         });
         let before = before?;
         if let Some(old) = before.owner().filter(|old| Some(*old) != owner.as_ref()) {
-            self.users.unlink(old, device);
+            self.users.unlink(old, self.devices.mark(device));
             let _turn = self
                 .ranked
                 .load(Ordering::SeqCst)
@@ -165,10 +165,10 @@ impl Shared {
         // The first of the two no longer owns the device, whichever way it went.
         if let Some((gone, stays)) = moved.filter(|(gone, stays)| gone != stays) {
             if let Some(gone) = &gone {
-                self.users.unlink(gone, device);
+                self.users.unlink(gone, self.devices.mark(device));
             }
             if let Some(stays) = &stays {
-                self.users.link(stays, device);
+                self.users.link(stays, self.devices.mark(device));
             }
         }
     }

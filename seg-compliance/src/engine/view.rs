@@ -208,12 +208,7 @@ impl Shared {
         }
         match &filter.user {
             Some(user) if filter.known == Some(true) => {
-                self.users.read(user, |entry| {
-                    entry
-                        .into_iter()
-                        .flat_map(|entry| &entry.devices)
-                        .for_each(&mut offer);
-                });
+                self.devices_of(user).devices.iter().for_each(&mut offer);
             }
             _ => self.devices.each(|key, entry| {
                 if filter.known.is_none_or(|known| known == entry.known) {

@@ -7,10 +7,10 @@ mod lanes;
 mod seen;
 mod users;
 
-pub(crate) use devices::{Before, Devices, Entry, LastSeen};
+pub(crate) use devices::{Before, Devices, Entry, LastSeen, Mark};
 pub(crate) use lanes::{LaneAsk, Lanes, LeaseRef, cut};
 pub(crate) use seen::{SEEN_MAX, Seen, SeenDevice};
-pub(crate) use users::{UserSays, Users};
+pub(crate) use users::{Marks, UserSays, Users};
 
 /// Shards of each map: enough that a walk over one shard holds nobody up for long.
 const SHARDS: usize = 1_024;

@@ -7,15 +7,18 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Slot;
 use smallvec::SmallVec;
 
-use super::{LeaseRef, SHARDS};
+use super::{LeaseRef, Mark, SHARDS};
+use crate::UserKey;
 use crate::judge::Override;
-use crate::{DeviceKey, UserKey};
+
+/// Devices of a user; most have no more than lie in place.
+pub(crate) type Marks = SmallVec<[Mark; 3]>;
 
 /// All that is held of one user.
 #[derive(Default)]
 pub(crate) struct UserEntry {
     /// The devices whose records name him.
-    pub(crate) devices: SmallVec<[DeviceKey; 1]>,
+    pub(crate) devices: Marks,
     /// What few users have.
     pub(crate) rest: Option<Box<UserRest>>,
     /// Raised by every change of one of his devices; a request that was judged by them registers
@@ -140,25 +143,25 @@ impl Users {
         held.map_or_else(|| user.clone(), |held| held.key().clone())
     }
 
-    /// Walks all users with their devices, one shard locked at a time.
-    pub(crate) fn each(&self, mut look: impl FnMut(&UserKey, &[DeviceKey])) {
+    /// Walks all users, one shard locked at a time.
+    pub(crate) fn each(&self, mut look: impl FnMut(&UserKey)) {
         for held in &self.map {
-            look(held.key(), &held.devices);
+            look(held.key());
         }
     }
 
     /// Notes that the record of `device` names `user`.
-    pub(crate) fn link(&self, user: &UserKey, device: &DeviceKey) {
+    pub(crate) fn link(&self, user: &UserKey, device: Mark) {
         self.update(user, |entry| {
-            if !entry.devices.contains(device) {
-                entry.devices.push(device.clone());
+            if !entry.devices.contains(&device) {
+                entry.devices.push(device);
             }
         });
     }
 
     /// Notes that it no longer does.
-    pub(crate) fn unlink(&self, user: &UserKey, device: &DeviceKey) {
-        self.update(user, |entry| entry.devices.retain(|held| held != device));
+    pub(crate) fn unlink(&self, user: &UserKey, device: Mark) {
+        self.update(user, |entry| entry.devices.retain(|held| *held != device));
     }
 
     /// A device of `user` has changed: the leases of his requests without a device.
