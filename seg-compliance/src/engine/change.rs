@@ -2,7 +2,7 @@
 
 use std::sync::mpsc;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::expiry::Whose;
 use super::{Engine, Shared};
@@ -40,11 +40,17 @@ pub(super) struct Pending {
     pub(super) revision: u64,
     pub(super) cut: u64,
     durable: oneshot::Receiver<Result<(), StoreError>>,
+    obeyed: watch::Receiver<u64>,
 }
 
 impl Pending {
-    pub(super) async fn durable(self) -> Result<(), StoreError> {
-        self.durable.await.unwrap_or(Err(StoreError::Closed))
+    /// Waits until the changes are durable, and in force at the process before too, as long as there
+    /// is one.
+    pub(super) async fn durable(mut self) -> Result<(), StoreError> {
+        self.durable.await.unwrap_or(Err(StoreError::Closed))?;
+        let obeyed = self.obeyed.wait_for(|known| *known >= self.revision);
+        obeyed.await.map_err(|_| StoreError::Closed)?;
+        Ok(())
     }
 }
 
@@ -277,6 +283,7 @@ impl Shared {
             revision,
             cut,
             durable,
+            obeyed: self.obeyed.subscribe(),
         }
     }
 

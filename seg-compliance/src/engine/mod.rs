@@ -128,6 +128,8 @@ pub(crate) struct Shared {
     clock: Arc<dyn Clock>,
     expiries: Mutex<expiry::Expiries>,
     feed: feed::Publisher,
+    /// Up to where the process before has put changes in force; where there is none, all are.
+    obeyed: tokio::sync::watch::Sender<u64>,
     /// Orders changes: held while a change gets its revision, is stored and queued.
     sequencer: Mutex<change::Sequencer>,
 }
@@ -225,6 +227,7 @@ impl Shared {
             clock,
             expiries: Mutex::default(),
             feed: feed::Publisher::new(),
+            obeyed: tokio::sync::watch::Sender::new(u64::MAX),
             sequencer: Mutex::default(),
         }
     }

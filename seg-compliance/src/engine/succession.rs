@@ -10,14 +10,30 @@ use super::change::Reach;
 use super::{Engine, Feed, Gone, Shared};
 use crate::journal::{self, StoreError, Writer, frame, recovery};
 
-/// Changes on their way to the process before.
-pub struct Relay(Feed);
+/// Changes on their way to the process before. While it lives, no change is acknowledged here that
+/// is not in force there.
+pub struct Relay {
+    feed: Feed,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        // Nobody else has to obey any more.
+        self.shared.obeyed.send_replace(u64::MAX);
+    }
+}
 
 impl Relay {
+    /// The process before has put the changes up to `revision` in force.
+    pub fn obeyed(&self, revision: u64) {
+        self.shared.obeyed.send_replace(revision);
+    }
+
     /// The next changes, for [`Engine::obey`]. `None`: the engine has ended, or what follows is
     /// compacted away. Cancel-safe.
     pub async fn next(&mut self) -> Option<Vec<u8>> {
-        let changes = self.0.next_batch().await?;
+        let changes = self.feed.next_batch().await?;
         let mut encoder = frame::Encoder::new();
         changes.iter().for_each(|change| encoder.push(change));
         encoder.frame().ok()
@@ -88,7 +104,10 @@ impl Engine {
     /// # Errors
     /// [`Gone`] where the journal no longer holds what follows `from`.
     pub fn relay(&self, from: u64) -> Result<Relay, Gone> {
-        self.subscribe(Some(from)).map(Relay)
+        let feed = self.subscribe(Some(from))?;
+        let shared = Arc::clone(&self.shared);
+        shared.obeyed.send_replace(from);
+        Ok(Relay { feed, shared })
     }
 
     /// Puts changes in force that another process has made durable, and cuts what they refuse.

@@ -132,8 +132,11 @@ fn hand_over(former: &Former, mut stream: UnixStream) -> Result<(), HandoverErro
 fn obey(former: &Former, stream: &mut UnixStream) {
     loop {
         let obeyed = messages::read_changes(stream).and_then(|changes| {
-            let obeyed = former.shared.engine.obey(&changes);
-            obeyed.map_err(|_| HandoverError::Unexpected)
+            let engine = &former.shared.engine;
+            let cut = engine.obey(&changes);
+            let cut = cut.map_err(|_| HandoverError::Unexpected)?;
+            messages::say_obeyed(stream, engine.revision())?;
+            Ok(cut)
         });
         match obeyed {
             Ok(cut) => tracing::debug!(cut, "changes obeyed"),

@@ -156,6 +156,17 @@ pub(super) fn read_changes(stream: &mut UnixStream) -> Result<Vec<u8>, HandoverE
     Ok(changes)
 }
 
+/// Changes up to `revision` are in force.
+pub(super) fn say_obeyed(stream: &mut UnixStream, revision: u64) -> io::Result<()> {
+    stream.write_all(&revision.to_be_bytes())
+}
+
+/// What [`say_obeyed`] says.
+pub(super) async fn hear_obeyed(stream: &mut tokio::net::UnixStream) -> io::Result<u64> {
+    use tokio::io::AsyncReadExt as _;
+    stream.read_u64().await
+}
+
 fn word(stream: &mut UnixStream, expected: u8) -> Result<(), HandoverError> {
     let mut word = [0];
     stream.read_exact(&mut word)?;

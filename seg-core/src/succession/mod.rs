@@ -13,7 +13,7 @@
 //! | `Hello` | answers with its listening sockets, and serves |
 //! | opens what is not among them; `Release` | closes its admin API, lets go of the journal, answers `Released` |
 //! | reads the journal, accepts; `Serving` | accepts nothing more |
-//! | sends every change of its journal | obeys it, closes each connection after its next answer, ends polls over `server.drain.seconds`, ends |
+//! | sends every change of its journal, and acknowledges none before | obeys it and says so, closes each connection after its next answer, ends polls over `server.drain.seconds`, ends |
 //!
 //! Whatever goes wrong before `Serving`, the one before goes on as if nothing had been asked.
 

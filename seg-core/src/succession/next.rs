@@ -16,6 +16,10 @@ use super::{Inherited, meeting_point};
 /// journal.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long it may take to put changes in force: nobody who changes something here waits longer for
+/// it. One that can't is told of nothing more, and ends what is in flight for that.
+const OBEDIENCE: Duration = Duration::from_secs(5);
+
 /// A handover that has begun.
 #[derive(Debug)]
 pub(crate) struct Taking {
@@ -68,8 +72,17 @@ impl Taking {
                 };
                 let message = changes.and_then(|changes| messages::framed(&changes));
                 let Some(message) = message else { break };
-                if stream.write_all(&message).await.is_err() {
-                    break;
+                let told = async {
+                    stream.write_all(&message).await?;
+                    messages::hear_obeyed(&mut stream).await
+                };
+                match tokio::time::timeout(OBEDIENCE, told).await {
+                    Ok(Ok(revision)) => relay.obeyed(revision),
+                    Ok(Err(_)) => break,
+                    Err(_) => {
+                        tracing::warn!("the gateway before does not follow changes any more");
+                        break;
+                    }
                 }
             }
             tracing::info!("the gateway before has ended");

@@ -1,6 +1,7 @@
 //! One engine follows another over the same store.
 
 use super::*;
+use crate::engine::Relay;
 use crate::journal::StoreError;
 
 fn opened(folder: &std::path::Path) -> Bench {
@@ -47,20 +48,51 @@ async fn what_is_in_flight_at_the_one_before_obeys_the_one_that_follows() {
         Verdict::Block
     );
     let mut relay = after.engine.relay(revision).unwrap();
-    after.override_device("A", Verdict::Block).await;
-    let changes = relay.next().await.unwrap();
-    assert_eq!(before.engine.obey(&changes), Ok(1));
+    let (changes, _) = told(
+        &before,
+        &mut relay,
+        after.override_device("A", Verdict::Block),
+    )
+    .await;
     assert_eq!(before.cuts(), [(0, vec![1])]);
     // Twice is once.
     assert_eq!(before.engine.obey(&changes), Ok(0));
 
-    after
-        .override_user("alice@corp.example", Verdict::Block)
-        .await;
-    let changes = relay.next().await.unwrap();
-    assert_eq!(before.engine.obey(&changes), Ok(1));
+    let block = after.override_user("alice@corp.example", Verdict::Block);
+    told(&before, &mut relay, block).await;
     assert_eq!(before.cuts(), [(1, vec![2])]);
     assert!(before.engine.obey(b"nonsense").is_err());
+    // When the one before has ended, nobody waits for it.
+    let (device, allow) = (key("B"), set(Verdict::Allow));
+    let late = after.engine.override_device(&device, allow);
+    let (late, ()) = tokio::join!(late, async {
+        relay.next().await.unwrap();
+        drop(relay);
+    });
+    late.unwrap();
+}
+
+/// Tells the one before of one change, which is acknowledged when it has obeyed, and not before.
+async fn told<T>(
+    before: &Bench,
+    relay: &mut Relay,
+    change: impl Future<Output = T>,
+) -> (Vec<u8>, T) {
+    let mut change = std::pin::pin!(change);
+    let changes = tokio::select! {
+        biased;
+        _ = &mut change => panic!("acknowledged before it is in force everywhere"),
+        changes = relay.next() => changes.unwrap(),
+    };
+    // It is durable by now.
+    let acknowledged = tokio::time::timeout(std::time::Duration::ZERO, &mut change).await;
+    assert!(
+        acknowledged.is_err(),
+        "acknowledged before it is in force everywhere"
+    );
+    assert_eq!(before.engine.obey(&changes), Ok(1));
+    relay.obeyed(before.engine.revision());
+    (changes, change.await)
 }
 
 #[tokio::test]
