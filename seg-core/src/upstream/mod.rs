@@ -27,6 +27,7 @@ mod exchange;
 #[doc(hidden)]
 pub mod fuzz;
 mod head;
+mod names;
 mod pool;
 mod resolve;
 mod response;

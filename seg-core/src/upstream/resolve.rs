@@ -1,9 +1,8 @@
 //! Addresses of a server name, cached, so that no request waits for DNS that need not.
 //!
-//! The system's resolver is asked: it knows what the machine's administrator has set up (the hosts
-//! file, search lists, a cache of its own that keeps to each record's TTL), but does not tell the
-//! TTL. So what it said is believed for [`TTL`], which is short beside the time that a move of a mail
-//! server takes, and looked up anew at once where no address takes a connection.
+//! An answer is believed for as long as its records say ([`super::names`]), and looked up anew at once
+//! where no address takes a connection. While nobody answers, the last known addresses hold: a name
+//! server that is down stops no mail.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,11 +13,12 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use tokio::time::Instant;
 
-/// How long looked-up addresses are believed.
-pub(super) const TTL: Duration = Duration::from_secs(30);
+use super::names::Names;
 
-/// Addresses kept of one name; a name with more is served by the first ones.
-const MAX_ADDRESSES: usize = 16;
+/// How long is waited for an answer while addresses are known from before …
+const PATIENCE: Duration = Duration::from_secs(2);
+/// … and how long these are believed then, before somebody asks again.
+pub(super) const UNANSWERED: Duration = Duration::from_secs(10);
 
 /// The addresses of one host and port.
 pub(super) struct Addresses {
@@ -38,6 +38,7 @@ enum Origin {
     Lookup {
         host: Box<str>,
         port: u16,
+        names: Names,
     },
     #[cfg(test)]
     Scripted(Box<dyn Fn() -> io::Result<Vec<SocketAddr>> + Send + Sync>),
@@ -45,7 +46,7 @@ enum Origin {
 
 struct Cached {
     addresses: Arc<[SocketAddr]>,
-    since: Instant,
+    until: Instant,
 }
 
 impl Addresses {
@@ -57,6 +58,17 @@ impl Addresses {
         Self::new(Origin::Lookup {
             host: host.into(),
             port,
+            names: Names::System,
+        })
+    }
+
+    /// As another name server says.
+    #[cfg(test)]
+    pub(super) fn lookup_at(server: SocketAddr, host: &str, port: u16) -> Self {
+        Self::new(Origin::Lookup {
+            host: host.into(),
+            port,
+            names: Names::Server(server),
         })
     }
 
@@ -129,7 +141,11 @@ impl Addresses {
             .as_ref()
             .is_some_and(|cached| Arc::ptr_eq(&cached.addresses, failed))
         {
-            self.cached.store(None);
+            // They are asked about anew, and known all the same.
+            self.cached.store(Some(Arc::new(Cached {
+                addresses: failed.clone(),
+                until: Instant::now(),
+            })));
         }
         let anew = self.current().await.ok()?;
         (anew != *failed).then_some(anew)
@@ -151,7 +167,7 @@ impl Addresses {
     fn fresh(&self) -> Option<Arc<[SocketAddr]>> {
         let cached = self.cached.load();
         let cached = cached.as_ref()?;
-        (cached.since.elapsed() < TTL).then(|| cached.addresses.clone())
+        (Instant::now() < cached.until).then(|| cached.addresses.clone())
     }
 
     async fn refresh(&self) -> io::Result<Arc<[SocketAddr]>> {
@@ -160,35 +176,42 @@ impl Addresses {
         if let Some(addresses) = self.fresh() {
             return Ok(addresses);
         }
-        match self.resolve().await {
-            Ok(addresses) => {
-                let addresses: Arc<[SocketAddr]> = addresses.into();
-                if stale.is_none_or(|stale| stale.addresses != addresses) {
+        let found = match &stale {
+            None => self.resolve().await,
+            Some(_) => tokio::time::timeout(PATIENCE, self.resolve())
+                .await
+                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+        };
+        let (addresses, holds) = match (found, stale) {
+            (Ok((found, holds)), stale) => {
+                let found: Arc<[SocketAddr]> = found.into();
+                if stale.is_none_or(|stale| stale.addresses != found) {
                     self.changes.fetch_add(1, Ordering::Relaxed);
                 }
-                let cached = Cached {
-                    addresses: addresses.clone(),
-                    since: Instant::now(),
-                };
-                self.cached.store(Some(Arc::new(cached)));
-                Ok(addresses)
+                (found, holds)
             }
-            Err(error) => match stale {
-                Some(stale) => Ok(stale.addresses.clone()),
-                None => Err(error),
-            },
-        }
+            (Err(_), Some(stale)) => (stale.addresses.clone(), UNANSWERED),
+            (Err(error), None) => return Err(error),
+        };
+        self.cached.store(Some(Arc::new(Cached {
+            addresses: addresses.clone(),
+            until: Instant::now() + holds,
+        })));
+        Ok(addresses)
     }
 
-    async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
-        let found: Vec<SocketAddr> = match &self.origin {
-            Origin::Fixed(addresses) => addresses.to_vec(),
-            Origin::Lookup { host, port } => tokio::net::lookup_host((&**host, *port))
-                .await?
-                .take(MAX_ADDRESSES)
-                .collect(),
+    /// The addresses, and how long they hold.
+    async fn resolve(&self) -> io::Result<(Vec<SocketAddr>, Duration)> {
+        let (found, holds) = match &self.origin {
+            Origin::Fixed(addresses) => (addresses.to_vec(), Duration::MAX),
+            Origin::Lookup { host, port, names } => {
+                let found = Box::pin(names.look_up(host)).await?;
+                let addresses = found.addresses.into_iter();
+                let addresses = addresses.map(|address| SocketAddr::new(address, *port));
+                (addresses.collect(), found.holds)
+            }
             #[cfg(test)]
-            Origin::Scripted(answers) => answers()?,
+            Origin::Scripted(answers) => (answers()?, tests::TTL),
         };
         if found.is_empty() {
             return Err(io::Error::new(
@@ -196,15 +219,18 @@ impl Addresses {
                 "the name has no address",
             ));
         }
-        Ok(found)
+        Ok((found, holds))
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::atomic::AtomicU16;
 
     use super::*;
+
+    /// How long scripted answers hold.
+    pub(in crate::upstream) const TTL: Duration = Duration::from_secs(30);
 
     fn counting() -> (Arc<AtomicU16>, Addresses) {
         let lookups = Arc::new(AtomicU16::new(0));
@@ -239,6 +265,76 @@ mod tests {
             "stale is better than none"
         );
         assert_eq!(lookups.load(Ordering::Relaxed), 4);
+        // Nobody asks again for a while.
+        tokio::time::advance(UNANSWERED - Duration::from_millis(1)).await;
+        assert_eq!(addresses.current().await.unwrap(), third);
+        assert_eq!(lookups.load(Ordering::Relaxed), 4);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_ne!(addresses.current().await.unwrap(), third);
+    }
+
+    /// An address and its TTL; nothing: it is down.
+    type Said = Option<([u8; 4], u32)>;
+
+    /// A name server that answers every question for an IPv4 address with `answer`.
+    async fn name_server(answer: Arc<parking_lot::Mutex<Said>>) -> SocketAddr {
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut question = [0; 512];
+            while let Ok((length, from)) = socket.recv_from(&mut question).await {
+                let Some((ip, ttl)) = *answer.lock() else {
+                    continue;
+                };
+                // RFC 1035 section 4.1: a head of 12 bytes, then the name, its type and class.
+                let name = question[12..length]
+                    .iter()
+                    .position(|byte| *byte == 0)
+                    .unwrap();
+                let asked = &question[12..12 + name + 5];
+                let is_a = asked[name + 1..name + 3] == [0, 1];
+                let mut said = question[..2].to_vec();
+                said.extend([0x81, 0x80, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0]);
+                said.extend(asked);
+                if is_a {
+                    said.extend([0xC0, 12, 0, 1, 0, 1]);
+                    said.extend(ttl.to_be_bytes());
+                    said.extend([0, 4]);
+                    said.extend(ip);
+                }
+                socket.send_to(&said, from).await.unwrap();
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_record_that_changes_is_followed_when_its_time_is_over() {
+        let answer = Arc::new(parking_lot::Mutex::new(Some(([127, 0, 0, 1], 1))));
+        let server = name_server(Arc::clone(&answer)).await;
+        let addresses = Addresses::lookup_at(server, "mail.corp.example", 443);
+        let first = addresses.current().await.unwrap();
+        assert_eq!(*first, [SocketAddr::from(([127, 0, 0, 1], 443))]);
+        assert_eq!(addresses.changes(), 1);
+
+        // It holds for a second, and then no longer.
+        *answer.lock() = Some(([127, 0, 0, 2], 3_600));
+        let moved = [SocketAddr::from(([127, 0, 0, 2], 443))];
+        let until = Instant::now() + Duration::from_secs(60);
+        while *addresses.current().await.unwrap() != moved {
+            assert!(Instant::now() < until, "it is not followed");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(addresses.changes(), 2);
+
+        // An hour holds, whatever the server says by now; and a server that is down changes nothing.
+        *answer.lock() = Some(([127, 0, 0, 3], 1));
+        assert_eq!(*addresses.current().await.unwrap(), moved);
+        *answer.lock() = None;
+        let known = addresses.current().await.unwrap();
+        let again = addresses.after_failure(&known).await;
+        assert!(again.is_none(), "{again:?}");
+        assert_eq!(*addresses.current().await.unwrap(), moved);
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,7 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpListener;
 
 use super::server::*;
-use crate::upstream::resolve::{Addresses, TTL};
+use crate::upstream::resolve::Addresses;
+use crate::upstream::resolve::tests::TTL;
 use crate::upstream::{
     BodyKind, NoBody, SendError, SendErrorKind, Side, Target, TargetSettings, TlsFailure, send,
 };
