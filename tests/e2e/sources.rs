@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use seg_core::sandbox::Sandbox;
 use seg_tests::Gateway;
 use seg_tests::ad::Lab;
+use seg_tests::authority::Authority;
+use seg_tests::openldap::{self, OpenLdap};
+use seg_tests::program::program;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::sandbox::{self, folder_sync, is_served};
@@ -221,6 +224,100 @@ async fn groups_of_people_come_from_their_directory() {
         "{code} {said}"
     );
     assert!(is_served(&gateway.ask(&folder_sync("DALICE")).await));
+}
+
+/// Two people, of whom one is in a group whose members the directory tells of; and a group whose
+/// members it does not.
+const PEOPLE: &str = "\
+dn: ou=groups,dc=corp,dc=example
+objectClass: organizationalUnit
+ou: groups
+
+dn: uid=alice,dc=corp,dc=example
+objectClass: inetOrgPerson
+uid: alice
+cn: Alice
+sn: Alice
+mail: alice@corp.example
+
+dn: uid=bob,dc=corp,dc=example
+objectClass: inetOrgPerson
+uid: bob
+cn: Bob
+sn: Bob
+mail: bob@corp.example
+
+dn: cn=Mobile-Mail-Users,ou=groups,dc=corp,dc=example
+objectClass: groupOfNames
+cn: Mobile-Mail-Users
+member: uid=alice,dc=corp,dc=example
+";
+
+/// What `seg check` says of one part.
+fn checked(gateway: &Gateway, part: &str) -> (bool, String) {
+    let output = std::process::Command::new(program("seg"))
+        .args(["check", "--json", "--config"])
+        .arg(gateway.path("application.properties"))
+        .output()
+        .expect("seg runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let parts = text.lines().map(|line| {
+        serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|_| panic!("{text}"))
+    });
+    let found = parts.into_iter().find(|line| line["part"] == part);
+    let found = found.unwrap_or_else(|| panic!("{part} is not in {text}"));
+    (found["state"] == "ok", found.to_string())
+}
+
+#[tokio::test]
+async fn groups_come_from_openldap_over_tls_from_the_first_byte_and_from_later_on() {
+    let (sandbox, authority) = (sandbox::start(), Authority::new());
+    let directory = OpenLdap::start(&authority, PEOPLE).await;
+    let source = |url: &str, base: &str| {
+        format!(
+            "[[source]]\nname=\"people\"\ntype=\"ldap\"\nurl=[\"{url}\"]\nuser=\"{}\"\npassword=\"file:people\"\n\
+             base=\"{base}\"\ngroups=[\"Mobile-Mail-Users\"]\nnested=false\nca_path=\"ca.pem\"\n",
+            openldap::MANAGER
+        )
+    };
+    for url in [directory.ldaps(), directory.ldap()] {
+        let gateway = by_group(&sandbox, &source(&url, openldap::BASE)).await;
+        fs::write(gateway.path("people"), openldap::PASSWORD).expect("a file");
+        fs::write(gateway.path("ca.pem"), authority.pem()).expect("a file");
+        assert!(
+            !is_served(&gateway.ask(&folder_sync("DALICE")).await),
+            "{url}"
+        );
+        let (ok, said) = checked(&gateway, "source people");
+        assert!(ok && said.contains("1 names of people"), "{said}");
+        let (code, said) = called(&gateway, &["pull", "--source", "people", "--force"]).await;
+        assert!(
+            code == 0 && said.contains("3 read: 3 applied"),
+            "{code} {said}"
+        );
+        assert!(
+            is_served(&gateway.ask(&folder_sync("DALICE")).await),
+            "{url}"
+        );
+
+        // What can't be read takes nothing from anybody: members that the directory does not tell
+        // of, and a server that is not who it should be.
+        let definitions = gateway.path("sources.toml");
+        let elsewhere = source(&url, &format!("ou=groups,{}", openldap::BASE));
+        fs::write(&definitions, elsewhere).expect("a file");
+        let (code, said) = called(&gateway, &["pull", "--source", "people"]).await;
+        assert!(code == 2 && said.contains("memberOf"), "{code} {said}");
+        fs::write(&definitions, source(&url, openldap::BASE)).expect("a file");
+        fs::write(gateway.path("ca.pem"), Authority::new().pem()).expect("a file");
+        let (code, said) = called(&gateway, &["pull", "--source", "people"]).await;
+        assert!(code == 2 && said.contains(&url), "{code} {said}");
+        let (ok, said) = checked(&gateway, "source people");
+        assert!(!ok && said.contains("ca_path"), "{said}");
+        assert!(
+            is_served(&gateway.ask(&folder_sync("DALICE")).await),
+            "{url}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ pub mod fuzz;
 pub mod gateway;
 pub mod interop;
 pub mod message;
+pub mod openldap;
 pub mod program;
 pub mod sogo;
 pub mod tap;

@@ -107,7 +107,16 @@ async fn read(
     let filter = format!(
         "(&(|(objectClass=group)(objectClass=groupOfNames))(|(sAMAccountName={name})(cn={name})))"
     );
-    let found = search(directory, ldap, &filter, &["1.1"], &mut |_| Ok(())).await?;
+    let mut members = false;
+    let found = search(directory, ldap, &filter, &["member"], &mut |entry| {
+        // A server that cuts a long list names the rest in the attribute: `member;range=0-1499`.
+        let names = entry.attrs.iter();
+        members |= names
+            .filter(|(name, _)| name.to_ascii_lowercase().starts_with("member"))
+            .any(|(_, values)| !values.is_empty());
+        Ok(())
+    })
+    .await?;
     let [dn] = found.as_slice() else {
         return Err(format!(
             "{} of that name are below {}",
@@ -119,7 +128,7 @@ async fn read(
     let filter = format!("(memberOf{rule}={})", ldap_escape(dn.as_str()));
     let attributes = ["userPrincipalName", "mail", "sAMAccountName"];
     let domain = domain(&directory.base);
-    search(directory, ldap, &filter, &attributes, &mut |entry| {
+    let told = search(directory, ldap, &filter, &attributes, &mut |entry| {
         let values = |name: &str| entry.attrs.get(name).into_iter().flatten();
         for name in values("userPrincipalName").chain(values("mail")) {
             people.note(name, at);
@@ -134,6 +143,13 @@ async fn read(
         Ok(())
     })
     .await?;
+    if members && told.is_empty() {
+        return Err(format!(
+            "it has members, but nobody below {} has a memberOf that names it (OpenLDAP needs the \
+             memberof overlay)",
+            directory.base
+        ));
+    }
     Ok(())
 }
 

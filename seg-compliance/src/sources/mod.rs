@@ -59,6 +59,14 @@ pub enum SourceError {
         /// Why.
         reason: String,
     },
+    /// The system refuses what is asked of it, and will again.
+    #[error("{url}: answers {status}")]
+    Refused {
+        /// What was asked, without its query.
+        url: String,
+        /// The status of its answer.
+        status: u16,
+    },
     /// The answer is not what was expected.
     #[error("{url}: the answer can't be used: {reason}")]
     Answer {

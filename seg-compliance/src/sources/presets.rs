@@ -5,7 +5,12 @@
 //!   console documents it under `/api/help`.
 //! - **Microsoft Intune**: Microsoft Graph v1.0, "List managedDevices"
 //!   (learn.microsoft.com/graph/api/intune-devices-manageddevice-list) and the properties of
-//!   `managedDevice`; paging and delta links as in "Paging Microsoft Graph data" and "Use delta query".
+//!   `managedDevice`; paging and delta links as in "Paging Microsoft Graph data" and "Use delta query
+//!   to track changes in Microsoft Graph data" (learn.microsoft.com/graph/delta-query-overview). That
+//!   page does not list `managedDevice` among the resources that have a delta function, in v1.0 or
+//!   beta; programs ask for `managedDevices/delta` all the same. So it is asked for where the
+//!   definition says `delta = true`, and where Graph refuses it, or tells of a change without the
+//!   DeviceId, the list is read instead.
 //! - **Jamf Pro**: Jamf Pro API, "Get mobile device inventory"
 //!   (`GET /api/v2/mobile-devices/detail`, developer.jamf.com) and "Client credentials".
 

@@ -255,26 +255,56 @@ fn pull_web(
         .filter(|_| web.delta.is_some());
     if let Some(kept) = kept {
         let age = Duration::try_from(now.duration_since(kept.full)).unwrap_or(Duration::MAX);
-        if age < web.full_every && same_origin(&web.url, &kept.link) {
-            let read = pages(web, kept.link.clone(), Reading::Changes, out);
-            match read {
-                Ok((mut pulled, link)) => {
-                    pulled.state = Some(State {
-                        link: link.unwrap_or(kept.link),
-                        full: kept.full,
-                    });
-                    return Ok(pulled);
-                }
-                // A link that is too old is gone (410); everything is read then.
-                Err(SourceError::Unreachable { reason, .. }) if reason.contains("410") => {}
-                Err(error) => return Err(error),
-            }
+        if age < web.full_every
+            && same_origin(&web.url, &kept.link)
+            && let Some(pulled) = changes(web, kept, out)?
+        {
+            return Ok(pulled);
         }
     }
-    let path = web.delta_path.as_deref();
-    let (mut pulled, link) = pages(web, first_url(web, path), Reading::Everything, out)?;
+    let read = pages(
+        web,
+        first_url(web, web.delta_path.as_deref()),
+        Reading::Everything,
+        out,
+    );
+    let (mut pulled, link) = match read {
+        // It tells of no changes: its list is read every time.
+        Err(SourceError::Refused { status, .. })
+            if web.delta_path.is_some() && knows_no(status) =>
+        {
+            pages(web, first_url(web, None), Reading::Everything, out)?
+        }
+        read => read?,
+    };
     pulled.state = link.map(|link| State { link, full: now });
     Ok(pulled)
+}
+
+/// What has changed since; `None`: that can't be told, and everything is to be read. Held until its
+/// end, for nothing of it may be left behind then.
+fn changes(web: &Web, kept: State, out: &mut dyn Write) -> Result<Option<Pulled>, SourceError> {
+    let mut lines = Vec::new();
+    let (mut pulled, link) = match pages(web, kept.link.clone(), Reading::Changes, &mut lines) {
+        Err(SourceError::Refused { status, .. }) if knows_no(status) => return Ok(None),
+        read => read?,
+    };
+    // A change may name its device by the system's own number alone, and so may a device that has
+    // gone: whose phone that is stands in the list only.
+    if pulled.skipped > 0 {
+        return Ok(None);
+    }
+    out.write_all(&lines).map_err(|error| unwritten(&error))?;
+    pulled.state = Some(State {
+        link: link.unwrap_or(kept.link),
+        full: kept.full,
+    });
+    Ok(Some(pulled))
+}
+
+/// Whether a status says that there is no such thing (any more), and not that it failed.
+fn knows_no(status: u16) -> bool {
+    [400, 404, 405, 410, 501].contains(&status)
 }
 
 fn first_url(web: &Web, path: Option<&str>) -> String {

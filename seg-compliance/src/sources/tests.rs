@@ -233,6 +233,72 @@ fn intune_is_read_by_links_with_a_token_and_then_by_changes() {
     );
 }
 
+/// A Graph whose delta function refuses with `first`, and whose delta link answers `changes`; and
+/// the source that it is.
+fn graph(folder: &tempfile::TempDir, first: &'static str, changes: Value) -> Definition {
+    let own = Arc::new(Mutex::new(String::new()));
+    let base = Arc::clone(&own);
+    let stand_in = StandIn::serving(move |_, head| {
+        let base = base.lock().unwrap().clone();
+        if head.starts_with("POST /token") {
+            return ok(&json!({"token_type": "Bearer", "access_token": "TOKEN"}));
+        }
+        let mut list =
+            json!({"value": [{"id": "1", "easDeviceId": "I1", "complianceState": "compliant"}]});
+        if head.contains("deltatoken") {
+            return ok(&changes);
+        }
+        if head.contains("/delta") {
+            if !first.is_empty() {
+                return answer(first, "", "");
+            }
+            list["@odata.deltaLink"] = json!(format!("{base}/v1.0/d?$deltatoken=1"));
+        }
+        ok(&list)
+    });
+    stand_in.url.clone_into(&mut own.lock().unwrap());
+    definition(&format!(
+        "[[source]]\nname=\"intune\"\ntype=\"intune\"\nurl=\"{0}\"\ntoken_url=\"{0}/token\"\ndelta=true\n\
+         client_id=\"app\"\nclient_secret=\"{1}\"\nrequests_per_second=1000\ntries=1\n",
+        stand_in.url,
+        secret(folder, "client"),
+    ))
+}
+
+#[test]
+fn the_list_of_intune_is_read_where_its_changes_say_too_little() {
+    let removed = json!({"value": [{"id": "1", "@removed": {"reason": "deleted"}}]});
+    let unnamed = json!({"value": [{"id": "1", "complianceState": "noncompliant"}]});
+    for (first, changes) in [
+        ("400 Bad Request", Value::Null),
+        ("404 Not Found", Value::Null),
+        ("501 Not Implemented", Value::Null),
+        ("", removed),
+        ("", unnamed),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("intune.state");
+        let source = graph(&folder, first, changes);
+        for _ in 0..2 {
+            let (read, records) = pulled(&source, &state).unwrap();
+            assert_eq!(read.reading, Reading::Everything, "{first:?}");
+            assert_eq!(records.len(), 1, "{first:?}");
+            assert_eq!(records[0]["device_id"], "I1");
+            read.keep(&state).unwrap();
+        }
+        assert_eq!(state.exists(), first.is_empty());
+    }
+}
+
+#[test]
+fn a_refused_login_is_no_reason_to_read_the_list() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = graph(&folder, "403 Forbidden", Value::Null);
+    let error = pulled(&source, &nowhere()).unwrap_err();
+    let status = matches!(error, SourceError::Refused { status: 403, .. });
+    assert!(status, "{error}");
+}
+
 #[test]
 fn jamf_is_read_with_its_sections() {
     let jamf = StandIn::serving(|_, head| {

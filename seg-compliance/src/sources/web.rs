@@ -35,7 +35,7 @@ enum Tried {
     Again(String, Option<Duration>),
     /// The token is no longer taken.
     LoginAgain,
-    Never(String),
+    Never(StatusCode),
 }
 
 impl<'w> Asker<'w> {
@@ -91,8 +91,9 @@ impl<'w> Asker<'w> {
                         reason: "refuses the login (401)".to_owned(),
                     });
                 }
-                Tried::Never(reason) => {
-                    return Err(SourceError::Unreachable { url: shown, reason });
+                Tried::Never(status) => {
+                    let status = status.as_u16();
+                    return Err(SourceError::Refused { url: shown, status });
                 }
                 Tried::Again(reason, wait) => (reason, wait),
             };
@@ -130,10 +131,11 @@ impl<'w> Asker<'w> {
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
                 Tried::Again(format!("answers {status}"), wait)
             }
+            StatusCode::NOT_IMPLEMENTED => Tried::Never(status),
             status if status.is_server_error() => Tried::Again(format!("answers {status}"), wait),
             // Workspace ONE says so where there is nothing.
             StatusCode::NO_CONTENT => Tried::Got(Value::Null),
-            status if !status.is_success() => Tried::Never(format!("answers {status}")),
+            status if !status.is_success() => Tried::Never(status),
             _ => {
                 let body = response
                     .body_mut()
