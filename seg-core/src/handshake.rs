@@ -256,13 +256,14 @@ fn ews_certificate(stream: &TlsStream<Socket>, snapshot: &Snapshot) -> Option<Bo
 
 /// Serves while the client's certificate counts: asked before the first request, and again
 /// whenever a list has come or a responder's answer has ended, so that a revocation ends an open
-/// poll too. Resumed sessions pass here like all others.
-async fn while_it_counts(
-    core: &Arc<Core>,
-    served: impl Future<Output = Option<ConnectionEnd>>,
+/// poll too. Resumed sessions pass here like all others, and connections that go on in another
+/// protocol a second time.
+pub(crate) async fn while_it_counts<E>(
+    core: &Core,
+    served: impl Future<Output = Option<E>>,
     certificate: &ClientCertificate,
     peer: SocketAddr,
-) -> Option<ConnectionEnd> {
+) -> Option<E> {
     let shared = &core.shared;
     let mut changes = shared.revocations.subscribe();
     let mut served = std::pin::pin!(served);

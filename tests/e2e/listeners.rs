@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use seg_core::sandbox::{Filter, Kind, Sandbox, SandboxOptions};
+use seg_tests::authority::Authority;
 use seg_tests::eas::Request;
 use seg_tests::gateway::free_address;
 use seg_tests::wire::{Wire, client_config};
 use seg_tests::{Gateway, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::sandbox::{self, folder_sync, is_served};
 
@@ -84,7 +85,7 @@ async fn several_addresses_of_both_families_are_served() {
 #[tokio::test]
 async fn every_host_has_its_own_certificate_and_no_other_host_is_served() {
     let sandbox = sandbox::start();
-    let second = seg_tests::authority::Authority::new();
+    let second = Authority::new();
     let builder =
         Gateway::before(&sandbox).set("server.allowed.hosts", "localhost,mail.second.example");
     let identity = second.server(&["mail.second.example"]);
@@ -231,10 +232,35 @@ async fn a_service_manager_is_told() {
         let length = socket.recv(&mut text).expect("a message");
         String::from_utf8_lossy(&text[..length]).into_owned()
     };
-    assert!(heard().starts_with("READY=1\n"));
+    assert_eq!(heard(), "READY=1\nSTATUS=Serving clients\n");
     gateway.signal("INT");
     assert!(heard().starts_with("STOPPING=1\n"));
     gateway.ended().await;
+}
+
+#[tokio::test]
+async fn a_service_manager_learns_which_process_it_has_after_a_handover() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    socket
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .expect("a limit");
+    let mut gateway = Gateway::alone()
+        .environment("NOTIFY_SOCKET", path.display().to_string())
+        .start()
+        .await;
+    let mut former = gateway.take_over().await;
+    let heard = std::iter::from_fn(|| {
+        let mut text = [0; 256];
+        let length = socket.recv(&mut text).expect("a message");
+        Some(String::from_utf8_lossy(&text[..length]).into_owned())
+    });
+    let told = format!("READY=1\nMAINPID={}\n", gateway.pid());
+    let mut heard = heard.skip_while(|text| !text.contains("MAINPID"));
+    let taken_over = heard.next().expect("it is told");
+    assert!(taken_over.starts_with(&told), "{taken_over}");
+    assert_eq!(former.ended().await.code(), Some(0));
 }
 
 #[tokio::test]
@@ -253,7 +279,7 @@ async fn what_is_not_mail_goes_through_the_proxy() {
                 .await;
         }
     });
-    let people = seg_tests::authority::Authority::new();
+    let people = Authority::new();
     let gateway = Gateway::before(&sandbox);
     let ca = gateway.file("people.pem", people.pem());
     let gateway = gateway
@@ -285,5 +311,75 @@ async fn what_is_not_mail_goes_through_the_proxy() {
     assert!(
         told.try_recv()
             .is_err_and(|none| none == tokio::sync::mpsc::error::TryRecvError::Empty)
+    );
+}
+
+/// What comes until a head has ended.
+async fn head(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.expect("a head"));
+    }
+    String::from_utf8(head).expect("text")
+}
+
+#[tokio::test]
+async fn what_speaks_tls_goes_through_a_tunnel_of_the_proxy() {
+    let (sandbox, authority) = (sandbox::start(), Authority::new());
+    // The server behind the tunnel: its name leads nowhere but through the proxy.
+    let tls = TlsAcceptor::from(authority.server(&["decisions.example"]).server_config());
+    let proxy = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let address = proxy.local_addr().expect("its address");
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = proxy.accept().await {
+            let (tell, tls) = (tell.clone(), tls.clone());
+            tokio::spawn(async move {
+                let asked = head(&mut stream).await;
+                stream
+                    .write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                    .await
+                    .expect("written");
+                let mut inside = tls.accept(stream).await.expect("a handshake");
+                let question = head(&mut inside).await;
+                tell.send((asked, question)).expect("heard");
+                inside
+                    .write_all(
+                        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nallow",
+                    )
+                    .await
+                    .expect("written");
+            });
+        }
+    });
+    let builder = Gateway::before(&sandbox);
+    let ca = builder.file("decisions-ca.pem", authority.pem());
+    let gateway = builder
+        .environment("SSL_CERT_FILE", ca.display().to_string())
+        .set("outbound.proxy.url", format!("http://user:pass@{address}"))
+        .set("compliance.unknown.device", "allow")
+        .set("callout.url", "https://decisions.example:8443/authorize")
+        .start()
+        .await;
+    assert!(is_served(&gateway.ask(&folder_sync("TUNNEL")).await));
+    let (asked, question) = told.recv().await.expect("a tunnel");
+    assert!(
+        asked.starts_with("CONNECT decisions.example:8443 HTTP/1.1\r\n"),
+        "{asked}"
+    );
+    let asked = asked.to_lowercase();
+    assert!(
+        asked.contains("\r\nproxy-authorization: basic dxnlcjpwyxnz\r\n"),
+        "{asked}"
+    );
+    assert!(!asked.contains("tunnel"), "the question goes inside");
+    assert!(
+        question.starts_with("GET /authorize?user=alice"),
+        "{question}"
+    );
+    assert!(question.contains("DeviceId=TUNNEL"), "{question}");
+    assert!(
+        !question.to_lowercase().contains("proxy-authorization"),
+        "{question}"
     );
 }

@@ -193,7 +193,7 @@ async fn the_server_behind_a_route_is_shown_the_clients_certificate() {
 }
 
 /// A WebSocket server that agrees, says `welcome`, and echoes; anybody else gets 426.
-async fn socket_server() -> SocketAddr {
+pub(crate) async fn socket_server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
     let address = listener.local_addr().expect("its address");
     tokio::spawn(async move {
@@ -227,7 +227,7 @@ async fn socket_server() -> SocketAddr {
     address
 }
 
-fn websocket(path: &str) -> Request {
+pub(crate) fn websocket(path: &str) -> Request {
     get("localhost", path)
         .header("Connection", "keep-alive, Upgrade")
         .header("Upgrade", "websocket")

@@ -10,6 +10,7 @@ use seg_tests::wire::{Wire, client_config};
 use seg_tests::{GatewayBuilder, eventually};
 
 use crate::certificates::{asking, is_let_in};
+use crate::passing::{socket_server, websocket};
 use crate::sandbox::{self, holds_poll, ping};
 
 #[tokio::test]
@@ -60,6 +61,40 @@ async fn a_list_revokes_new_resumed_and_open_connections() {
         Some(&authority.numbered_client(Some("alice@sandbox.example"), 42)),
     );
     assert!(is_let_in(&gateway, &other, "CRL").await);
+}
+
+#[tokio::test]
+async fn a_websocket_ends_with_its_certificate() {
+    let (sandbox, authority) = (sandbox::start(), Authority::new());
+    let server = socket_server().await;
+    let builder = asking(&sandbox, &authority, "required");
+    let folder = builder.file("crls", "").with_extension("d");
+    std::fs::create_dir(&folder).expect("a folder");
+    std::fs::write(folder.join("ca.crl"), authority.revoke(&[666])).expect("a list");
+    let gateway = builder
+        .set("enable.cert.revocation.validation", "true")
+        .set(
+            "cert.based.auth.crl.files.parent.dir.path",
+            folder.display().to_string(),
+        )
+        .set("route.mdm.path", "/zdm")
+        .set("route.mdm.upstream", format!("http://{server}"))
+        .set("route.mdm.websocket", "true")
+        .start()
+        .await;
+    let mut wires = Vec::new();
+    for serial in [41, 42] {
+        let client = authority.numbered_client(Some("alice@sandbox.example"), serial);
+        let config = client_config(&gateway.ca_pem, Some(&client));
+        let mut wire = Wire::open(gateway.address, "localhost", config).await;
+        wire.send(websocket("/zdm/socket?a=b").bytes()).await;
+        wire.until("\r\n\r\nwelcome").await;
+        wires.push(wire);
+    }
+    std::fs::write(folder.join("ca.crl"), authority.revoke(&[666, 41])).expect("a list");
+    wires[0].ended().await;
+    wires[1].send("still here").await;
+    wires[1].until("still here").await;
 }
 
 #[tokio::test]

@@ -1,10 +1,14 @@
 //! Certificates for the tests: an authority of their own, and what it signs.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType};
 use rcgen::{CertificateRevocationListParams, KeyIdMethod, RevokedCertParams, SerialNumber};
 use rcgen::{ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, OtherNameValue, SanType};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// `szOID_NT_PRINCIPAL_NAME`.
 const UPN: [u64; 10] = [1, 3, 6, 1, 4, 1, 311, 20, 2, 3];
@@ -19,6 +23,28 @@ pub struct Identity {
     pub certificate: String,
     /// Its private key.
     pub key: String,
+}
+
+impl Identity {
+    /// What a TLS server that shows it and asks for none is set up with.
+    ///
+    /// # Panics
+    /// When certificate and key don't fit.
+    #[must_use]
+    pub fn server_config(&self) -> Arc<ServerConfig> {
+        let chain = CertificateDer::pem_slice_iter(self.certificate.as_bytes())
+            .collect::<Result<Vec<_>, _>>()
+            .expect("a chain in PEM");
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).expect("a key in PEM");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("protocol versions")
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .expect("a certificate with its key");
+        Arc::new(config)
+    }
 }
 
 impl Authority {

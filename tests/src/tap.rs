@@ -4,9 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -55,7 +53,11 @@ impl Tap {
     /// When it can't listen.
     pub async fn before(address: SocketAddr, ca_pem: &str) -> Self {
         let authority = Authority::new();
-        let acceptor = TlsAcceptor::from(server_config(&authority));
+        let acceptor = TlsAcceptor::from(
+            authority
+                .server(&["localhost", "127.0.0.1"])
+                .server_config(),
+        );
         let connector = TlsConnector::from(client_config(ca_pem, None));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .await
@@ -212,20 +214,4 @@ async fn copy(
         to.write_all(piece).await?;
         to.flush().await?;
     }
-}
-
-fn server_config(authority: &Authority) -> Arc<ServerConfig> {
-    let identity = authority.server(&["localhost", "127.0.0.1"]);
-    let chain = CertificateDer::pem_slice_iter(identity.certificate.as_bytes())
-        .collect::<Result<Vec<_>, _>>()
-        .expect("a chain in PEM");
-    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).expect("a key in PEM");
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("protocol versions")
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .expect("a certificate with its key");
-    Arc::new(config)
 }

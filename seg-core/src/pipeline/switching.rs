@@ -9,6 +9,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::{Stop, Walk, refusing};
+use crate::handshake::while_it_counts;
 use crate::message::{Reply, Switch};
 use crate::route::Pass;
 use crate::telemetry::metrics::Outcome;
@@ -88,7 +89,18 @@ impl Walk<'_> {
             if let Some(mut client) = switch.connection().await {
                 connection.phase.serving();
                 // However it ends, both ends see it.
-                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                let joined = async move {
+                    tokio::io::copy_bidirectional(&mut client, &mut server)
+                        .await
+                        .ok()
+                };
+                let _ended = match &connection.certificate {
+                    None => joined.await,
+                    Some(certificate) => {
+                        let (core, peer) = (&connection.core, connection.peer);
+                        Box::pin(while_it_counts(core, joined, certificate, peer)).await
+                    }
+                };
             }
         });
         Ok(reply)
