@@ -8,6 +8,7 @@ mod bad_input;
 mod besides;
 mod binding;
 mod block;
+mod callout;
 mod certificates;
 mod chaos;
 mod credentials;
