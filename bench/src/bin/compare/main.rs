@@ -13,6 +13,7 @@ mod report;
 mod requests;
 mod spread;
 mod streams;
+mod webhook;
 
 use std::fs;
 use std::path::PathBuf;

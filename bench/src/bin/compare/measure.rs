@@ -8,6 +8,7 @@ use crate::load::{Pressure, drive};
 use crate::polls::Polls;
 use crate::proxy::{Kind, Proxy, Stage};
 use crate::requests::{self, Bodies};
+use crate::webhook::Webhook;
 
 /// The sandbox's fixed answers with `--bench`: a Sync's, and the attachment in an ItemOperations',
 /// around which stand a few bytes more. A GetFolder's is a folder's properties.
@@ -162,6 +163,9 @@ pub(crate) struct Cuts {
     pub(crate) p99: f64,
     /// From the same start to the admin API's acknowledgement, journal included.
     pub(crate) acknowledged_p50: f64,
+    /// From a call of the webhook to the refused Ping, and to the call's own answer.
+    pub(crate) webhook: [f64; 2],
+    pub(crate) webhook_answered: [f64; 2],
     /// One override of the user of all devices: until the last answer.
     pub(crate) all_by_user: f64,
     /// One import that says of every device that it is not compliant: until the last answer.
@@ -272,14 +276,17 @@ async fn cut(
     for number in 0..singles {
         admin.unblock(number * (open / singles.max(1))).await?;
     }
+    let told: Vec<usize> = (0..singles)
+        .map(|number| number * (open / singles.max(1)) + 1)
+        .collect();
+    let (mut hooked, mut told_back) = by_webhook(proxy, polls, &told).await?;
+    let open_still = open - singles - told.len();
+
     let began = Instant::now();
-    let (blocked, last) = tokio::join!(admin.block_user(), all_refused(polls, open - singles));
+    let (blocked, last) = tokio::join!(admin.block_user(), all_refused(polls, open_still));
     blocked?;
     let all_by_user = (last? - began).as_secs_f64() * 1e3;
-    eprintln!(
-        "  {} blocked by their user: {all_by_user:.0} ms",
-        open - singles
-    );
+    eprintln!("  {open_still} blocked by their user: {all_by_user:.0} ms");
 
     admin.unblock_user().await?;
     polls.again(&proxy.process).await?;
@@ -295,9 +302,46 @@ async fn cut(
         p50: percentile(&mut answered, 0.5),
         p99: percentile(&mut answered, 0.99),
         acknowledged_p50: median(&acknowledged),
+        webhook: [0.5, 0.99].map(|share| percentile(&mut hooked, share)),
+        webhook_answered: [0.5, 0.99].map(|share| percentile(&mut told_back, share)),
         all_by_user,
         all_by_import,
     })
+}
+
+/// Has the webhook called for one device after the other. Answers the milliseconds until each Ping
+/// was refused, and until each call was answered.
+async fn by_webhook(
+    proxy: &Proxy,
+    polls: &mut Polls,
+    devices: &[usize],
+) -> Result<(Vec<f64>, Vec<f64>), Failure> {
+    let address = proxy.webhook.ok_or("only the gateway takes webhooks")?;
+    let mut webhook = Webhook::connect(address).await?;
+    let (mut refused, mut answered) = (Vec::new(), Vec::new());
+    for &device in devices {
+        let began = Instant::now();
+        let (told, ended) = tokio::join!(
+            async { webhook.tell(device, false).await.map(|()| began.elapsed()) },
+            polls.refused()
+        );
+        let (told, ended) = (told?, ended?);
+        if ended.device != device {
+            return Err(format!("device {device} was told of, {} was cut", ended.device).into());
+        }
+        answered.push(told.as_secs_f64() * 1e3);
+        refused.push((ended.at - began).as_secs_f64() * 1e3);
+    }
+    eprintln!(
+        "  {} webhooks: Ping refused p50 {:.2} ms, answered p50 {:.2} ms",
+        devices.len(),
+        median(&refused),
+        median(&answered)
+    );
+    for &device in devices {
+        webhook.tell(device, true).await?;
+    }
+    Ok((refused, answered))
 }
 
 /// When the last of so many refusals came.

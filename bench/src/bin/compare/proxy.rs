@@ -15,6 +15,7 @@ use seg_bench::Failure;
 use crate::admin::Admin;
 use crate::client::Target;
 use crate::process::Process;
+use crate::webhook;
 
 /// Who is measured.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
@@ -56,6 +57,7 @@ struct Before<'a> {
     name: &'a str,
     listen: SocketAddr,
     admin: SocketAddr,
+    webhook: Option<SocketAddr>,
     upstreams: &'a str,
     /// How the upstreams are trusted: a line of properties.
     trust: &'a str,
@@ -70,6 +72,8 @@ pub(crate) struct Proxy {
     pub(crate) target: Target,
     /// The gateway's admin API.
     pub(crate) admin: Option<Admin>,
+    /// Where it takes webhooks.
+    pub(crate) webhook: Option<SocketAddr>,
 }
 
 impl Stage {
@@ -140,6 +144,7 @@ impl Stage {
             name,
             listen: address,
             admin: api,
+            webhook: None,
             upstreams: &urls.join(","),
             // Its certificate does not name all of these addresses.
             trust: "ignore.ssl.errors.with.exchange=true",
@@ -154,6 +159,7 @@ impl Stage {
             process,
             target: Target { address, tls },
             admin: Some(Admin::new(api, &token)?),
+            webhook: None,
         })
     }
 
@@ -162,21 +168,22 @@ impl Stage {
         let upstream = self.sandbox.as_ref().map(|(_, address)| *address);
         let upstream = upstream.ok_or("the sandbox is not there")?;
         let address = free_address()?;
-        let mut admin = None;
+        let (mut admin, mut webhook) = (None, None);
         let mut process = match kind {
             Kind::Nginx => self.nginx(address, upstream)?,
             Kind::Haproxy => self.haproxy(address, upstream)?,
             Kind::Seg => {
-                let api = free_address()?;
+                let (api, hook) = (free_address()?, free_address()?);
                 let process = self.gateway(&Before {
                     name: "data",
                     listen: address,
                     admin: api,
+                    webhook: Some(hook),
                     upstreams: &format!("https://{upstream}"),
                     trust: "email.server.ca.path=upstream-ca.pem",
                     policies: "",
                 })?;
-                admin = Some(api);
+                (admin, webhook) = (Some(api), Some(hook));
                 process
             }
         };
@@ -194,6 +201,7 @@ impl Stage {
             process,
             target: Target { address, tls },
             admin,
+            webhook,
         })
     }
 
@@ -270,6 +278,7 @@ impl Stage {
             name,
             listen,
             admin,
+            webhook: hook,
             upstreams,
             trust,
             policies,
@@ -278,7 +287,7 @@ impl Stage {
         if data.exists() {
             fs::remove_dir_all(&data)?;
         }
-        let properties = format!(
+        let mut properties = format!(
             "server.listen={listen}\n\
              server.tls.certificate.path=server.pem\n\
              server.tls.private.key.path=server.key\n\
@@ -290,6 +299,15 @@ impl Stage {
              data.dir={name}\n"
         );
         self.write(&format!("{name}-policies.toml"), policies)?;
+        if let Some(address) = hook {
+            self.write("webhook.secret", webhook::SECRET)?;
+            let source = format!(
+                "[[source]]\nname=\"{}\"\ntype=\"csv\"\npath=\"none.csv\"\nwebhook_secret=\"file:webhook.secret\"\n",
+                webhook::SOURCE
+            );
+            self.write("sources.toml", &source)?;
+            properties.push_str(&format!("webhook.listen={address}\n"));
+        }
         let file = self.write(&format!("{name}.properties"), &properties)?;
         let arguments = [OsStr::new("run"), OsStr::new("--config"), file.as_os_str()];
         self.start(Kind::Seg, self.seg.as_os_str(), &arguments)

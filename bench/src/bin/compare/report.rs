@@ -215,6 +215,23 @@ impl Report {
                 cuts.acknowledged_p50,
                 None,
             );
+            // Both bounds are the specification's own.
+            let at_once = Target::AtMost {
+                first: 50.0,
+                goal: 50.0,
+            };
+            for (key, what, [p50, p99]) in [
+                ("webhook", "a webhook to its refused Ping", cuts.webhook),
+                (
+                    "webhook_answered",
+                    "a webhook to its answer",
+                    cuts.webhook_answered,
+                ),
+            ] {
+                let name = |share: &str| format!("{what}, {open} open, {share}");
+                cut(&format!("{key}_p50_ms"), name("p50"), p50, None);
+                cut(&format!("{key}_p99_ms"), name("p99"), p99, Some(at_once));
+            }
             let last = |by: &str| format!("all of them blocked by {by}, last answer");
             cut(
                 "cut_all_by_user_ms",
