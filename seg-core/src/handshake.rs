@@ -9,8 +9,6 @@ use seg_compliance::UserKey;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-use tokio_rustls::server::TlsStream;
-use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
 use crate::accept::{self, Door};
 use crate::binding::Hello;
@@ -22,6 +20,7 @@ use crate::pipeline;
 use crate::protocol::LineMemory;
 use crate::protocol::ews::ClientCertificate as EwsCertificate;
 use crate::runtime::{Core, Snapshot};
+use crate::secure::{self, ServerStream};
 use crate::socket::Socket;
 use crate::transform::{ToldMemory, peer_parts};
 
@@ -121,7 +120,7 @@ async fn shake(
     core: &Arc<Core>,
     stream: Socket,
     peer: SocketAddr,
-) -> Option<(Box<TlsStream<Socket>>, Option<Hello>)> {
+) -> Option<(Box<ServerStream>, Option<Hello>)> {
     let snapshot = core.shared.snapshot();
     let deadline = snapshot.config.server.handshake_timeout;
     let shaken = async {
@@ -129,16 +128,16 @@ async fn shake(
         let rules = snapshot.bindings.as_deref();
         let reads_hello = rules.is_some_and(|rules| rules.config.compares(BindingPart::Tls));
         if !tls.varies() && !reads_hello {
-            let acceptor = TlsAcceptor::from(Arc::clone(snapshot.tls.usual()));
-            return Ok((acceptor.accept(stream).await?, None));
+            let config = Arc::clone(snapshot.tls.usual());
+            return Ok((secure::accept(stream, config).await?, None));
         }
         let local = stream.local_addr().ok();
-        let begun = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
-        let told = begun.client_hello();
+        let begun = secure::read_hello(stream).await?;
+        let told = begun.hello();
         let rule = tls.client_auth_for(told.server_name(), local);
         let hello = reads_hello.then(|| Hello::read(&told));
         let config = Arc::clone(snapshot.tls.under(rule));
-        Ok((begun.into_stream(config).await?, hello))
+        Ok((begun.accept(config).await?, hello))
     };
     match tokio::time::timeout(deadline, shaken).await {
         Ok(Ok((stream, hello))) => Some((Box::new(stream), hello)),
@@ -209,9 +208,8 @@ fn why(error: &std::io::Error) -> String {
 }
 
 /// The verified client certificate. rustls has verified the chain before this is called.
-fn certificate(stream: &TlsStream<Socket>, snapshot: &Snapshot) -> Option<ClientCertificate> {
-    let (_, session) = stream.get_ref();
-    let chain = session.peer_certificates()?;
+fn certificate(stream: &ServerStream, snapshot: &Snapshot) -> Option<ClientCertificate> {
+    let chain = stream.session().peer_certificates()?;
     ClientCertificate::read(chain, &snapshot.certificates, &snapshot.identity)
 }
 
@@ -245,12 +243,11 @@ async fn ask_directory(core: &Core, certificate: &mut ClientCertificate) {
 }
 
 /// The parts of a verified client certificate that `[ews]` reads.
-fn ews_certificate(stream: &TlsStream<Socket>, snapshot: &Snapshot) -> Option<Box<EwsCertificate>> {
+fn ews_certificate(stream: &ServerStream, snapshot: &Snapshot) -> Option<Box<EwsCertificate>> {
     if !snapshot.ews_settings.reads_certificates {
         return None;
     }
-    let (_, session) = stream.get_ref();
-    let leaf = session.peer_certificates()?.first()?;
+    let leaf = stream.session().peer_certificates()?.first()?;
     EwsCertificate::read(leaf).map(Box::new)
 }
 

@@ -32,6 +32,7 @@ pub mod runtime;
 pub mod servers;
 pub mod succession;
 pub mod socket;
+pub mod secure;
 mod tcp;
 pub mod telemetry;
 mod der;

@@ -9,10 +9,10 @@ use std::time::Instant;
 
 use http::{HeaderMap, Method, StatusCode, header};
 use jiff::Timestamp;
-use seg_compliance::{Ask, Decision, Verdict, Via};
+use seg_compliance::{Ask, Decision, DeviceKey, Verdict, Via};
 
 use crate::config::UpstreamLogin;
-use crate::decide::{self, Admitted, Lesson};
+use crate::decide::{self, Admitted};
 use crate::filter::ChallengeRule;
 use crate::forward::{self, Errand, Held, LimitedBody};
 use crate::handshake::Connection;
@@ -21,18 +21,17 @@ use crate::message::{BodyGuard, PhaseCell, Reply, Request, StreamBroken};
 use crate::pipeline::ntlm::Pinning;
 use crate::protocol::{Call, PlanContext};
 use crate::record::Record;
-use crate::redirect;
-use crate::respond;
 use crate::route::{self, NoRoute, Route};
 use crate::runtime::Snapshot;
 use crate::servers::Leg;
 use crate::telemetry::metrics::{Outcome, Protocol};
 use crate::transform::{self, Forwarded};
 
+use self::answering::Waiting;
 use self::discovering::Discovery;
 use self::enrolling::Wish;
-use self::moving::GoingOn;
 
+mod answering;
 mod asking;
 mod binding;
 mod certificate;
@@ -58,7 +57,16 @@ pub(crate) use folders::folder_rules_for;
 use orders::Told;
 
 /// Serves one request. The record lives on with the answer's body.
-pub(crate) async fn serve(connection: Arc<Connection>, request: Request) -> (Reply, Turn) {
+///
+/// Not `async` itself: its future would keep the room of the request for as long as a poll waits.
+pub(crate) fn serve(
+    connection: Arc<Connection>,
+    request: Request,
+) -> impl Future<Output = (Reply, Turn)> + Send {
+    served(connection, Box::new(request))
+}
+
+async fn served(connection: Arc<Connection>, request: Box<Request>) -> (Reply, Turn) {
     let shared = &connection.core.shared;
     let snapshot = shared.snapshot();
     connection.phase.serving();
@@ -123,6 +131,13 @@ impl From<Reply> for Stop {
     }
 }
 
+/// A room from which no way leads on.
+impl From<Result<Reply, Self>> for Stop {
+    fn from(left: Result<Reply, Self>) -> Self {
+        left.map_or_else(|stop| stop, Self::from)
+    }
+}
+
 /// What a request walks with.
 struct Walk<'w> {
     connection: &'w Arc<Connection>,
@@ -147,7 +162,14 @@ enum Body {
 }
 
 impl<'w> Walk<'w> {
-    async fn walk(mut self, request: Request) -> Result<Reply, Stop> {
+    async fn walk(mut self, request: Box<Request>) -> Result<Reply, Stop> {
+        // Boxed: what stands before the server's answer is large, and gone while a poll waits.
+        let waiting = Box::pin(self.ask(request)).await?;
+        self.answer(waiting).await
+    }
+
+    /// Everything up to the moment when the request is on its way to a server.
+    async fn ask(&mut self, request: Box<Request>) -> Result<Box<Waiting>, Stop> {
         // A head that two readers could read in two ways is nobody's request; before anything
         // else believes it.
         if let Some(flaw) = self.connection.phase.flaw() {
@@ -163,27 +185,27 @@ impl<'w> Walk<'w> {
         if !self.connection.secure
             && let Some(sent) = self.sent_to_https(&routed, &request)
         {
-            return Ok(sent);
+            return Err(sent.into());
         }
         let route = match routed {
             Ok(route) => route,
             Err(none) => return Err(self.no_route(none)),
         };
         if route == Route::LbHealth {
-            return Ok(self.lb_health(&request.method));
+            return Err(self.lb_health(&request.method).into());
         }
         if self.snapshot.config.server.tls.varies() {
             self.check_certificate_of_host(&request.uri, &request.headers)?;
         }
         if route == Route::Callback {
             self.record.protocol(Protocol::Ews);
-            return match &self.snapshot.callbacks {
-                Some(callbacks) => Box::pin(self.callback(callbacks, request)).await,
-                None => Err(self.no_route(NoRoute::NotFound)),
-            };
+            return Err(match &self.snapshot.callbacks {
+                Some(callbacks) => Box::pin(self.callback(callbacks, *request)).await.into(),
+                None => self.no_route(NoRoute::NotFound),
+            });
         }
         if let Route::Pass(place) = route {
-            return Box::pin(self.pass(place, request)).await;
+            return Err(Box::pin(self.pass(place, *request)).await.into());
         }
         self.record.protocol(match route {
             Route::Ews(_) => Protocol::Ews,
@@ -199,7 +221,7 @@ impl<'w> Walk<'w> {
             mut headers,
             body,
             ..
-        } = request;
+        } = *request;
         let shared = &self.connection.core.shared;
         let caller = identify::caller(
             &headers,
@@ -232,7 +254,7 @@ impl<'w> Walk<'w> {
                 headers,
                 file,
             };
-            return Box::pin(self.enrol(enrolment, wish, caller)).await;
+            return Err(Box::pin(self.enrol(enrolment, wish, caller)).await.into());
         }
         if let Route::Autodiscover(form) = route {
             let asked = Discovery {
@@ -242,7 +264,7 @@ impl<'w> Walk<'w> {
                 headers,
                 body,
             };
-            return Box::pin(self.discover(asked, caller)).await;
+            return Err(Box::pin(self.discover(asked, caller)).await.into());
         }
 
         // identify, second half: which command of which protocol, for which device. What the head
@@ -259,7 +281,7 @@ impl<'w> Walk<'w> {
                 Pinning::Handshake => {
                     drop(asked);
                     let handshake = self.ntlm_handshake(&route, &method, &uri, headers, body);
-                    return Box::pin(handshake).await;
+                    return Err(Box::pin(handshake).await.into());
                 }
                 Pinning::No => {
                     if let Caller::Unreadable(why) = nameless {
@@ -268,7 +290,11 @@ impl<'w> Walk<'w> {
                     }
                     drop(asked);
                     // Boxed, as everything that is rare: the path of a poll stays small.
-                    return Box::pin(self.challenge(&route, &method, &uri, headers, body)).await;
+                    return Err(
+                        Box::pin(self.challenge(&route, &method, &uri, headers, body))
+                            .await
+                            .into(),
+                    );
                 }
             },
         };
@@ -292,15 +318,7 @@ impl<'w> Walk<'w> {
         let device = self.device_of(&call)?;
 
         // decide: after identification, before the first byte goes to the server.
-        let ask = Ask {
-            device,
-            user: Some(&known.user),
-            agent: &agent,
-            device_type: call.device_type(),
-            protocol: call.protocol(),
-            command: call.command(),
-            via: Via::default(),
-        };
+        let ask = question(device, &call, &known, &agent);
         let judged = !matches!(&call, Call::Eas(call) if !call.judged());
 
         // orders: an administrator's word to the device itself; it reaches a blocked one too.
@@ -309,7 +327,7 @@ impl<'w> Walk<'w> {
         {
             let obeyed = self.obey(&order, &route, &known, &headers, eas, body);
             match Box::pin(obeyed).await? {
-                Told::Answered(reply) => return Ok(reply),
+                Told::Answered(reply) => return Err(reply.into()),
                 Told::GoesOn(read) => body = read,
             }
         }
@@ -344,7 +362,7 @@ impl<'w> Walk<'w> {
                         if !Box::pin(Self::drain(body, expects_continue(&headers))).await {
                             refusing::close(&mut reply);
                         }
-                        return Ok(reply);
+                        return Err(reply.into());
                     }
                 }
             } else {
@@ -358,12 +376,12 @@ impl<'w> Walk<'w> {
                 Err(decision) if quarantines(&decision, &call) => {
                     self.record.decision(&decision);
                     let Call::Eas(eas) = &call else {
-                        return Ok(call.deny(&decision));
+                        return Err(call.deny(&decision).into());
                     };
                     let seen =
                         self.quarantine(&decision, &route, &known, &headers, eas, &ask, body);
                     match Box::pin(seen).await? {
-                        Told::Answered(reply) => return Ok(reply),
+                        Told::Answered(reply) => return Err(reply.into()),
                         Told::GoesOn(read) => body = read,
                     }
                     None
@@ -382,7 +400,7 @@ impl<'w> Walk<'w> {
                             .saw(&ask, reply.status.as_u16(), Timestamp::now());
                         self.witness(&ask);
                     }
-                    return Ok(reply);
+                    return Err(reply.into());
                 }
             }
         } else {
@@ -390,7 +408,7 @@ impl<'w> Walk<'w> {
         };
 
         // firewall: behind the verdict, before the body is read.
-        let (body, _open_ping) = match (&self.snapshot.firewall, &call) {
+        let (body, open_ping) = match (&self.snapshot.firewall, &call) {
             (Some(firewall), Call::Eas(eas)) => {
                 match self.firewall_head(firewall, eas, &known, &headers, body) {
                     Ok(entered) => entered,
@@ -420,7 +438,7 @@ impl<'w> Walk<'w> {
                     Err(signal) => {
                         let mut reply = self.interrupted(&signal, &call, known.user.as_str());
                         refusing::close(&mut reply);
-                        return Ok(reply);
+                        return Err(reply.into());
                     }
                 }
             }
@@ -432,7 +450,7 @@ impl<'w> Walk<'w> {
         if let Call::Eas(eas) = &call
             && let Some(reply) = self.stale_keys(eas, known.user.as_str(), &held)
         {
-            return Ok(reply);
+            return Err(reply.into());
         }
         // content: which rules hold is known before the first byte is forwarded.
         let rules = match &call {
@@ -528,106 +546,27 @@ impl<'w> Walk<'w> {
         if errand.plan.detached
             && let Some(signal) = admitted.as_ref().and_then(|held| held.ticket.signalled())
         {
-            return Ok(self.interrupted(&signal, &call, known.user.as_str()));
+            return Err(self.interrupted(&signal, &call, known.user.as_str()).into());
         }
         let Some(going) = forward::start(&self.connection.core, errand) else {
             return Err(self.no_upstream());
         };
-        let went = going.watched(admitted.as_ref()).await;
-        let mut exchange = match went {
-            forward::Went::Answered(exchange) => exchange,
-            forward::Went::Signalled(signal) => {
-                return Ok(self.interrupted(&signal, &call, known.user.as_str()));
-            }
-            forward::Went::Failed(error) => return Ok(self.failed(&error)),
-        };
-        if exchange.replayed {
-            self.record.replayed();
-        }
-        if let Some(upstream) = exchange.moved_to.and_then(|place| leg.at(place)) {
-            self.record.moved(&upstream.name);
-        }
-
-        if let Some(answer) = logged_in {
-            self.check_login(*answer, &mut exchange, &known, &route)?;
-        }
-        if redirect::may_be(exchange.status) {
-            let going_on = GoingOn {
-                route: &route,
-                known: &known,
-                call: &call,
-                again,
-                poll: plan.poll,
-                admitted: admitted.as_ref(),
-            };
-            exchange = match Box::pin(self.redirected(exchange, going_on)).await {
-                Ok(exchange) => exchange,
-                Err(reply) => return Ok(*reply),
-            };
-        }
-
-        // What the server's answer says of the credentials is learned before anybody filters it.
-        if let Some(digest) = &known.digest {
-            shared.proofs.learn(digest, exchange.status);
-            if exchange.status == StatusCode::UNAUTHORIZED
-                && let (Some(directory), Some(person)) = (&self.snapshot.directory, &known.person)
-            {
-                directory.forget(&person.asked);
-            }
-        }
-        if known.pinned {
-            self.connection.ntlm.answered(&known, exchange.status);
-        }
-        if known.proven || exchange.status != StatusCode::UNAUTHORIZED {
-            shared
-                .engine
-                .saw(&ask, exchange.status.as_u16(), Timestamp::now());
-            // An answer that nobody's credentials have drawn teaches nothing.
-            if known.proven || Lesson::of(exchange.status) == Lesson::Proven {
-                self.witness(&ask);
-                if self.snapshot.ews_settings.learns {
-                    self.teach(&call, &ask);
-                }
-            }
-        }
-
-        if let (Some(firewall), Call::Eas(eas)) = (&self.snapshot.firewall, &call)
-            && eas.is_options()
-        {
-            firewall::narrow(firewall, &mut exchange.headers);
-        }
-
-        // filter, respond: whatever the server says of logging in passes the filter.
-        let rule = self.challenge_rule(&route, Some(&known));
-        self.record
-            .outcome(if exchange.status == StatusCode::UNAUTHORIZED {
-                Outcome::Challenged
-            } else {
-                Outcome::Forwarded
-            });
-        let exchange = match rules {
-            Some(rules) => {
-                let (user, lease) = (known.user.as_str(), admitted.as_ref());
-                let down = self.content_down(&rules, &call, user, exchange, lease, rule);
-                match Box::pin(down).await {
-                    Ok(mut reply) => {
-                        if let Some(owed) = owed {
-                            reply.headers.append(header::WWW_AUTHENTICATE, *owed);
-                        }
-                        return Ok(reply);
-                    }
-                    Err(exchange) => exchange,
-                }
-            }
-            None => exchange,
-        };
-        let learn = matches!(route, Route::Ews(_)).then(|| Arc::clone(&self.snapshot.ews_version));
-        let mut reply =
-            respond::forwarded(exchange, admitted, rule, learn, answering, &shared.metrics);
-        if let Some(owed) = owed {
-            reply.headers.append(header::WWW_AUTHENTICATE, *owed);
-        }
-        Ok(reply)
+        Ok(Box::new(Waiting {
+            going,
+            moved,
+            route,
+            call,
+            known,
+            agent,
+            admitted,
+            poll: plan.poll,
+            rules,
+            answering,
+            logged_in,
+            owed,
+            again,
+            _open_ping: open_ping,
+        }))
     }
 
     /// `known`: who asks, where that is known already.
@@ -701,6 +640,24 @@ fn quarantines(decision: &Decision, call: &Call) -> bool {
 fn fits(body: &LimitedBody) -> bool {
     body.length()
         .is_some_and(|length| length <= forward::HELD_BYTES as u64)
+}
+
+/// What the engine is asked, but for the outside of the request.
+fn question<'a>(
+    device: Option<&'a DeviceKey>,
+    call: &'a Call,
+    known: &'a Known,
+    agent: &'a str,
+) -> Ask<'a> {
+    Ask {
+        device,
+        user: Some(&known.user),
+        agent,
+        device_type: call.device_type(),
+        protocol: call.protocol(),
+        command: call.command(),
+        via: Via::default(),
+    }
 }
 
 /// The longest `User-Agent` that is remembered, in bytes.

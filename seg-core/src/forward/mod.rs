@@ -192,7 +192,7 @@ impl Going {
     }
 
     /// The answer or the signal, whichever is first; the signal where both are.
-    pub async fn watched(mut self, admitted: Option<&Admitted>) -> Went {
+    pub async fn watched(&mut self, admitted: Option<&Admitted>) -> Went {
         poll_fn(|cx| {
             if let Some(admitted) = admitted
                 && let Poll::Ready(signal) = admitted.ticket.poll_signal(cx)

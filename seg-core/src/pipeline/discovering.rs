@@ -263,7 +263,7 @@ impl Walk<'_> {
                 poll: false,
             },
         };
-        let Some(going) = forward::start(&self.connection.core, errand) else {
+        let Some(mut going) = forward::start(&self.connection.core, errand) else {
             return Err(self.no_upstream().0);
         };
         let exchange = match going.watched(Some(admitted)).await {

@@ -124,7 +124,7 @@ impl Walk<'_> {
             if let Some(upstream) = leg.upstream(errand.choice) {
                 self.record.upstream(&upstream.name);
             }
-            let Some(going) = forward::start(&self.connection.core, errand) else {
+            let Some(mut going) = forward::start(&self.connection.core, errand) else {
                 return Err(Box::new(Reply::unavailable()));
             };
             exchange = match going.watched(admitted).await {

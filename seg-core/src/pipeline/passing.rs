@@ -90,7 +90,7 @@ impl Walk<'_> {
             },
             method,
         };
-        let Some(going) = forward::start(&self.connection.core, errand) else {
+        let Some(mut going) = forward::start(&self.connection.core, errand) else {
             return Err(self.no_upstream());
         };
         let exchange = match going.watched(None).await {

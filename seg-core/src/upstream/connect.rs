@@ -9,12 +9,12 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_rustls::TlsConnector;
 
 use super::connection::{Connection, Io};
 use super::error::{Phase, SendErrorKind, TlsFailure};
 use super::pool::Key;
 use super::target::Target;
+use crate::secure;
 use crate::socket::Socket;
 use crate::tcp;
 
@@ -76,19 +76,17 @@ async fn establish(
     let io = match target.tls_settings() {
         None => Io::Plain(socket),
         Some(tls) => {
-            let stream = TlsConnector::from(tls.config.clone())
-                .connect(tls.server_name.clone(), socket)
+            let stream = secure::connect(socket, tls.config.clone(), tls.server_name.clone())
                 .await
                 .map_err(|error| SendErrorKind::TlsFailed(TlsFailure::from_io(error)))?;
             if stream
-                .get_ref()
-                .1
+                .session()
                 .alpn_protocol()
                 .is_some_and(|chosen| chosen != b"http/1.1")
             {
                 return Err(SendErrorKind::TlsFailed(TlsFailure::WrongProtocol));
             }
-            let shown = stream.get_ref().1.peer_certificates();
+            let shown = stream.session().peer_certificates();
             target.note_certificate(shown.and_then(|chain| chain.first()));
             Io::Tls(stream)
         }

@@ -10,12 +10,12 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
-use tokio_rustls::client::TlsStream;
 
 use super::buffers::Buffer;
 use super::pool::Key;
 use super::target::Target;
 use super::timer::Timer;
+use crate::secure::ClientStream;
 use crate::socket::Socket;
 
 /// Stop gathering reads into one buffer from this many bytes on.
@@ -52,7 +52,7 @@ pub(super) struct Connection {
 )]
 pub(super) enum Io {
     Plain(Socket),
-    Tls(TlsStream<Socket>),
+    Tls(ClientStream),
 }
 
 impl Connection {
@@ -108,7 +108,7 @@ impl Connection {
     pub(super) fn accepted(&self) -> u64 {
         match &self.io {
             Io::Plain(socket) => socket.accepted(),
-            Io::Tls(stream) => stream.get_ref().0.accepted(),
+            Io::Tls(stream) => stream.socket().accepted(),
         }
     }
 

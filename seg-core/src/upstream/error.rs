@@ -265,7 +265,7 @@ impl fmt::Display for Cause<'_> {
 }
 
 impl TlsFailure {
-    /// Names the failure that tokio-rustls wraps into an I/O error.
+    /// Names the failure that an I/O error of the stream carries.
     pub(super) fn from_io(error: io::Error) -> Self {
         let Some(cause) = error
             .get_ref()
