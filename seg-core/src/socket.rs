@@ -187,6 +187,8 @@ impl AsyncWrite for Socket {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
@@ -236,6 +238,34 @@ mod tests {
         assert_eq!(&got, b"head body");
     }
 
+    /// tokio puts off a task that has used up its budget without noting that it waits. Whoever took
+    /// that for a note would never be woken.
+    #[tokio::test]
+    async fn a_task_that_was_put_off_is_woken_all_the_same() {
+        let (mut ours, mut theirs) = pair().await;
+        let mut spent = false;
+        let reading = tokio::spawn(async move {
+            let mut got = [0; 1];
+            let read = std::future::poll_fn(|cx| {
+                while !spent && has_budget_remaining() {
+                    let step = std::pin::pin!(tokio::task::coop::consume_budget());
+                    let _ = step.poll(cx);
+                }
+                spent = true;
+                Pin::new(&mut ours).poll_read(cx, &mut ReadBuf::new(&mut got))
+            });
+            read.await.map(|()| got)
+        });
+        // It is put off, comes again, and waits.
+        for _ in 0..5 {
+            tokio::task::yield_now().await;
+        }
+        theirs.write_all(b"x").await.expect("written");
+        let read = tokio::time::timeout(Duration::from_secs(20), reading).await;
+        let got = read.expect("it is woken").expect("joined").expect("read");
+        assert_eq!(&got, b"x");
+    }
+
     #[tokio::test]
     async fn an_end_and_a_reset_are_told_apart() {
         let (mut ours, theirs) = pair().await;
@@ -245,7 +275,7 @@ mod tests {
 
         let (mut ours, theirs) = pair().await;
         socket2::SockRef::from(&theirs)
-            .set_linger(Some(std::time::Duration::ZERO))
+            .set_linger(Some(Duration::ZERO))
             .expect("set");
         drop(theirs);
         let error = ours.read(&mut byte).await.expect_err("a reset");

@@ -211,6 +211,88 @@ async fn check(cases: Vec<Case>) {
     assert!(is_served(&gateway.ask(&folder_sync("WELLBEHAVED")).await));
 }
 
+/// A client may send its next request before it has its answer: that one's head is looked at like
+/// any other, wherever in the stream it begins and in however many pieces it comes.
+#[tokio::test]
+async fn a_head_behind_another_request_is_looked_at_too() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox).start().await;
+    let whole = folder_sync("FIRST").bytes();
+    let chunked = framed("", "Transfer-Encoding: chunked\r\n", "");
+    let body = format!("{:x};x=y\r\n", FOLDER_SYNC.len());
+    let chunked = [
+        chunked.bytes.as_slice(),
+        body.as_bytes(),
+        FOLDER_SYNC,
+        b"\r\n0\r\nX-Trailer: 1\r\n\r\n",
+    ]
+    .concat();
+    let flawed = &ambiguous()[0];
+    let split = flawed
+        .bytes
+        .windows(6)
+        .position(|window| window == b"Transf")
+        .expect("a second framing line");
+    let mut expected = 0;
+    for first in [&whole, &chunked] {
+        // The flaw stands in what came together with the first request, or only behind its answer.
+        for (together, served) in [
+            (flawed.bytes.len(), false),
+            (0, true),
+            (10, true),
+            (split, true),
+        ] {
+            let (early, late) = flawed.bytes.split_at(together);
+            let mut wire = gateway.connect().await;
+            wire.send([first.as_slice(), early].concat()).await;
+            let before = arrivals(&sandbox);
+            if served {
+                assert!(is_served(&wire.answer().await), "the first, {together}");
+                assert!(arrivals(&sandbox) <= before + 1);
+                wire.send_until_closed(late).await;
+            }
+            expected += 1;
+            let answer = wire.try_answer(false).await;
+            if let Some(answer) = answer {
+                assert_eq!(answer.status(), 400, "{together}: {}", answer.start);
+            }
+            wire.ended().await;
+            counted(&gateway, expected, "the second").await;
+            assert_eq!(count(&sandbox, "SMUGGLED"), 0, "{together}");
+            assert_eq!(sandbox.malformed(), 0, "{together}");
+        }
+    }
+    // Six were answered, and nothing of what stood behind them went on.
+    assert_eq!(arrivals(&sandbox), 6);
+}
+
+#[tokio::test]
+async fn requests_behind_each_other_are_answered_in_order() {
+    let sandbox = sandbox::start();
+    let gateway = Gateway::before(&sandbox).start().await;
+    let request = folder_sync("ROW").bytes();
+    let chunked = folder_sync("ROW").without("Content-Length");
+    let chunked = chunked.header("Transfer-Encoding", "chunked").head();
+    let body = format!("{:x}\r\n", FOLDER_SYNC.len());
+    let chunked = [&chunked, body.as_bytes(), FOLDER_SYNC, b"\r\n0\r\n\r\n"].concat();
+    let row = [request.as_slice(), &chunked, &request, &chunked].concat();
+    for step in [row.len(), 700, 61] {
+        let mut wire = gateway.connect().await;
+        for piece in row.chunks(step) {
+            wire.send(piece).await;
+        }
+        for number in 0..4 {
+            assert!(
+                is_served(&wire.answer().await),
+                "number {number}, step {step}"
+            );
+        }
+    }
+    assert_eq!(count(&sandbox, "ROW"), 12);
+    let bad = gateway.admin.metric("seg_bad_requests_total", &[]).await;
+    assert_eq!(bad, 0.0);
+}
+
 /// Waits until so many bad requests are counted; the count may come just behind the answer.
 pub(crate) async fn counted(gateway: &Gateway, expected: usize, what: &str) {
     seg_tests::eventually(

@@ -1,6 +1,8 @@
 //! SIGTERM: nobody who is being served notices more than an early end of a poll.
 
-use seg_core::sandbox::{Filter, Release, requests};
+use std::time::Duration;
+
+use seg_core::sandbox::{Event, Filter, Play, Release, Script, What, requests};
 use seg_tests::Gateway;
 use seg_tests::eas::Request;
 use tokio::net::TcpStream;
@@ -87,6 +89,50 @@ async fn new_connections_are_served_while_the_drain_is_announced_and_refused_beh
     assert!(answer.body.starts_with(changes), "{:?}", answer.body);
     wire.ended().await;
     assert_eq!(gateway.ended().await.code(), Some(0));
+}
+
+/// It is on its way to the server, which has all of it: nobody can tell whether it was sent if the
+/// process ends before the answer.
+#[tokio::test]
+async fn a_mail_whose_client_has_gone_is_finished_first() {
+    let sandbox = sandbox::start();
+    let mail = Filter::name("SendMail").device("GONE");
+    sandbox.script(Script::new(mail.clone(), Play::Stall));
+    let mut gateway = Gateway::before(&sandbox)
+        .set("server.drain.seconds", "60")
+        .start()
+        .await;
+    let mut wire = gateway.connect().await;
+    let request = Request::eas("SendMail", "alice", "GONE", requests::send_mail("once"));
+    wire.send(request.bytes()).await;
+    holds_poll(&sandbox, "GONE").await;
+    wire.tear().await;
+    gateway
+        .event("the end of its connection", |event| {
+            event["device"] == "GONE"
+        })
+        .await;
+
+    gateway.signal("TERM");
+    seg_tests::eventually("a connection that is refused", || async {
+        TcpStream::connect(gateway.address).await.err()
+    })
+    .await;
+    let early = tokio::time::timeout(Duration::from_secs(1), gateway.ended()).await;
+    assert!(early.is_err(), "it has left a mail behind");
+    assert_eq!(sandbox.release(&mail, &Release::Changes), 1);
+    assert_eq!(gateway.ended().await.code(), Some(0));
+    assert_eq!(sandbox.count(&mail), 1);
+    let written =
+        |event: &Event| matches!(&event.what, What::Written(seen) if seen.name == "SendMail");
+    assert_eq!(
+        sandbox
+            .events()
+            .iter()
+            .filter(|event| written(event))
+            .count(),
+        1
+    );
 }
 
 #[tokio::test]

@@ -14,6 +14,12 @@ pub enum HeadFlaw {
     DoubledContentLength,
     /// Both `Content-Length` and `Transfer-Encoding`.
     LengthAndTransferEncoding,
+    /// A `Content-Length` that is no number.
+    Length,
+    /// A chunked body that is not framed as RFC 9112 section 7.1 has it.
+    Chunks,
+    /// It came behind a body whose end could not be told.
+    Unseen,
 }
 
 impl HeadFlaw {
@@ -23,15 +29,28 @@ impl HeadFlaw {
             Self::BareLf => "bare_lf",
             Self::DoubledContentLength => "doubled_content_length",
             Self::LengthAndTransferEncoding => "length_and_transfer_encoding",
+            Self::Length => "content_length",
+            Self::Chunks => "chunk_framing",
+            Self::Unseen => "unseen_head",
         }
     }
 }
 
 const CONTENT_LENGTH: &[u8] = b"content-length:";
 const TRANSFER_ENCODING: &[u8] = b"transfer-encoding:";
-const LONGEST_NAME: usize = TRANSFER_ENCODING.len();
-/// What is kept of a line: a name, and the last byte.
-const LONGEST_LINE: usize = LONGEST_NAME + 1;
+/// What is kept of the beginning of a line: a name, and the number behind it.
+const LONGEST_START: usize = 48;
+/// What is kept of a line: its beginning, and the last byte.
+const LONGEST_LINE: usize = LONGEST_START + 1;
+
+/// How the body behind a head is framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// By its length in bytes; 0 where the head tells of no body.
+    Length(u64),
+    /// In chunks.
+    Chunked,
+}
 
 fn is_named(line: &[u8], name: &[u8]) -> bool {
     line.get(..name.len())
@@ -41,11 +60,11 @@ fn is_named(line: &[u8], name: &[u8]) -> bool {
 /// Reads one head as it passes, over any number of pieces.
 #[derive(Debug)]
 pub struct HeadInspector {
-    /// The first bytes of a line that came in pieces, enough to tell the two names, and its last.
+    /// The first bytes of a line that came in pieces, enough for the two headers, and its last.
     line: [u8; LONGEST_LINE],
     /// The length of that line so far, CR included; saturating.
     length: u16,
-    content_length: bool,
+    content_length: Option<u64>,
     transfer_encoding: bool,
     flaw: Option<HeadFlaw>,
     /// Lines seen; empty lines before the request line are skipped (RFC 9112 section 2.2).
@@ -57,7 +76,7 @@ impl Default for HeadInspector {
         Self {
             line: [0; LONGEST_LINE],
             length: 0,
-            content_length: false,
+            content_length: None,
             transfer_encoding: false,
             flaw: None,
             started: false,
@@ -66,9 +85,8 @@ impl Default for HeadInspector {
 }
 
 impl HeadInspector {
-    /// Looks at the next bytes of the head. `true` once the head is over; what follows is the body
-    /// and must not be given any more.
-    pub fn feed(&mut self, bytes: &[u8]) -> bool {
+    /// Looks at the next bytes of the head. Once the head is over, how many of them belonged to it.
+    pub fn feed(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut from = 0;
         for at in memchr::memchr_iter(b'\n', bytes) {
             let piece = bytes.get(from..at).unwrap_or_default();
@@ -84,11 +102,19 @@ impl HeadInspector {
                 self.line_ends(kept.unwrap_or_default())
             };
             if over {
-                return true;
+                return Some(from);
             }
         }
         self.grow(bytes.get(from..).unwrap_or_default());
-        false
+        None
+    }
+
+    /// How the body is framed, once the head is over.
+    pub fn framing(&self) -> Framing {
+        if self.transfer_encoding {
+            return Framing::Chunked;
+        }
+        Framing::Length(self.content_length.unwrap_or_default())
     }
 
     /// What is wrong with the head so far.
@@ -99,14 +125,14 @@ impl HeadInspector {
     /// Keeps the beginning of a line whose end is not here yet, and its last byte.
     fn grow(&mut self, piece: &[u8]) {
         let Some(&last) = piece.last() else { return };
-        let filled = usize::from(self.length).min(LONGEST_NAME);
+        let filled = usize::from(self.length).min(LONGEST_START);
         for (slot, byte) in self.line.iter_mut().skip(filled).zip(piece) {
             *slot = *byte;
         }
         let piece_length = u16::try_from(piece.len()).unwrap_or(u16::MAX);
         self.length = self.length.saturating_add(piece_length);
-        // Behind the name only the last byte matters.
-        if usize::from(self.length) > LONGEST_NAME
+        // Behind the beginning only the last byte matters.
+        if usize::from(self.length) > LONGEST_START
             && let Some(end) = self.line.last_mut()
         {
             *end = last;
@@ -126,10 +152,14 @@ impl HeadInspector {
         // The first letter rules nearly all other lines out.
         match first | 0x20 {
             b'c' if is_named(line, CONTENT_LENGTH) => {
-                if self.content_length {
+                if self.content_length.is_some() {
                     self.found(HeadFlaw::DoubledContentLength);
                 }
-                self.content_length = true;
+                let value = line.get(CONTENT_LENGTH.len()..).and_then(number);
+                if value.is_none() {
+                    self.found(HeadFlaw::Length);
+                }
+                self.content_length = Some(value.unwrap_or_default());
             }
             b't' if is_named(line, TRANSFER_ENCODING) => self.transfer_encoding = true,
             // Neither empty nor a lone CR.
@@ -137,7 +167,7 @@ impl HeadInspector {
             _ => return self.started,
         }
         self.started = true;
-        if self.content_length && self.transfer_encoding {
+        if self.content_length.is_some() && self.transfer_encoding {
             self.found(HeadFlaw::LengthAndTransferEncoding);
         }
         false
@@ -148,20 +178,86 @@ impl HeadInspector {
     }
 }
 
+/// A number with blanks around it, as a line's end has it.
+fn number(value: &[u8]) -> Option<u64> {
+    let digits = value.trim_ascii();
+    if digits.is_empty() || digits.len() > 19 {
+        return None;
+    }
+    digits.iter().try_fold(0, |number: u64, digit| {
+        let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn inspect(head: &[u8], step: usize) -> (bool, Option<HeadFlaw>) {
+        let (inspector, over) = fed(head, step);
+        (over.is_some(), inspector.flaw())
+    }
+
+    /// Where the head was over.
+    fn fed(head: &[u8], step: usize) -> (HeadInspector, Option<usize>) {
         let mut inspector = HeadInspector::default();
-        let mut over = false;
-        for piece in head.chunks(step) {
-            over = inspector.feed(piece);
-            if over {
-                break;
+        for (piece, before) in head.chunks(step).zip((0..).step_by(step)) {
+            if let Some(used) = inspector.feed(piece) {
+                return (inspector, Some(before + used));
             }
         }
-        (over, inspector.flaw())
+        (inspector, None)
+    }
+
+    #[test]
+    fn tells_where_the_head_ends_and_how_its_body_is_framed() {
+        let cases: [(&str, Framing); 5] = [
+            ("Host: a", Framing::Length(0)),
+            ("Content-Length: 3", Framing::Length(3)),
+            (
+                "content-length:  \t 18446744073709551 ",
+                Framing::Length(18_446_744_073_709_551),
+            ),
+            ("Transfer-Encoding: chunked", Framing::Chunked),
+            ("X: y\r\nContent-Length:0", Framing::Length(0)),
+        ];
+        for (line, framing) in cases {
+            let head = format!("\r\nPOST / HTTP/1.1\r\n{line}\r\n\r\n");
+            let stream = format!("{head}body and more\r\n\r\n");
+            for step in [1, 3, 1000] {
+                let (inspector, over) = fed(stream.as_bytes(), step);
+                assert_eq!(over, Some(head.len()), "{line}");
+                assert_eq!(
+                    (inspector.framing(), inspector.flaw()),
+                    (framing, None),
+                    "{line}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_length_that_is_none_is_a_flaw() {
+        let long = format!("{:>60}", 7);
+        for value in [
+            "",
+            "x",
+            "-1",
+            "+1",
+            "1,1",
+            "0x10",
+            "1 1",
+            "99999999999999999999",
+            &long,
+        ] {
+            let head = format!("POST / HTTP/1.1\r\nContent-Length: {value}\r\n\r\n");
+            assert_eq!(
+                inspect(head.as_bytes(), 1),
+                (true, Some(HeadFlaw::Length)),
+                "{value}"
+            );
+        }
     }
 
     #[test]

@@ -15,7 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep};
 
-use super::inspect::{HeadFlaw, HeadInspector};
+use super::inspect::{Framing, HeadFlaw, HeadInspector};
+use crate::upstream::Decoder;
 
 /// Where a connection is between two requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ enum Phase {
 pub struct PhaseCell {
     phase: AtomicU8,
     flaw: AtomicU8,
+    /// Heads that have been looked at, and whose requests have not been served.
+    seen: AtomicU8,
     born: Instant,
     /// When the connection became idle, in microseconds behind `born`.
     idle_since: AtomicU64,
@@ -45,6 +48,7 @@ impl PhaseCell {
         Self {
             phase: AtomicU8::new(Phase::Idle as u8),
             flaw: AtomicU8::default(),
+            seen: AtomicU8::default(),
             born: now,
             idle_since: AtomicU64::default(),
         }
@@ -68,7 +72,29 @@ impl PhaseCell {
 
     /// A request has begun. Its bytes may have come together with those of the one before it.
     pub fn serving(&self) {
+        match self.seen.load(Ordering::Relaxed).checked_sub(1) {
+            Some(left) => self.seen.store(left, Ordering::Relaxed),
+            // hyper has found a head where we saw none.
+            None => self.note(Some(HeadFlaw::Unseen)),
+        }
         self.enter(Phase::Request);
+    }
+
+    /// The connection goes on without requests.
+    pub fn switched(&self) {
+        self.enter(Phase::Request);
+    }
+
+    /// A head has been looked at from its first byte to its last: what comes behind it.
+    fn head_over(&self, inspector: &HeadInspector) -> BodyLeft {
+        self.note(inspector.flaw());
+        let seen = self.seen.load(Ordering::Relaxed);
+        self.seen.store(seen.saturating_add(1), Ordering::Relaxed);
+        self.enter(Phase::Request);
+        match inspector.framing() {
+            Framing::Length(length) => BodyLeft::Bytes(length),
+            Framing::Chunked => BodyLeft::Chunks(Box::default()),
+        }
     }
 
     fn idle_since(&self) -> Instant {
@@ -79,22 +105,29 @@ impl PhaseCell {
         self.phase.store(phase as u8, Ordering::Relaxed);
     }
 
-    /// The flaw of the head that has just been read.
+    /// What is wrong with a head on this connection. It stays: the request that is told of it is
+    /// the last one.
     pub fn flaw(&self) -> Option<HeadFlaw> {
         match self.flaw.load(Ordering::Relaxed) {
             1 => Some(HeadFlaw::BareLf),
             2 => Some(HeadFlaw::DoubledContentLength),
             3 => Some(HeadFlaw::LengthAndTransferEncoding),
+            4 => Some(HeadFlaw::Length),
+            5 => Some(HeadFlaw::Chunks),
+            6 => Some(HeadFlaw::Unseen),
             _ => None,
         }
     }
 
     fn note(&self, flaw: Option<HeadFlaw>) {
         let code = match flaw {
-            None => 0,
+            None => return,
             Some(HeadFlaw::BareLf) => 1,
             Some(HeadFlaw::DoubledContentLength) => 2,
             Some(HeadFlaw::LengthAndTransferEncoding) => 3,
+            Some(HeadFlaw::Length) => 4,
+            Some(HeadFlaw::Chunks) => 5,
+            Some(HeadFlaw::Unseen) => 6,
         };
         self.flaw.store(code, Ordering::Relaxed);
     }
@@ -123,6 +156,18 @@ pub struct ClientIo<S> {
     read_timer_waits: bool,
     write_timer: Option<Pin<Box<Sleep>>>,
     head: Option<Box<PartialHead>>,
+    body: BodyLeft,
+}
+
+/// What is still to come of the body behind the last head.
+#[derive(Debug)]
+enum BodyLeft {
+    /// So many bytes; behind them comes a head.
+    Bytes(u64),
+    /// Chunks.
+    Chunks(Box<Decoder>),
+    /// Nobody knows: it is not framed as it should be.
+    Unknown,
 }
 
 /// A head of which a part has arrived.
@@ -142,41 +187,74 @@ impl<S> ClientIo<S> {
             read_timer_waits: false,
             write_timer: None,
             head: None,
+            body: BodyLeft::Bytes(0),
         }
     }
 
-    fn arrived(&mut self, bytes: &[u8]) {
-        if bytes.is_empty() {
-            return;
+    /// Looks at the heads among the bytes that have come, wherever in them they begin: a client may
+    /// send its next request before it has the answer to this one (RFC 9112 section 9.3.2).
+    fn arrived(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let used = match &mut self.body {
+                BodyLeft::Bytes(0) => self.head_arrived(bytes),
+                BodyLeft::Bytes(left) => {
+                    let here = bytes.len();
+                    let here = usize::try_from(*left).unwrap_or(here).min(here);
+                    *left = left.saturating_sub(here as u64);
+                    here
+                }
+                BodyLeft::Chunks(decoder) => match decoder.pass(bytes) {
+                    Ok(None) => return,
+                    Ok(Some(used)) => {
+                        self.body = BodyLeft::Bytes(0);
+                        used
+                    }
+                    Err(_) => {
+                        self.cell.note(Some(HeadFlaw::Chunks));
+                        self.body = BodyLeft::Unknown;
+                        return;
+                    }
+                },
+                BodyLeft::Unknown => return,
+            };
+            bytes = bytes.get(used..).unwrap_or_default();
         }
-        match self.cell.phase() {
-            Phase::Request => {}
-            Phase::Idle => {
+    }
+
+    /// How many of `bytes` belong to the head that begins or goes on with them.
+    fn head_arrived(&mut self, bytes: &[u8]) -> usize {
+        let (over, inspector) = match &mut self.head {
+            Some(head) => (head.inspector.feed(bytes), &head.inspector),
+            None => {
                 // Most heads come whole: the inspector then lives on the stack only.
                 let mut inspector = HeadInspector::default();
-                let over = inspector.feed(bytes);
-                self.cell.note(inspector.flaw());
-                if over {
-                    self.cell.enter(Phase::Request);
-                } else {
-                    self.cell.enter(Phase::Head);
-                    self.head = Some(Box::new(PartialHead {
-                        inspector,
-                        since: Instant::now(),
-                    }));
-                }
-            }
-            Phase::Head => {
-                if let Some(head) = &mut self.head {
-                    let over = head.inspector.feed(bytes);
-                    self.cell.note(head.inspector.flaw());
-                    if over {
-                        self.head = None;
-                        self.cell.enter(Phase::Request);
+                match inspector.feed(bytes) {
+                    Some(used) => {
+                        self.body = self.cell.head_over(&inspector);
+                        return used;
+                    }
+                    None => {
+                        let since = Instant::now();
+                        let head = self.head.insert(Box::new(PartialHead { inspector, since }));
+                        (None, &head.inspector)
                     }
                 }
             }
-        }
+        };
+        let Some(used) = over else {
+            self.cell.note(inspector.flaw());
+            if self.cell.phase() == Phase::Idle {
+                self.cell.enter(Phase::Head);
+                // A head that came behind another request has its time from now on.
+                if let Some(head) = &mut self.head {
+                    head.since = Instant::now();
+                }
+            }
+            return bytes.len();
+        };
+        self.body = self.cell.head_over(inspector);
+        self.head = None;
+        used
     }
 
     /// Until when the connection may stay as it is, and what it is called when it is late.

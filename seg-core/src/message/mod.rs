@@ -13,7 +13,7 @@ mod switch;
 mod tests;
 
 pub use body::{BodyGuard, ReplyBody, ReplyStream, RequestBody, RequestBodyError, StreamBroken};
-pub use inspect::{HeadFlaw, HeadInspector};
+pub use inspect::{Framing, HeadFlaw, HeadInspector};
 pub use io::{ClientIo, PhaseCell};
 pub use serve::{ClientTimeouts, ConnectionEnd, serve};
 pub use switch::{Switch, Switched};

@@ -87,7 +87,7 @@ impl Walk<'_> {
             // A drain waits for it as for any connection.
             let _connected = connection.core.connected();
             if let Some(mut client) = switch.connection().await {
-                connection.phase.serving();
+                connection.phase.switched();
                 // However it ends, both ends see it.
                 let joined = async move {
                     tokio::io::copy_bidirectional(&mut client, &mut server)

@@ -14,7 +14,7 @@ const SIZE_DIGITS: u8 = 16;
 
 /// Reads chunked framing over input that is split anywhere.
 #[derive(Debug, Default)]
-pub(super) struct Decoder {
+pub(crate) struct Decoder {
     state: State,
     /// Bytes of the current chunk that are still to come; while reading a size, the size so far.
     left: u64,
@@ -83,6 +83,33 @@ impl Decoder {
         }
         let _framing = input.split_to(used);
         Ok(self.state == State::Done)
+    }
+
+    /// Reads over a body, data and all. How many of `bytes` belonged to it, once it is complete.
+    ///
+    /// # Errors
+    /// Its framing is not as RFC 9112 has it.
+    pub(crate) fn pass(&mut self, bytes: &[u8]) -> Result<Option<usize>, ChunkError> {
+        let mut at = 0;
+        while let Some(&byte) = bytes.get(at) {
+            match self.state {
+                State::Done => break,
+                State::Data => {
+                    let here = bytes.len() - at;
+                    let here = usize::try_from(self.left).unwrap_or(here).min(here);
+                    at += here;
+                    self.left -= here as u64;
+                    if self.left == 0 {
+                        self.state = State::DataCr;
+                    }
+                }
+                _ => {
+                    self.framing_byte(byte)?;
+                    at += 1;
+                }
+            }
+        }
+        Ok((self.state == State::Done).then_some(at))
     }
 
     fn framing_byte(&mut self, byte: u8) -> Result<(), ChunkError> {

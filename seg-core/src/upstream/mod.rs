@@ -42,6 +42,7 @@ mod timer;
 mod via;
 
 pub use body::UpstreamBody;
+pub(crate) use chunked::Decoder;
 pub use elsewhere::{Alternatives, Servers};
 pub use error::{
     BadResponse, BodyError, ChunkError, Phase, SendError, SendErrorKind, Side, TlsFailure,
