@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    OtherNameValue, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, OtherNameValue, SanType,
 };
 use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject as _;
@@ -78,7 +78,7 @@ fn handshakes(arguments: &Arguments, seg: &Path) -> Result<(), Failure> {
     let folder = tempfile::Builder::new().prefix("seg-bench-").tempdir()?;
     let tls = write_certificates(folder.path())?;
     let servers = [
-        nginx(folder.path())?,
+        nginx(folder.path(), "nginx", true)?,
         gateway(folder.path(), seg, "gateway", &mutual_tls(folder.path()))?,
     ];
     let mut found: [(Vec<f64>, Vec<f64>); 2] = Default::default();
@@ -146,13 +146,13 @@ fn kerberos(arguments: &Arguments, seg: &Path) -> Result<(), Failure> {
     let lab = Lab::start()?;
     let folder = tempfile::Builder::new().prefix("seg-bench-").tempdir()?;
     write_certificates(folder.path())?;
-    let upstream = sandbox(folder.path(), seg)?;
+    let upstream = nginx(folder.path(), "upstream", false)?;
     let shared = format!(
         "server.client.auth=required\nserver.client.ca.path={}\n\
-         email.server.host.and.port=https://{}\nemail.server.ca.path=upstream-ca.pem\n\
+         email.server.host.and.port=https://localhost:{}\nemail.server.ca.path=ca.pem\n\
          identity.default.domain=corp.example\ncompliance.unknown.device=allow\n",
         lab.path("pki/ca.pem"),
-        upstream.address
+        upstream.address.port()
     );
     let with = format!(
         "{shared}email.server.login=kerberos\nemail.server.spn=HTTP/mail.corp.example\n\
@@ -315,30 +315,37 @@ fn start(
     Ok(server)
 }
 
-fn nginx(folder: &Path) -> Result<Server, Failure> {
+/// An nginx that answers everything with 200: under test, asking for certificates, or the mail server,
+/// which asks for nothing.
+fn nginx(folder: &Path, name: &'static str, asks: bool) -> Result<Server, Failure> {
     let address = free_address()?;
     let place = folder.display();
+    let asked = if asks {
+        format!("ssl_client_certificate {place}/ca.pem; ssl_verify_client on;")
+    } else {
+        String::new()
+    };
     let configuration = format!(
-        "daemon off; master_process off; pid {place}/nginx.pid; error_log stderr error;
+        "daemon off; master_process off; pid {place}/{name}.pid; error_log stderr error;
         events {{ worker_connections 4096; }}
         http {{
-            access_log off;
-            client_body_temp_path {place}/nginx-body; proxy_temp_path {place}/nginx-proxy;
-            fastcgi_temp_path {place}/nginx-f; uwsgi_temp_path {place}/nginx-u; scgi_temp_path {place}/nginx-s;
+            access_log off; keepalive_requests 100000000;
+            client_body_temp_path {place}/{name}-body; proxy_temp_path {place}/{name}-proxy;
+            fastcgi_temp_path {place}/{name}-f; uwsgi_temp_path {place}/{name}-u; scgi_temp_path {place}/{name}-s;
             server {{
                 listen {address} ssl backlog=4096;
                 ssl_certificate {place}/server.pem; ssl_certificate_key {place}/server.key;
                 ssl_protocols TLSv1.2 TLSv1.3;
-                ssl_client_certificate {place}/ca.pem; ssl_verify_client on;
+                {asked}
                 location / {{ return 200 \"ok\\n\"; }}
             }}
         }}\n"
     );
-    fs::write(folder.join("nginx.conf"), configuration)?;
-    let place = place.to_string();
-    let file = format!("{place}/nginx.conf");
+    let file = folder.join(format!("{name}.conf"));
+    fs::write(&file, configuration)?;
+    let (place, file) = (place.to_string(), file.display().to_string());
     let arguments = ["-p", &place, "-e", "stderr", "-c", &file];
-    start("nginx", folder, Path::new("nginx"), &arguments, address)
+    start(name, folder, Path::new("nginx"), &arguments, address)
 }
 
 /// What a gateway needs to ask for client certificates.
@@ -366,24 +373,6 @@ fn gateway(
     fs::write(&file, text)?;
     let file = file.display().to_string();
     start(name, folder, seg, &["run", "--config", &file], address)
-}
-
-fn sandbox(folder: &Path, seg: &Path) -> Result<Server, Failure> {
-    let address = free_address()?;
-    let listen = address.to_string();
-    let arguments = [
-        "sandbox",
-        "--bench",
-        "--listen",
-        &listen,
-        "--ca-out",
-        "upstream-ca.pem",
-    ];
-    let server = start("sandbox", folder, seg, &arguments, address)?;
-    while !folder.join("upstream-ca.pem").exists() {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(server)
 }
 
 /// The Active Directory of the interop tests; it ends when dropped.
@@ -429,6 +418,7 @@ impl Drop for Lab {
 /// One authority for both sides; the client is its Alice.
 fn write_certificates(folder: &Path) -> Result<Arc<ClientConfig>, Failure> {
     let mut authority = CertificateParams::default();
+    authority.distinguished_name = named("bench authority");
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority_key = KeyPair::generate()?;
     let authority_pem = authority.self_signed(&authority_key)?.pem();
@@ -442,6 +432,7 @@ fn write_certificates(folder: &Path) -> Result<Arc<ClientConfig>, Failure> {
     fs::write(folder.join("server.key"), key.serialize_pem())?;
 
     let mut client = CertificateParams::default();
+    client.distinguished_name = named("alice");
     client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     client.subject_alt_names = vec![SanType::OtherName((
         UPN.to_vec(),
@@ -450,6 +441,14 @@ fn write_certificates(folder: &Path) -> Result<Arc<ClientConfig>, Failure> {
     let key = KeyPair::generate()?;
     let client = client.signed_by(&key, &issuer)?;
     client_config(&authority_pem, &client.pem(), &key.serialize_pem())
+}
+
+/// A subject of its own for each: OpenSSL takes a certificate that is named like its issuer for one
+/// that has signed itself.
+fn named(name: &str) -> DistinguishedName {
+    let mut subject = DistinguishedName::new();
+    subject.push(DnType::CommonName, name);
+    subject
 }
 
 /// A client that trusts this authority only and resumes no session, so that every handshake is a
