@@ -16,8 +16,9 @@ use crate::decide::{self, Admitted};
 use crate::filter::ChallengeRule;
 use crate::forward::{self, Errand, Held, LimitedBody};
 use crate::handshake::Connection;
-use crate::identify::{self, Caller, Known, Scheme};
+use crate::identify::{self, Caller, Known, Scheme, Unreadable};
 use crate::message::{BodyGuard, PhaseCell, Reply, Request, StreamBroken};
+use crate::oauth::TokenError;
 use crate::pipeline::ntlm::Pinning;
 use crate::protocol::{Call, PlanContext};
 use crate::record::Record;
@@ -240,8 +241,12 @@ impl<'w> Walk<'w> {
             Caller::Ticket => Box::pin(self.accept_ticket(&headers)).await,
             caller => (caller, None),
         };
-        if let Caller::Known(known) = &caller {
-            self.record.user(&known.user);
+        match &caller {
+            Caller::Known(known) => self.record.user(&known.user),
+            Caller::Unreadable(Unreadable::Impersonates) => {
+                return Err(self.no_token(TokenError::Impersonates));
+            }
+            _ => {}
         }
         if let Route::Enrol(file) = route {
             let Some(enrolment) = &self.snapshot.enrolment else {

@@ -9,6 +9,19 @@ use serde::Deserialize;
 
 /// Longest payload that is read, in bytes of base64.
 const MAX_PAYLOAD_BYTES: usize = 16 * 1024;
+/// Roles by which an application may act for anybody in Exchange.
+const IMPERSONATORS: [&str; 3] = [
+    "full_access_as_app",
+    "Exchange.ManageAsApp",
+    "ApplicationImpersonation",
+];
+
+/// Whether one of an application's roles lets it act for anybody.
+pub fn impersonates(roles: &[String]) -> bool {
+    roles
+        .iter()
+        .any(|role| IMPERSONATORS.contains(&role.as_str()))
+}
 
 /// The claims that name a user, an application or a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -96,6 +109,7 @@ mod tests {
         assert_eq!(claims.application(), Some("a-1"));
         assert_eq!(claims.deviceid.as_deref(), Some("d-1"));
         assert_eq!(claims.roles, ["full_access_as_app"]);
+        assert!(impersonates(&claims.roles) && !impersonates(&["Mail.Read".to_owned()]));
     }
 
     #[test]

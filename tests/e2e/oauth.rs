@@ -6,11 +6,12 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPai
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use seg_core::sandbox::{Answer, Filter, Kind, Sandbox, Script};
-use seg_tests::eas::Request;
+use seg_tests::eas::{Request, soap};
 use seg_tests::{Gateway, eventually};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
+use crate::block::GET_INBOX;
 use crate::sandbox::{self, folder_sync};
 
 const ISSUER: &str = "https://issuer.example/";
@@ -123,8 +124,14 @@ async fn only_tokens_that_count_come_in() {
         );
         gateway.event(why, |event| event["reason"] == why).await;
     }
+    // What lets an application be anybody is nobody's phone, whether we validate tokens or not.
     let anybody = own.sign(&good(r#","roles":["full_access_as_app"]"#));
-    assert_eq!(gateway.ask(&with(&anybody, "TOKEN")).await.status(), 403);
+    let believing = Gateway::before(&sandbox).start().await;
+    for gateway in [&gateway, &believing] {
+        assert_eq!(gateway.ask(&with(&anybody, "TOKEN")).await.status(), 403);
+        let why = "token_impersonates";
+        gateway.event(why, |event| event["reason"] == why).await;
+    }
     assert_eq!(sandbox.count(&Filter::any().device("TOKEN")), before);
 }
 
@@ -148,6 +155,17 @@ async fn keys_are_rotated_and_outlive_their_issuer() {
     for token in [&by_old, &by_new] {
         assert_eq!(gateway.ask(&with(token, "ROTATE")).await.status(), 200);
     }
+    // A key that its issuer takes back takes back what was verified with it.
+    let newest = Key::new("newest");
+    publish(&issuer, &[&new, &newest]);
+    let by_newest = newest.sign(&good(""));
+    eventually("the newest key", || async {
+        let answer = gateway.ask(&with(&by_newest, "ROTATE")).await;
+        (answer.status() == 200).then_some(())
+    })
+    .await;
+    assert_eq!(gateway.ask(&with(&by_old, "ROTATE")).await.status(), 401);
+    assert_eq!(gateway.ask(&with(&by_new, "ROTATE")).await.status(), 200);
 }
 
 /// Exchange says where to fetch a token; what clients see of it is ours to say.
@@ -214,4 +232,37 @@ async fn a_client_that_leaves_does_not_starve_the_keys() {
     asked.write_all(answer.as_bytes()).await.expect("it waits");
     let answer = gateway.ask(&with(&own.sign(&good("")), "OWN")).await;
     assert_eq!(answer.status(), 200, "{}", answer.text());
+}
+
+/// A server's Negotiate is kept for those whom a token names that we have validated; what a token
+/// merely claims keeps nothing.
+#[tokio::test]
+async fn negotiate_is_offered_to_those_whom_a_validated_token_names() {
+    let (sandbox, issuer) = (sandbox::start(), sandbox::start_plain());
+    let own = Key::new("k1");
+    publish(&issuer, &[&own]);
+    let offered = ["Negotiate", "NTLM", "Basic realm=\"x\""];
+    sandbox.set_challenges(offered.map(str::to_owned).to_vec());
+    let validating = before(&sandbox, &issuer).await;
+    let believing = Gateway::before(&sandbox).start().await;
+    let bearer = format!("Bearer {}", own.sign(&good("")));
+    for (gateway, expected) in [
+        (&validating, vec!["Negotiate", "Basic realm=\"x\""]),
+        (&believing, vec!["Basic realm=\"x\""]),
+    ] {
+        for request in [
+            folder_sync("NEGOTIATE"),
+            Request::ews("x", &soap(GET_INBOX)),
+        ] {
+            let request = request
+                .without("Authorization")
+                .header("Authorization", &bearer);
+            let answer = gateway.ask(&request).await;
+            assert_eq!(answer.status(), 401, "{}", answer.text());
+            let offered: Vec<&str> = answer.all("WWW-Authenticate").collect();
+            assert_eq!(offered, expected);
+        }
+    }
+    // Both have asked the server, which refuses every token.
+    assert!(sandbox.count(&Filter::any().device("NEGOTIATE")) >= 2);
 }

@@ -18,6 +18,8 @@ use parking_lot::Mutex;
 use seg_compliance::UserKey;
 use seg_ews::authorization::{self, Credentials};
 
+use crate::oauth::TokenError;
+
 /// The fingerprint of one user's credentials: HMAC-SHA256 of `Authorization` and user under a key
 /// that lives as long as the process, cut to 16 bytes. Says nothing about either.
 pub type CredentialDigest = [u8; 16];
@@ -47,6 +49,8 @@ pub enum Unreadable {
     Ticket,
     /// More than one `Authorization`.
     Doubled,
+    /// A token by which an application may act for anybody: whether it is validated or not.
+    Impersonates,
 }
 
 impl Unreadable {
@@ -57,6 +61,7 @@ impl Unreadable {
             Self::NoUser => "authorization_without_user",
             Self::Ticket => "authorization_ticket",
             Self::Doubled => "authorization_doubled",
+            Self::Impersonates => TokenError::Impersonates.reason(),
         }
     }
 }
@@ -216,9 +221,14 @@ pub fn caller(
         Some(Credentials::Basic(encoded)) => authorization::basic_user(encoded)
             .and_then(|name| rules.canonical(&name))
             .map(|user| (user, Scheme::Basic)),
-        Some(Credentials::Bearer(token)) => seg_ews::bearer::claims(token)
-            .and_then(|claims| claims.user().and_then(|name| rules.canonical(name)))
-            .map(|user| (user, Scheme::Bearer)),
+        Some(Credentials::Bearer(token)) => {
+            let claims = seg_ews::bearer::claims(token).unwrap_or_default();
+            if seg_ews::bearer::impersonates(&claims.roles) {
+                return Caller::Unreadable(Unreadable::Impersonates);
+            }
+            let user = claims.user().and_then(|name| rules.canonical(name));
+            user.map(|user| (user, Scheme::Bearer))
+        }
         // A Kerberos token names its user to the server alone; the certificate names him to us.
         Some(Credentials::Negotiate { ntlm: false }) => match certificate_user {
             Some(user) => Some((user.clone(), Scheme::Negotiate)),

@@ -15,13 +15,6 @@ use crate::config::OAuth;
 const MAX_TOKEN: usize = 16 * 1024;
 /// Keys of one issuer that are kept.
 const MAX_KEYS: usize = 256;
-/// What lets an application act for anybody in Exchange.
-const IMPERSONATORS: [&str; 3] = [
-    "full_access_as_app",
-    "Exchange.ManageAsApp",
-    "ApplicationImpersonation",
-];
-
 /// Why a token does not count.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum TokenError {
@@ -134,10 +127,7 @@ pub(super) fn check_claims(claims: &Claims, config: &OAuth, now: i64) -> Result<
         return Err(TokenError::Time);
     }
     let of_application = claims.idtyp.as_deref() == Some("app") || claims.scp.is_none();
-    let impersonates = claims
-        .roles
-        .iter()
-        .any(|role| IMPERSONATORS.contains(&role.as_str()));
+    let impersonates = seg_ews::bearer::impersonates(&claims.roles);
     if impersonates || (of_application && !claims.roles.is_empty()) {
         return Err(TokenError::Impersonates);
     }
@@ -161,10 +151,10 @@ fn parts(token: &str) -> Result<(&str, &str, &str), TokenError> {
 }
 
 /// An issuer's keys by their ids.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Keys(HashMap<String, Key>);
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 enum Key {
     Rsa {
         n: Vec<u8>,

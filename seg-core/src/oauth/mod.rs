@@ -11,6 +11,7 @@ pub use jwt::{Keys, TokenError, verify};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
@@ -38,8 +39,10 @@ pub struct Tokens {
     pub config: config::OAuth,
     folder: PathBuf,
     issuers: HashMap<String, Arc<Issuer>>,
-    /// Tokens that were good, until their end.
-    good: Generations<CredentialDigest, i64>,
+    /// Tokens that were good, until their end, under the keys of a turn.
+    good: Generations<CredentialDigest, (i64, u64)>,
+    /// Turns whenever an issuer has other keys.
+    turn: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -81,6 +84,7 @@ impl Tokens {
         Some(Arc::new(Self {
             issuers: issuers.collect(),
             good: Generations::new(KEPT),
+            turn: AtomicU64::new(0),
             folder,
             config: config.clone(),
         }))
@@ -98,10 +102,11 @@ impl Tokens {
     ) -> Result<(), TokenError> {
         let now = Timestamp::now().as_second();
         let leeway = i64::try_from(self.config.leeway.as_secs()).unwrap_or(0);
+        let keys_are = self.turn.load(Ordering::Relaxed);
         if self
             .good
             .recall(digest)
-            .is_some_and(|end| now < end + leeway)
+            .is_some_and(|(end, keys)| now < end.saturating_add(leeway) && keys == keys_are)
         {
             return Ok(());
         }
@@ -120,7 +125,7 @@ impl Tokens {
             drop(self.fetching(outbound, issuer));
         }
         verified?;
-        self.good.insert(*digest, claims.exp);
+        self.good.insert(*digest, (claims.exp, keys_are));
         Ok(())
     }
 
@@ -176,7 +181,11 @@ impl Tokens {
                     tracing::warn!(file = %file.display(), error = %error, "keys of an issuer can't be kept on disk");
                 }
                 let mut known = issuer.known.lock();
-                known.keys = Arc::new(keys);
+                if *known.keys != keys {
+                    known.keys = Arc::new(keys);
+                    // A key that was taken back takes back what was verified with it.
+                    self.turn.fetch_add(1, Ordering::Relaxed);
+                }
                 known.at = Some(SystemTime::now());
             }
             Err(why) => {

@@ -64,7 +64,8 @@ impl Walk<'_> {
         }
     }
 
-    fn no_token(&mut self, error: TokenError) -> Stop {
+    /// A token that does not count: another one is asked for, unless its application is not let in.
+    pub(super) fn no_token(&mut self, error: TokenError) -> Stop {
         self.connection
             .core
             .shared
