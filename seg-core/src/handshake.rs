@@ -254,7 +254,7 @@ fn ews_certificate(stream: &ServerStream, snapshot: &Snapshot) -> Option<Box<Ews
 /// Serves while the client's certificate counts: asked before the first request, and again
 /// whenever a list has come or a responder's answer has ended, so that a revocation ends an open
 /// poll too. Resumed sessions pass here like all others, and connections that go on in another
-/// protocol a second time.
+/// protocol a second time. Once it counts, a responder that takes its time keeps nobody waiting.
 pub(crate) async fn while_it_counts<E>(
     core: &Core,
     served: impl Future<Output = Option<E>>,
@@ -264,13 +264,20 @@ pub(crate) async fn while_it_counts<E>(
     let shared = &core.shared;
     let mut changes = shared.revocations.subscribe();
     let mut served = std::pin::pin!(served);
+    let mut counts = false;
     loop {
         let snapshot = shared.snapshot();
         let rules = &snapshot.config.server.tls.revocation;
-        let checked = shared
+        let links = &certificate.links;
+        let check = shared
             .revocations
-            .check(rules, &snapshot.authorities, &certificate.links)
-            .await;
+            .check(rules, &snapshot.authorities, links);
+        let checked = tokio::select! {
+            biased;
+            end = served.as_mut(), if counts => return end,
+            checked = check => checked,
+        };
+        counts = true;
         drop(snapshot);
         if let Some(why) = checked.refused {
             shared.metrics.bad_request("certificate_refused");

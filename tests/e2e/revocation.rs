@@ -1,11 +1,13 @@
 //! Revoked certificates: by lists and by a responder, for new, resumed and open connections.
 
+use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use seg_core::sandbox::{Answer, Filter, Script};
 use seg_tests::authority::Authority;
 use seg_tests::gateway::free_address;
+use seg_tests::program::program;
 use seg_tests::wire::{Wire, client_config};
 use seg_tests::{GatewayBuilder, eventually};
 
@@ -193,7 +195,74 @@ async fn a_responder_is_asked_and_ends_open_connections() {
         wire.try_answer(false).await.is_none(),
         "the open poll goes on"
     );
+    // Resumed, and with a handshake of its own.
     assert!(!is_let_in(&gateway, &good, "OCSP").await);
+    assert!(!is_let_in(&gateway, &client(0x51), "OCSP").await);
+}
+
+/// Who wants no start without the lists gets none, and is told why.
+#[tokio::test]
+async fn a_start_waits_for_the_lists_only_where_it_is_told_to() {
+    let sandbox = sandbox::start();
+    let lists = sandbox::start_plain();
+    lists.script(Script::answer(Filter::any(), Answer::status(500)).always());
+    let builder = asking(&sandbox, &Authority::new(), "required")
+        .set("enable.cert.revocation.validation", "true")
+        .set(
+            "remote.crl.distribution.http.uris",
+            format!("{}/ca.crl", lists.url()),
+        )
+        .set(
+            "fail.hard.on.crl.download.failure.during.server.startup",
+            "true",
+        );
+    let listen = builder.listen().to_string();
+    let builder = builder
+        .set("server.listen", listen)
+        .set("admin.listen", free_address().to_string());
+    let output = Command::new(program("seg"))
+        .args(["run", "--config"])
+        .arg(builder.properties())
+        .output()
+        .expect("seg runs");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let told = String::from_utf8_lossy(&output.stderr);
+    let key = "fail.hard.on.crl.download.failure.during.server.startup";
+    assert!(told.contains(key) && told.contains("500"), "{told}");
+}
+
+/// A list that nobody gives, and one that never comes, keep nobody from hearing of another.
+#[tokio::test]
+async fn a_slow_server_of_lists_delays_no_other() {
+    let sandbox = sandbox::start();
+    let authority = Authority::new();
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let silent = silent.local_addr().expect("its address");
+    let builder = asking(&sandbox, &authority, "required");
+    let folder = builder.path("crls");
+    std::fs::create_dir(&folder).expect("a folder");
+    let gateway = builder
+        .set("enable.cert.revocation.validation", "true")
+        .set(
+            "cert.based.auth.crl.files.parent.dir.path",
+            folder.display().to_string(),
+        )
+        .set(
+            "remote.crl.distribution.http.uris",
+            ["a", "b", "c", "d"]
+                .map(|name| format!("http://{silent}/{name}.crl"))
+                .join(","),
+        )
+        .start()
+        .await;
+    let alice = authority.numbered_client(Some("alice@sandbox.example"), 77);
+    let config = client_config(&gateway.ca_pem, Some(&alice));
+    assert!(is_let_in(&gateway, &config, "SLOWLIST").await);
+    std::fs::write(folder.join("ca.crl"), authority.revoke(&[77])).expect("a list");
+    eventually("the list in the folder", || async {
+        (!is_let_in(&gateway, &config, "SLOWLIST").await).then_some(())
+    })
+    .await;
 }
 
 /// `openssl ocsp`, as a responder that the authority itself signs for.

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use thiserror::Error;
+use tokio::task::JoinSet;
 
 use super::list::MAX_BYTES;
 use super::{Authorities, List, Lists, Revocations, read_lists};
-use crate::config::{Config, WebAddress};
+use crate::config::{self, Config, WebAddress};
 use crate::outbound::{Ask, Outbound};
 use crate::runtime::{Shared, Snapshot};
 
@@ -100,9 +101,11 @@ pub(crate) async fn fetch_all(
     }
 }
 
-/// Goes on for ever.
+/// Goes on for ever. Each list is fetched by a task of its own: a server that is slow delays neither
+/// the folder nor the others.
 pub(crate) async fn keep(shared: Arc<Shared>, outbound: Outbound) {
     let mut known = Known::default();
+    let mut fetching = JoinSet::new();
     let mut generation = 0;
     loop {
         let snapshot = shared.snapshot();
@@ -112,7 +115,7 @@ pub(crate) async fn keep(shared: Arc<Shared>, outbound: Outbound) {
             let anew = generation != snapshot.generation;
             if anew {
                 // Other CAs may have come: what they sign counts now.
-                known.files.clear();
+                known.look_again();
                 known.fetched.retain(|uri, _| rules.uris.contains(uri));
                 known.read_kept(config, &snapshot.authorities);
             }
@@ -121,20 +124,18 @@ pub(crate) async fn keep(shared: Arc<Shared>, outbound: Outbound) {
                 if !known.is_due(uri) {
                     continue;
                 }
-                match fetch(&outbound, config, &snapshot.authorities, uri).await {
-                    Ok(fetched) => {
-                        known.fetched.insert(uri.clone(), fetched);
-                        changed = true;
-                    }
-                    Err(why) => {
-                        tracing::warn!(
-                            "a revocation list can't be fetched: {why}; the last one holds"
-                        );
-                        let wait = rules.fetch_interval.min(RETRY_AFTER);
-                        known.fetched.entry(uri.clone()).or_default().due =
-                            Some(Instant::now() + wait);
-                    }
-                }
+                // While it is on its way, it is not asked for again.
+                known.next(uri, FETCH_WITHIN * 2);
+                let (snapshot, outbound, uri) =
+                    (Arc::clone(&snapshot), outbound.clone(), uri.clone());
+                fetching.spawn(async move {
+                    let config = &snapshot.config;
+                    let fetched = fetch(&outbound, config, &snapshot.authorities, &uri).await;
+                    (uri, fetched)
+                });
+            }
+            while let Some(done) = fetching.try_join_next() {
+                changed |= done.is_ok_and(|(uri, fetched)| known.learn(uri, fetched, rules));
             }
             if changed {
                 shared.revocations.replace(known.all());
@@ -183,6 +184,40 @@ impl Known {
     fn is_due(&self, uri: &WebAddress) -> bool {
         let due = self.fetched.get(uri).and_then(|fetched| fetched.due);
         due.is_none_or(|due| due <= Instant::now())
+    }
+
+    /// When an address is asked next.
+    fn next(&mut self, uri: &WebAddress, after: Duration) {
+        self.fetched.entry(uri.clone()).or_default().due = Some(Instant::now() + after);
+    }
+
+    /// What came of a fetch; whether there is a new list.
+    fn learn(
+        &mut self,
+        uri: WebAddress,
+        fetched: Result<Fetched, String>,
+        rules: &config::Revocation,
+    ) -> bool {
+        match fetched {
+            // The configuration may have another opinion by now.
+            _ if !rules.uris.contains(&uri) => false,
+            Ok(fetched) => {
+                self.fetched.insert(uri, fetched);
+                true
+            }
+            Err(why) => {
+                tracing::warn!("a revocation list can't be fetched: {why}; the last one holds");
+                self.next(&uri, rules.fetch_interval.min(RETRY_AFTER));
+                false
+            }
+        }
+    }
+
+    /// Every file counts as changed, and holds what it held until it has been read again.
+    fn look_again(&mut self) {
+        for (modified, length, _) in self.files.values_mut() {
+            (*modified, *length) = (None, u64::MAX);
+        }
     }
 
     fn all(&self) -> Lists {
