@@ -47,6 +47,15 @@ impl std::fmt::Debug for Door {
     }
 }
 
+/// Who calls.
+#[derive(Clone, Copy, Debug)]
+pub struct Visitor {
+    /// The other end of its connection.
+    pub address: SocketAddr,
+    /// It has shown a certificate of the CA that is named for this listener.
+    pub certified: bool,
+}
+
 /// An answer, whole.
 pub type Answer = Response<Full<Bytes>>;
 
@@ -58,12 +67,12 @@ pub fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
 }
 
 /// Serves until `stopped` turns true; then no new connection is accepted, and those that are open end
-/// with their next answer.
+/// with their next answer. Each connection comes through the `door` that there is when it comes.
 pub async fn serve<F>(
     listener: TcpListener,
-    door: Door,
+    door: impl Fn() -> Door,
     stopped: watch::Receiver<bool>,
-    answer: impl Fn(SocketAddr, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    answer: impl Fn(Visitor, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
 ) where
     F: Future<Output = Answer> + Send + 'static,
 {
@@ -87,7 +96,7 @@ pub async fn serve<F>(
                 continue;
             }
         };
-        let address = peer.ip().to_canonical();
+        let (address, door) = (peer.ip().to_canonical(), door());
         if !door
             .networks
             .iter()
@@ -96,9 +105,9 @@ pub async fn serve<F>(
             tracing::debug!(%peer, "a connection from outside of the allowed networks");
             continue;
         }
-        let (tls, answer, stopped) = (door.tls.clone(), answer.clone(), stopped.clone());
+        let (answer, stopped) = (answer.clone(), stopped.clone());
         tokio::spawn(async move {
-            connection(stream, peer, tls, stopped, answer).await;
+            connection(stream, peer, door.tls, stopped, answer).await;
             drop(place);
         });
     }
@@ -109,18 +118,22 @@ async fn connection<F>(
     peer: SocketAddr,
     tls: Option<Arc<rustls::ServerConfig>>,
     stopped: watch::Receiver<bool>,
-    answer: impl Fn(SocketAddr, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    answer: impl Fn(Visitor, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
 ) where
     F: Future<Output = Answer> + Send + 'static,
 {
+    let visitor = Visitor {
+        address: peer,
+        certified: tls.is_some(),
+    };
     // An answer must not wait for the next one to fill a segment.
     let _ = stream.set_nodelay(true);
     match tls {
-        None => requests(stream, peer, stopped, answer).await,
+        None => requests(stream, visitor, stopped, answer).await,
         Some(tls) => {
             let handshake = TlsAcceptor::from(tls).accept(stream);
             match tokio::time::timeout(PATIENCE, handshake).await {
-                Ok(Ok(stream)) => requests(stream, peer, stopped, answer).await,
+                Ok(Ok(stream)) => requests(stream, visitor, stopped, answer).await,
                 Ok(Err(error)) => tracing::info!(%peer, %error, "a handshake failed"),
                 Err(_) => tracing::info!(%peer, "a handshake took too long"),
             }
@@ -130,14 +143,14 @@ async fn connection<F>(
 
 async fn requests<F>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    peer: SocketAddr,
+    visitor: Visitor,
     mut stopped: watch::Receiver<bool>,
-    answer: impl Fn(SocketAddr, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    answer: impl Fn(Visitor, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
 ) where
     F: Future<Output = Answer> + Send + 'static,
 {
     let service = service_fn(move |request| {
-        let answered = answer(peer, request);
+        let answered = answer(visitor, request);
         async move { Ok::<_, Infallible>(answered.await) }
     });
     let served = http1::Builder::new()
@@ -157,6 +170,6 @@ async fn requests<F>(
         }
     };
     if let Err(error) = served {
-        tracing::debug!(%peer, %error, "a connection ended");
+        tracing::debug!(peer = %visitor.address, %error, "a connection ended");
     }
 }

@@ -10,7 +10,7 @@
 //! It says a verdict and nothing else: whether the password is right is the mail server's to say. A
 //! request without credentials passes, for the mail server to draw its challenge.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -19,7 +19,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use hyper::body::Incoming;
 use seg_compliance::{Ask, Decision, DeviceKey, Protocol, UserKey, Via};
 
-use crate::beside::{Answer, text};
+use crate::beside::{Answer, Visitor, text};
 use crate::decide;
 use crate::identify::{self, Caller, CallerMemory};
 use crate::percent;
@@ -31,7 +31,7 @@ use crate::runtime::{Shared, Snapshot};
 const PARAMETER_MAX: usize = 8 * 1024;
 
 /// Answers one question.
-pub async fn answer(shared: Arc<Shared>, peer: SocketAddr, request: Request<Incoming>) -> Answer {
+pub async fn answer(shared: Arc<Shared>, visitor: Visitor, request: Request<Incoming>) -> Answer {
     let snapshot = shared.snapshot();
     let path = request.uri().path();
     if path.eq_ignore_ascii_case("/services/ActiveSync/Version") {
@@ -59,7 +59,7 @@ pub async fn answer(shared: Arc<Shared>, peer: SocketAddr, request: Request<Inco
     forwarded(
         &shared,
         &snapshot,
-        peer.ip(),
+        visitor.address.ip(),
         &method,
         &uri,
         request.headers(),

@@ -23,7 +23,7 @@ use seg_compliance::engine::ImportOptions;
 use seg_compliance::record::ndjson;
 use serde_json::{Value, json};
 
-use crate::beside::{Answer, PATIENCE, text};
+use crate::beside::{Answer, PATIENCE, Visitor, text};
 use crate::hex;
 use crate::runtime::Shared;
 
@@ -65,13 +65,8 @@ impl Used {
     }
 }
 
-/// Takes one call. `certified`: the caller has shown a certificate of the webhooks' CA.
-pub async fn answer(
-    shared: Arc<Shared>,
-    peer: SocketAddr,
-    request: Request<Incoming>,
-    certified: bool,
-) -> Answer {
+/// Takes one call.
+pub async fn answer(shared: Arc<Shared>, visitor: Visitor, request: Request<Incoming>) -> Answer {
     if request.method() != Method::POST {
         return text(StatusCode::METHOD_NOT_ALLOWED, "POST\n");
     }
@@ -113,18 +108,18 @@ pub async fn answer(
             tracing::error!(target: "seg::webhook", source = name, %error, "its secret can't be read");
             return text(StatusCode::SERVICE_UNAVAILABLE, "");
         }
-        None if certified => Ok(()),
+        None if visitor.certified => Ok(()),
         None => Err(Refusal::Unsigned),
     };
     match checked {
         Ok(()) => {}
         Err(Refusal::Busy) => return text(StatusCode::TOO_MANY_REQUESTS, ""),
         Err(why) => {
-            tracing::warn!(target: "seg::webhook", source = name, %peer, ?why, "a call is refused");
+            tracing::warn!(target: "seg::webhook", source = name, peer = %visitor.address, ?why, "a call is refused");
             return refuse();
         }
     }
-    import(&shared, &name, peer, &body).await
+    import(&shared, &name, visitor.address, &body).await
 }
 
 /// Checks signature, clock and that it was not used before.

@@ -7,7 +7,7 @@ use seg_tests::authority::Authority;
 use seg_tests::eas::basic;
 use seg_tests::gateway::free_address;
 use seg_tests::wire::{Ended, Wire};
-use seg_tests::{Gateway, GatewayBuilder};
+use seg_tests::{Gateway, GatewayBuilder, eventually};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -92,6 +92,50 @@ async fn a_certificate_is_asked_for_where_a_ca_is_named() {
         assert_eq!(plain(address, &request).await, None, "without TLS");
     }
     assert!(!is_served(&gateway.ask(&folder_sync("BESIDE1")).await));
+}
+
+/// Another CA, other networks: from the next connection on, without a restart.
+#[tokio::test]
+async fn who_may_come_changes_with_the_files() {
+    let sandbox = sandbox::start();
+    let (decision, webhook) = (free_address(), free_address());
+    let builder = Gateway::before(&sandbox)
+        .set("decision.listen", decision.to_string())
+        .set("decision.client.ca.path", "partners.pem")
+        .set("webhook.listen", webhook.to_string())
+        .set("webhook.client.ca.path", "partners.pem");
+    let (old, new) = (Authority::new(), Authority::new());
+    builder.file("partners.pem", old.pem());
+    knows_uem(&builder);
+    let gateway = builder.start().await;
+    let (before, after) = (old.client("a@corp.example"), new.client("b@corp.example"));
+    let status = async |address, request: String, identity| {
+        let mut wire = Wire::connect_as(address, &gateway.ca_pem, Some(identity)).await;
+        wire.send_until_closed(&request).await;
+        let answer = wire.try_answer(false).await;
+        answer.map(|answer| answer.status())
+    };
+    for address in [decision, webhook] {
+        let request = || match address == decision {
+            true => question("BESIDE3"),
+            false => call("BESIDE3", true),
+        };
+        assert_eq!(status(address, request(), &before).await, Some(200));
+        assert_eq!(status(address, request(), &after).await, None);
+    }
+    std::fs::write(gateway.path("partners.pem"), new.pem()).expect("a file");
+    for address in [decision, webhook] {
+        let request = || match address == decision {
+            true => question("BESIDE3"),
+            false => call("BESIDE3", true),
+        };
+        eventually("the new CA counts", || async {
+            let answered = status(address, request(), &after).await;
+            (answered == Some(200)).then_some(())
+        })
+        .await;
+        assert_eq!(status(address, request(), &before).await, None);
+    }
 }
 
 #[tokio::test]

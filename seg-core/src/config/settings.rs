@@ -539,6 +539,12 @@ impl Config {
         }
         let callback = self.callback.as_ref();
         files.extend(callback.and_then(|callback| callback.ca.as_deref()));
+        for beside in [&self.decision.beside, &self.webhook] {
+            let asked = beside.client_ca.as_deref();
+            files.extend(asked.filter(|_| beside.listen.is_some()));
+        }
+        let keytab = self.kerberos.keytab.as_deref();
+        files.extend(keytab.filter(|_| self.needs_kerberos()));
         let directory = self.directory.as_ref();
         files.extend(directory.and_then(|directory| directory.ca.as_deref()));
         files.push(&self.compliance.policies_path);

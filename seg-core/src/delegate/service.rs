@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::digest::{Digest, SHA256, digest};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::HeaderValue;
@@ -61,6 +62,10 @@ type Slot = Arc<OnceCell<Fetched>>;
 #[derive(Debug)]
 pub struct Delegation {
     config: config::Kerberos,
+    /// What the keytab held when this began.
+    keys: Option<Digest>,
+    /// Of our own tickets: those that were fetched with other keys are left behind.
+    cache: String,
     folder: PathBuf,
     slots: Mutex<HashMap<Key, Slot>>,
     permits: Arc<Semaphore>,
@@ -142,16 +147,28 @@ fn user_name<'c>(config: &'c config::Kerberos, user: &str) -> Result<(&'c str, U
 
 impl Delegation {
     /// The service that a configuration asks for, if it does. What was fetched stays where nothing
-    /// about Kerberos has changed.
+    /// about Kerberos has changed, our own keys included.
     pub fn new(config: &Config, before: Option<&Arc<Self>>) -> Option<Arc<Self>> {
         if !config.needs_kerberos() {
             return None;
         }
         let kerberos = &config.kerberos;
-        if let Some(before) = before.filter(|before| before.config == *kerberos) {
+        let keytab = kerberos.keytab.as_ref();
+        let keys = keytab.and_then(|file| std::fs::read(file).ok());
+        let keys = keys.map(|keys| digest(&SHA256, &keys));
+        let same = |before: &Digest, now: &Digest| before.as_ref() == now.as_ref();
+        let same_keys = |before: &Self| match (&before.keys, &keys) {
+            (Some(before), Some(now)) => same(before, now),
+            (before, now) => before.is_none() && now.is_none(),
+        };
+        let unchanged = |before: &&Arc<Self>| before.config == *kerberos && same_keys(before);
+        if let Some(before) = before.filter(unchanged) {
             return Some(Arc::clone(before));
         }
+        static BEGUN: AtomicUsize = AtomicUsize::new(0);
         Some(Arc::new(Self {
+            keys,
+            cache: format!("MEMORY:seg-{}", BEGUN.fetch_add(1, Ordering::Relaxed)),
             folder: folder(config),
             slots: Mutex::default(),
             permits: Arc::new(Semaphore::new(kerberos.threads)),
@@ -272,7 +289,7 @@ impl Delegation {
         Own {
             principal: principal.cloned().unwrap_or_default(),
             keytab: format!("FILE:{}", keytab.display()),
-            ccache: format!("MEMORY:seg-{realm}"),
+            ccache: format!("{}-{realm}", self.cache),
         }
     }
 

@@ -21,6 +21,7 @@ mod snapshot;
 
 pub(crate) use self::administration::Administration;
 pub use self::core::Core;
+pub use besides::Doors;
 pub use gateway::{Gateway, StartError, StartOptions};
 pub use reload::{ReloadRefused, Reloader};
 pub use slots::{CutOrder, Signal, Slots, Ticket};

@@ -8,11 +8,11 @@ use seg_eas::firewall::Firewall;
 use seg_ews::ServerVersion;
 use thiserror::Error;
 
+use super::besides::Doors;
 use crate::admin::{NamedTokens, TokensError};
 use crate::binding::BindingRules;
 use crate::callback::{CallbackError, Callbacks};
 use crate::config::binding_table::{self, BindingTable};
-use crate::config::certificate_map::{self, CertificateMap};
 use crate::config::{self, Config, ConfigError, DefaultVerdict, TableError, policies};
 use crate::delegate::Delegation;
 use crate::directory::Directory;
@@ -58,6 +58,8 @@ pub struct Snapshot {
     pub ews_settings: EwsSettings,
     /// Passwords, accounts and groups.
     pub directory: Option<Arc<Directory>>,
+    /// Who may come to the listeners beside the clients'.
+    pub doors: Doors,
     /// Whose devices are; `None`: nobody asks.
     pub bindings: Option<Arc<BindingRules>>,
     /// Mail profiles; `None`: `/eas` is closed.
@@ -279,7 +281,9 @@ impl Snapshot {
             None => Arc::default(),
             Some(path) => Arc::new(NamedTokens::load(path)?),
         };
+        let doors = Doors::new(&config)?;
         Ok(Self {
+            doors,
             directory,
             tokens,
             bindings,
@@ -335,10 +339,10 @@ impl Snapshot {
             .admin
             .token_path
             .clone_from(&before.config.admin.token_path);
-        let answers = self.config.decision.answers.clone();
-        self.config.decision.clone_from(&before.config.decision);
-        self.config.decision.answers = answers;
-        self.config.webhook.clone_from(&before.config.webhook);
+        self.doors
+            .keep_where_open(&self.config, &before.config, &before.doors);
+        self.config.decision.beside.listen = before.config.decision.beside.listen;
+        self.config.webhook.listen = before.config.webhook.listen;
     }
 
     /// Sources that may be silent for longer, or shorter, than others.
