@@ -13,8 +13,7 @@ use tokio::time::Instant;
 use crate::accept::{self, Door};
 use crate::binding::Hello;
 use crate::config::BindingPart;
-use crate::directory::Verdict;
-use crate::identify::{CallerMemory, ClientCertificate, NtlmPin};
+use crate::identify::{CallerMemory, ClientCertificate, NtlmPin, Open};
 use crate::message::{self, ClientTimeouts, ConnectionEnd, PhaseCell};
 use crate::pipeline;
 use crate::protocol::LineMemory;
@@ -91,8 +90,9 @@ pub(crate) async fn run(core: Arc<Core>, mut stream: TcpStream, peer: SocketAddr
         return;
     };
     let mut certificate = certificate(&stream, &core.shared.snapshot());
-    if let Some(nameless) = certificate.as_mut().filter(|shown| shown.asks_directory) {
-        Box::pin(ask_directory(&core, nameless)).await;
+    let nothing = Open::default();
+    if let Some(open) = certificate.as_mut().filter(|shown| shown.open != nothing) {
+        Box::pin(ask_directory(&core, open)).await;
     }
     let shown = Shown {
         certificate: certificate.map(Arc::new),
@@ -213,33 +213,24 @@ fn certificate(stream: &ServerStream, snapshot: &Snapshot) -> Option<ClientCerti
     ClientCertificate::read(chain, &snapshot.certificates, &snapshot.identity)
 }
 
-/// Whose a certificate is that names nobody: the directory knows, or it stays nobody's.
+/// What only the directory knows of a certificate.
 async fn ask_directory(core: &Core, certificate: &mut ClientCertificate) {
-    let shared = &core.shared;
-    let snapshot = shared.snapshot();
+    let snapshot = core.shared.snapshot();
     let Some(directory) = &snapshot.directory else {
         return;
     };
-    let runtime = shared.outbound.runtime();
-    let found = directory.account_of_certificate(runtime, certificate).await;
-    let why = match found {
-        Some(Verdict::Good(account)) => {
-            let name = account.upn.clone();
-            let name = name.unwrap_or_else(|| directory.login_name(&account));
-            certificate.user = snapshot.identity.canonical(&name);
-            certificate.user_name = Some(name.into());
-            return;
-        }
-        Some(Verdict::Refused(reason)) => reason.to_owned(),
-        Some(Verdict::Unavailable(why)) => why,
-        None => "there is no directory.bind.user to ask with".to_owned(),
-    };
-    shared.metrics.bad_request("certificate_unmapped");
-    let serial = certificate.serial();
-    tracing::warn!(
-        serial,
-        "the directory maps the certificate to nobody: {why}"
-    );
+    let runtime = core.shared.outbound.runtime();
+    certificate
+        .ask(
+            directory,
+            runtime,
+            &snapshot.certificates,
+            &snapshot.identity,
+        )
+        .await;
+    if certificate.user.is_none() {
+        core.shared.metrics.bad_request("certificate_unmapped");
+    }
 }
 
 /// The parts of a verified client certificate that `[ews]` reads.

@@ -223,6 +223,9 @@ impl<'w> Walk<'w> {
             body,
             ..
         } = *request;
+        if let Some(certificate) = &self.connection.certificate {
+            self.check_certificate_open(certificate)?;
+        }
         let shared = &self.connection.core.shared;
         let caller = identify::caller(
             &headers,

@@ -273,6 +273,25 @@ async fn each_host_has_its_own_rule() {
     );
 }
 
+/// A listener may have a rule of its own, which the usual one does not soften.
+#[tokio::test]
+async fn each_listener_has_its_own_rule() {
+    let sandbox = sandbox::start();
+    let authority = Authority::new();
+    let builder = asking(&sandbox, &authority, "none");
+    let rule = format!("{}=required", builder.listen());
+    let gateway = builder
+        .set("server.client.auth.listeners", rule)
+        .start()
+        .await;
+    let without = client_config(&gateway.ca_pem, None);
+    assert!(!is_let_in(&gateway, &without, "LISTENER").await);
+    assert_eq!(sandbox.count(&Filter::any().device("LISTENER")), 0);
+    let alice = authority.client("alice@sandbox.example");
+    let with = client_config(&gateway.ca_pem, Some(&alice));
+    assert!(is_let_in(&gateway, &with, "LISTENER").await);
+}
+
 /// `sslscan`, an independent eye.
 #[tokio::test]
 async fn a_scanner_finds_nothing_weak() {

@@ -12,7 +12,7 @@ use crate::block::GET_INBOX;
 use crate::sandbox::{self, folder_sync};
 
 /// A sandbox that takes every password: what is refused was refused before it.
-fn trusting() -> Sandbox {
+pub(crate) fn trusting() -> Sandbox {
     let sandbox = sandbox::start();
     for kind in [Kind::Eas, Kind::Ews] {
         let welcome = Answer::ok("text/plain", "welcome");
@@ -22,15 +22,7 @@ fn trusting() -> Sandbox {
 }
 
 fn before(sandbox: &Sandbox, lab: &Lab) -> GatewayBuilder {
-    Gateway::before(sandbox)
-        .set("identity.default.domain", "corp.example")
-        .set("identity.domain.map", "CORP=corp.example")
-        .set("directory.url", format!("ldaps://{}", lab.address()))
-        .set(
-            "directory.ca.path",
-            lab.path("pki/ca.pem").display().to_string(),
-        )
-        .set("directory.base", "DC=corp,DC=example")
+    Gateway::before(sandbox).directory(lab)
 }
 
 fn by(name: &str, password: &str, device: &str) -> Request {
@@ -285,6 +277,23 @@ async fn a_spray_locks_nobody_out() {
     assert_eq!(answer.status(), 200, "the directory has locked the account");
 }
 
+/// A network that fails with many names is not listened to for a while; nobody is asked for it.
+#[tokio::test]
+async fn a_network_that_guesses_is_not_listened_to() {
+    let lab = Lab::shared();
+    let sandbox = trusting();
+    let gateway = before(&sandbox, &lab)
+        .set("directory.lockout.network.failures", "5")
+        .start()
+        .await;
+    for n in 0..6 {
+        let answer = gateway.ask(&by(&format!("guessed{n}"), "x", "NET")).await;
+        assert_eq!(answer.status(), 401);
+    }
+    reason(&gateway, "lockout_network").await;
+    assert_eq!(sandbox.count(&Filter::any().device("NET")), 0);
+}
+
 #[tokio::test]
 async fn without_the_directory_nobody_with_a_password_comes_in() {
     let lab = Lab::shared();
@@ -348,8 +357,7 @@ async fn guesses_under_every_name_count_for_one_account() {
     lab.attribute("manynames", "userPrincipalName", "m.names@alias.example");
     let by_ourselves = |builder: GatewayBuilder| {
         builder
-            .set("directory.bind.user", "svc-ldap@corp.example")
-            .set("directory.bind.password", lab.password())
+            .directory_account(&lab)
             .set("directory.lockout.network.failures", "0")
     };
     let gateway = by_ourselves(before(&sandbox, &lab)).start().await;
@@ -391,11 +399,7 @@ async fn locked_and_expired_accounts_are_named() {
             401
         );
     }
-    let ours = before(&sandbox, &lab)
-        .set("directory.bind.user", "svc-ldap@corp.example")
-        .set("directory.bind.password", lab.password())
-        .start()
-        .await;
+    let ours = before(&sandbox, &lab).directory_account(&lab).start().await;
     for (user, why) in [
         ("lockedout", "account_locked"),
         ("ended", "account_expired"),

@@ -20,14 +20,7 @@ const TEMPLATE: &str = "<?xml version=\"1.0\"?><plist version=\"1.0\"><dict>\
 fn before(sandbox: &Sandbox, lab: &Lab) -> GatewayBuilder {
     Gateway::before(sandbox)
         .set("server.public.url", "https://mail.public.example")
-        .set("identity.default.domain", "corp.example")
-        .set("identity.domain.map", "CORP=corp.example")
-        .set("directory.url", format!("ldaps://{}", lab.address()))
-        .set(
-            "directory.ca.path",
-            lab.path("pki/ca.pem").display().to_string(),
-        )
-        .set("directory.base", "DC=corp,DC=example")
+        .directory(lab)
 }
 
 fn fetch(path: &str, name: &str, password: &str) -> Request {
@@ -137,8 +130,7 @@ async fn a_template_is_filled_and_signed() {
     let (certificate, key) = signer.write(&folder, "signer");
     let ca = builder.file("signers.pem", authority.pem());
     let gateway = builder
-        .set("directory.bind.user", "svc-ldap@corp.example")
-        .set("directory.bind.password", lab.password())
+        .directory_account(&lab)
         .set("enrolment.template.path", template.display().to_string())
         .set("enrolment.pkcs12.path", folder.display().to_string())
         .set(

@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::block::GET_INBOX;
 
 /// A gateway before the lab's web server.
-fn before(lab: &Lab) -> GatewayBuilder {
+pub(crate) fn before(lab: &Lab) -> GatewayBuilder {
     let path = |name: &str| lab.path(name).display().to_string();
     Gateway::alone()
         .set("identity.default.domain", "corp.example")
@@ -35,17 +35,22 @@ fn before(lab: &Lab) -> GatewayBuilder {
         .set("kerberos.kdc", format!("CORP.EXAMPLE={}", lab.address()))
 }
 
-fn bare(user: &str) -> Request {
+pub(crate) fn bare(user: &str) -> Request {
     Request::eas("FolderSync", user, "KRB", requests::FOLDER_SYNC).without("Authorization")
 }
 
-async fn ask_as(gateway: &Gateway, lab: &Lab, certificate: &str, request: &Request) -> Message {
+pub(crate) async fn ask_as(
+    gateway: &Gateway,
+    lab: &Lab,
+    certificate: &str,
+    request: &Request,
+) -> Message {
     let mut wire = gateway.connect_as(&lab.identity(certificate)).await;
     wire.send(request.bytes()).await;
     wire.answer().await
 }
 
-async fn reason(gateway: &Gateway, reason: &str) -> Value {
+pub(crate) async fn reason(gateway: &Gateway, reason: &str) -> Value {
     gateway
         .event(reason, |event| {
             event["target"] == "seg::request" && event["reason"] == reason
@@ -93,14 +98,8 @@ async fn a_suffix_of_its_own_is_looked_up_by_the_domain_controller() {
 async fn the_directory_names_the_account() {
     let lab = Lab::shared();
     let gateway = before(&lab)
-        .set("directory.url", format!("ldaps://{}", lab.address()))
-        .set(
-            "directory.ca.path",
-            lab.path("pki/ca.pem").display().to_string(),
-        )
-        .set("directory.base", "DC=corp,DC=example")
-        .set("directory.bind.user", "svc-ldap@corp.example")
-        .set("directory.bind.password", lab.password())
+        .directory(&lab)
+        .directory_account(&lab)
         .set("directory.groups.permitted", "Mobile-Mail-Users")
         .start()
         .await;
@@ -130,14 +129,8 @@ async fn the_directory_names_the_account() {
 async fn a_forged_token_becomes_no_ticket() {
     let lab = Lab::shared();
     let gateway = before(&lab)
-        .set("directory.url", format!("ldaps://{}", lab.address()))
-        .set(
-            "directory.ca.path",
-            lab.path("pki/ca.pem").display().to_string(),
-        )
-        .set("directory.base", "DC=corp,DC=example")
-        .set("directory.bind.user", "svc-ldap@corp.example")
-        .set("directory.bind.password", lab.password())
+        .directory(&lab)
+        .directory_account(&lab)
         .start()
         .await;
     let part = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
@@ -170,14 +163,8 @@ async fn certificates_without_a_upn_are_found_in_the_directory() {
     let gateway = |user: &str| {
         before(&lab)
             .set("identity.certificate.user", user)
-            .set("directory.url", format!("ldaps://{}", lab.address()))
-            .set(
-                "directory.ca.path",
-                lab.path("pki/ca.pem").display().to_string(),
-            )
-            .set("directory.base", "DC=corp,DC=example")
-            .set("directory.bind.user", "svc-ldap@corp.example")
-            .set("directory.bind.password", lab.password())
+            .directory(&lab)
+            .directory_account(&lab)
     };
     let directory = gateway("upn,directory").start().await;
     let answer = ask_as(&directory, &lab, "nameless", &bare("mapped")).await;
@@ -211,118 +198,6 @@ async fn certificates_without_a_upn_are_found_in_the_directory() {
     let answer = ask_as(&subject, &lab, "nameless", &bare("x")).await;
     assert_eq!(answer.status(), 403);
     reason(&subject, "account_unknown").await;
-}
-
-#[tokio::test]
-async fn each_refusal_has_its_own_words() {
-    let lab = Lab::shared();
-    lab.tool(&["user", "create", "gone", lab.password()]);
-    lab.tool(&["user", "setexpiry", "gone", "--days=-2"]);
-    for user in ["shut", "aged"] {
-        lab.tool(&["user", "create", user, lab.password()]);
-    }
-    // Locked out: too many wrong passwords, the last of them now.
-    for _ in 0..6 {
-        lab.wrong_password("shut");
-    }
-    lab.attribute("aged", "pwdLastSet", "0");
-    let builder = before(&lab);
-    let map = builder.file(
-        "map.csv",
-        format!(
-            "{},gone@corp.example,\n{},shut@corp.example,\n{},aged@corp.example,\n",
-            serial(&lab, "bob"),
-            serial(&lab, "dave"),
-            serial(&lab, "carol")
-        ),
-    );
-    let gateway = builder
-        .set("identity.certificate.map.path", map.display().to_string())
-        .start()
-        .await;
-    // Somebody who may, so that the one who may not can be told from a delegation that is missing.
-    assert_eq!(
-        ask_as(&gateway, &lab, "alice", &bare("alice"))
-            .await
-            .status(),
-        200
-    );
-    for (certificate, user, word, said) in [
-        ("erin", "erin", "kerberos_account_disabled", "disabled"),
-        (
-            "frank",
-            "frank",
-            "kerberos_account_sensitive",
-            "cannot be delegated",
-        ),
-        (
-            "nobody",
-            "nobody",
-            "kerberos_user_unknown",
-            "no account has this name",
-        ),
-        ("bob", "gone", "kerberos_account_expired", "has expired"),
-        ("dave", "shut", "kerberos_account_locked", "locked"),
-        (
-            "carol",
-            "aged",
-            "kerberos_password_expired",
-            "must be changed",
-        ),
-    ] {
-        let answer = ask_as(&gateway, &lab, certificate, &bare(user)).await;
-        assert_eq!(answer.status(), 403, "{certificate}: {}", answer.text());
-        assert!(!answer.text().contains("Kerberos"), "{}", answer.text());
-        let event = gateway
-            .event(word, |event| {
-                event["reason"] == word && event["user"] == format!("{user}@corp.example")
-            })
-            .await;
-        let detail = event["detail"].as_str().unwrap_or_default().to_owned();
-        assert!(detail.contains(said), "{certificate}: {detail}");
-    }
-}
-
-#[tokio::test]
-async fn a_delegation_that_is_missing_is_no_fault_of_the_user() {
-    let lab = Lab::shared();
-    for (spn, word) in [
-        ("HTTP/other.corp.example", "kerberos_delegation_refused"),
-        ("HTTP/nowhere.corp.example", "kerberos_spn_missing"),
-    ] {
-        let gateway = before(&lab).set("email.server.spn", spn).start().await;
-        let answer = ask_as(&gateway, &lab, "alice", &bare("alice")).await;
-        assert_eq!(answer.status(), 503, "{spn}");
-        assert!(answer.header("Retry-After").is_some());
-        reason(&gateway, word).await;
-    }
-}
-
-#[tokio::test]
-async fn a_stale_keytab_is_named() {
-    let lab = Lab::shared();
-    let keytab = lab.path("keytabs/stale.keytab").display().to_string();
-    lab.tool(&["user", "create", "svc-stale", "--random-password"]);
-    lab.tool(&[
-        "domain",
-        "exportkeytab",
-        &keytab,
-        "--principal=svc-stale@CORP.EXAMPLE",
-    ]);
-    lab.tool(&[
-        "user",
-        "setpassword",
-        "svc-stale",
-        "--newpassword=An0ther-Lab-Pass",
-    ]);
-    let gateway = before(&lab)
-        .set("kerberos.principals", "svc-stale@CORP.EXAMPLE")
-        .set("kerberos.keytab.path", keytab)
-        .start()
-        .await;
-    let answer = ask_as(&gateway, &lab, "alice", &bare("alice")).await;
-    assert_eq!(answer.status(), 503);
-    reason(&gateway, "kerberos_keytab_stale").await;
 }
 
 #[tokio::test]
@@ -557,7 +432,7 @@ async fn each_realm_has_its_own_controllers_and_keys() {
 }
 
 /// The serial number of a certificate, as openssl prints it.
-fn serial(lab: &Lab, name: &str) -> String {
+pub(crate) fn serial(lab: &Lab, name: &str) -> String {
     let output = std::process::Command::new("openssl")
         .args(["x509", "-noout", "-serial", "-in"])
         .arg(lab.path(&format!("pki/{name}.pem")))
@@ -565,62 +440,4 @@ fn serial(lab: &Lab, name: &str) -> String {
         .expect("openssl runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.trim().trim_start_matches("serial=").to_owned()
-}
-
-/// `seg check` walks the whole way of one person.
-#[tokio::test]
-async fn one_persons_way_is_checked() {
-    let lab = Lab::shared();
-    let crls = lab.path("crls");
-    std::fs::create_dir_all(&crls).expect("a folder");
-    std::fs::copy(lab.path("pki/ca.crl.pem"), crls.join("ca.crl")).expect("a list");
-    let gateway = before(&lab)
-        .set("enable.cert.revocation.validation", "true")
-        .set(
-            "cert.based.auth.crl.files.parent.dir.path",
-            crls.display().to_string(),
-        )
-        .start()
-        .await;
-    let check = |certificate: &str| {
-        let output = std::process::Command::new(seg_tests::program::program("seg"))
-            .args(["check", "--json", "--config"])
-            .arg(gateway.path("application.properties"))
-            .arg("--client-cert")
-            .arg(lab.path(&format!("pki/{certificate}.pem")))
-            .output()
-            .expect("seg runs");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        (output.status.code(), text)
-    };
-    let (code, text) = check("alice");
-    assert_eq!(code, Some(0), "{text}");
-    assert!(
-        text.contains("a ticket is given in the name of alice@corp.example"),
-        "{text}"
-    );
-    for words in [
-        "only one domain controller is named",
-        "Client Authentication",
-        "User Principal Name={UserPrincipalName}",
-        "the certificate as its identity",
-    ] {
-        assert!(text.contains(words), "{words}: {text}");
-    }
-    for (certificate, words) in [
-        (
-            "nameless",
-            "names no user principal name, and no mail address either",
-        ),
-        ("purpose", "isn't meant for client authentication"),
-        ("expired", "expired"),
-        ("revoked", "was revoked (ca.crl)"),
-        ("erin", "the account is disabled"),
-        ("frank", "sensitive and cannot be delegated"),
-        ("nobody", "no account has this name"),
-    ] {
-        let (code, text) = check(certificate);
-        assert_eq!(code, Some(1), "{certificate}: {text}");
-        assert!(text.contains(words), "{certificate}: {text}");
-    }
 }

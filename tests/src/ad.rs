@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, Weak};
 
 use serde_json::Value;
 
+use crate::GatewayBuilder;
 use crate::authority::Identity;
 use crate::workspace_root;
 
@@ -121,6 +122,23 @@ impl Lab {
         script(&["attribute", &self.folder(), account, name, value]);
     }
 
+    /// Makes an account with the service name `HTTP/<name>` under the realm's domain; its keytab.
+    ///
+    /// # Panics
+    /// When the directory refuses it.
+    #[must_use]
+    pub fn service(&self, name: &str) -> PathBuf {
+        let keytab = self.path(&format!("keytabs/{name}.keytab"));
+        let path = keytab.display().to_string();
+        let principal = format!("--principal={name}@CORP.EXAMPLE");
+        self.tool(&["user", "create", name, "--random-password"]);
+        // AES, for tickets and keytabs alike.
+        self.attribute(name, "msDS-SupportedEncryptionTypes", "24");
+        self.tool(&["spn", "add", &format!("HTTP/{name}.corp.example"), name]);
+        self.tool(&["domain", "exportkeytab", &path, &principal]);
+        keytab
+    }
+
     /// Ends the domain controller, or starts it again.
     ///
     /// # Panics
@@ -198,6 +216,26 @@ impl Lab {
 
     fn folder(&self) -> String {
         self.folder.display().to_string()
+    }
+}
+
+impl GatewayBuilder {
+    /// Before the lab's directory: its people are asked about there, in the names of its domain.
+    #[must_use]
+    pub fn directory(self, lab: &Lab) -> Self {
+        let ca = lab.path("pki/ca.pem").display().to_string();
+        self.set("identity.default.domain", "corp.example")
+            .set("identity.domain.map", "CORP=corp.example")
+            .set("directory.url", format!("ldaps://{}", lab.address()))
+            .set("directory.ca.path", ca)
+            .set("directory.base", "DC=corp,DC=example")
+    }
+
+    /// With an account of its own in there, for people who come without a password.
+    #[must_use]
+    pub fn directory_account(self, lab: &Lab) -> Self {
+        self.set("directory.bind.user", "svc-ldap@corp.example")
+            .set("directory.bind.password", lab.password())
     }
 }
 

@@ -115,6 +115,13 @@ impl GatewayBuilder {
             .set("email.server.ca.path", ca.display().to_string())
     }
 
+    /// Writes its properties without starting it, and returns their path.
+    #[must_use]
+    pub fn properties(&self) -> PathBuf {
+        self.write_properties();
+        self.path("application.properties")
+    }
+
     /// Starts it and waits until it is ready.
     ///
     /// # Panics

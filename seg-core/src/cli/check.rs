@@ -3,6 +3,7 @@
 //!
 //! It changes nothing, and it may run beside a gateway that serves.
 
+mod delegation;
 mod local;
 mod person;
 mod report;
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::config::{self, Config, Loaded};
+use crate::delegate;
 
 pub use report::{Finding, Report, State};
 
@@ -74,13 +76,8 @@ pub async fn run(args: &CheckArgs) -> ExitCode {
     configuration(&mut report, file.as_deref(), &loaded);
     match &args.client_cert {
         Some(certificate) => {
-            walk(
-                &mut report,
-                &loaded.config,
-                certificate,
-                args.user.as_deref(),
-            )
-            .await;
+            let user = args.user.as_deref();
+            Box::pin(walk(&mut report, &loaded.config, certificate, user)).await;
         }
         None => everything(&mut report, &loaded.config).await,
     }
@@ -116,7 +113,7 @@ async fn walk(report: &mut Report, config: &Config, certificate: &Path, user: Op
     let mut own = config.clone();
     own.data_dir = folder.path().to_path_buf();
     // While this is the only thread.
-    crate::delegate::prepare_process(&own);
+    delegate::prepare_process(&own);
     way::revoked(report, &own, &chain).await;
     way::account(report, &own, leaf, name.as_deref()).await;
 }
@@ -149,6 +146,15 @@ fn configuration(report: &mut Report, file: Option<&Path>, loaded: &Loaded) {
     for warning in &loaded.warnings {
         report.warning(&part, warning.to_string());
     }
+    report.ok(
+        "build",
+        if delegate::BUILT_IN {
+            "with Kerberos"
+        } else {
+            "without Kerberos: email.server.login=kerberos and kerberos.accept need one with the \
+             feature `kerberos`"
+        },
+    );
 }
 
 fn migrate(file: &Path) -> ExitCode {

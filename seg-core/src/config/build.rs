@@ -143,6 +143,7 @@ pub(super) fn build(
             "can't be used with directory.url: the decision service asks no directory",
         );
     }
+    directory::check(&config, &mut reader);
     kerberos::check(&config, &mut reader);
     config
 }

@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Config;
+use super::device_lookup::{DeviceFilter, DeviceLookup};
 use super::reader::Reader;
 use super::value::{self, Secret};
+use crate::tls::DeviceSource;
 
 /// The directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub struct Directory {
     pub network_failures: usize,
     /// `directory.timeout.seconds`.
     pub timeout: Duration,
+    /// `directory.device.*`: to which device a certificate belongs, where that is asked.
+    pub device: Option<DeviceLookup>,
 }
 
 /// A group whose members are let in, and where.
@@ -72,6 +77,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Directory> {
         lockout: reader.seconds("directory.lockout.seconds"),
         network_failures: whole(reader, "directory.lockout.network.failures"),
         timeout: reader.seconds("directory.timeout.seconds"),
+        device: device(reader),
     };
     if directory.urls.is_empty() {
         if directory.groups().next().is_some() {
@@ -92,6 +98,41 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Directory> {
         );
     }
     Some(directory)
+}
+
+/// What the parts say together.
+pub(super) fn check(config: &Config, reader: &mut Reader<'_>) {
+    const DEVICE: &str = "identity.certificate.device";
+    if config.identity.certificate.device != Some(DeviceSource::Directory) {
+        return;
+    }
+    let directory = config.directory.as_ref();
+    if directory.is_none_or(|directory| directory.bind_user.is_empty()) {
+        reader.refuse(DEVICE, "needs directory.url and directory.bind.user");
+    } else if directory.is_none_or(|directory| directory.device.is_none()) {
+        reader.refuse(
+            DEVICE,
+            "needs directory.device.attribute, which holds the DeviceId",
+        );
+    }
+}
+
+/// `directory.device.filter` and `.attribute`, which has no default: it depends on who writes it.
+fn device(reader: &mut Reader<'_>) -> Option<DeviceLookup> {
+    let attribute = reader.optional("directory.device.attribute", attribute)?;
+    let filter = reader.read("directory.device.filter", DeviceFilter::parse);
+    Some(DeviceLookup { filter, attribute })
+}
+
+/// The name of an attribute (RFC 4512 1.4).
+fn attribute(text: &str) -> Result<String, String> {
+    let is_name = text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+    if is_name {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("`{text}` is no attribute's name"))
+    }
 }
 
 /// `ldaps://host[:port]` or `ldap://host[:port]`, which is spoken with StartTLS.

@@ -11,6 +11,7 @@ mod build;
 pub mod certificate_map;
 mod certificates;
 mod changes;
+mod device_lookup;
 mod directory;
 mod enrolment;
 mod example;
@@ -38,6 +39,7 @@ use config::File;
 
 pub use binding::Binding;
 pub use changes::{Changes, changed_keys};
+pub use device_lookup::{DeviceFilter, DeviceLookup, Field as DeviceField};
 pub use directory::{Directory, GroupRule};
 pub use enrolment::Enrolment;
 pub use example::example;

@@ -52,6 +52,8 @@ const BASE: i32 = -1_765_328_384;
 /// KDC_ERR_BADOPTION: told apart by trying somebody else.
 #[cfg(any(test, feature = "kerberos"))]
 pub(super) const BAD_OPTION: i32 = BASE + 13;
+/// No account has the user's name.
+pub(super) const USER_UNKNOWN: &str = "kerberos_user_unknown";
 /// KRB_AP_ERR_TKT_EXPIRED: our own ticket is at its end; a new one mends it.
 #[cfg(feature = "kerberos")]
 pub(super) const EXPIRED: i32 = BASE + 32;
@@ -96,7 +98,7 @@ const TABLE: &[Row] = &[
     row(
         SELF,
         6,
-        "kerberos_user_unknown",
+        USER_UNKNOWN,
         "no account has this name",
         "map the certificate's name to the account's: kerberos.user.name, directory.url or identity.certificate.user.pattern",
         true,
@@ -146,7 +148,7 @@ const TABLE: &[Row] = &[
         13,
         "kerberos_delegation_refused",
         "the gateway's account may not delegate to this service, or the user's account is sensitive and cannot be delegated",
-        "allow the delegation with any authentication protocol (msDS-AllowedToDelegateTo), or clear `sensitive` and Protected Users",
+        "allow the delegation with any authentication protocol (msDS-AllowedToDelegateTo; resource-based delegation only where the domain controllers go by it), or clear `sensitive` and Protected Users; `seg check --client-cert` tells which it is",
         false,
     ),
     row(
@@ -330,6 +332,19 @@ impl Refusal {
         }
     }
 
+    /// No account has the name, and its domain is none of our realms.
+    #[cfg(feature = "kerberos")]
+    pub(super) fn elsewhere(user: &str, said: &str) -> Self {
+        Self {
+            reason: "kerberos_user_realm",
+            text: format!(
+                "{user} is no account here, and its domain is none of our realms ({said})"
+            ),
+            mend: "add the realm to kerberos.principals, the suffix to the forest, or map the name: identity.domain.map",
+            of_user: true,
+        }
+    }
+
     /// The name is of a domain that nothing maps to a realm.
     #[cfg(feature = "kerberos")]
     pub(super) fn foreign(user: &str) -> Self {
@@ -347,7 +362,7 @@ impl Refusal {
         Self {
             reason: "kerberos_delegation_missing",
             text: format!("the gateway's account may not delegate to {spn} ({said})"),
-            mend: "add it to the services to which the account may delegate with any authentication protocol",
+            mend: "add it to the services to which the account may delegate (msDS-AllowedToDelegateTo), with any authentication protocol; `seg check --client-cert` tells which of the two is missing",
             of_user: false,
         }
     }

@@ -18,7 +18,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::JoinError;
 
 use super::kdc::{self, Alive};
-use super::refusal::{BAD_OPTION, Refusal, Stage};
+use super::refusal::{BAD_OPTION, Refusal, Stage, USER_UNKNOWN};
 use super::tickets::{self, Accepted, Begun, Failed, Granted, Own, UserName};
 use crate::config::{self, Config, Kdc, KerberosName};
 use crate::runtime::Shared;
@@ -402,6 +402,7 @@ impl Delegation {
     ) -> Result<impl Future<Output = Done<Granted>> + use<>, Refusal> {
         let (own, key) = (self.own(&key.realm), key.clone());
         let other = self.last_good.lock().get(&key.spn).cloned();
+        let elsewhere = self.of_elsewhere(&key.user);
         let work = self.submit(runtime, move || {
             let granted = tickets::grant(&own, &key.user, &key.spn);
             let bad_option = |failed: &Failed| {
@@ -419,10 +420,27 @@ impl Delegation {
                         Err(_) => Refusal::undelegated(&key.spn, &failed.said),
                     })
                 }
-                other => other.map_err(|failed| failed.refusal()),
+                Err(failed) => Err(match (failed.refusal(), elsewhere) {
+                    (refusal, Some(name)) if refusal.reason == USER_UNKNOWN => {
+                        Refusal::elsewhere(&name, &failed.said)
+                    }
+                    (refusal, _) => refusal,
+                }),
+                Ok(granted) => Ok(granted),
             }
         })?;
         Ok(work)
+    }
+
+    /// The name of a user whose domain is none of our realms: a suffix that a domain controller may
+    /// know, or another forest's.
+    fn of_elsewhere(&self, user: &UserName) -> Option<Box<str>> {
+        let UserName::Enterprise(name) = user else {
+            return None;
+        };
+        let (_, domain) = name.rsplit_once('@')?;
+        let ours = self.config.realm(domain).is_some();
+        (!ours).then(|| name.clone())
     }
 
     /// Runs blocking work on a thread of the pool, of which there are `kerberos.threads`.

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, Scope, SearchEntry, ldap_escape};
+use parking_lot::Mutex;
 use rustls::ClientConfig;
 
 use crate::config::{self, UpstreamTls};
@@ -19,6 +21,18 @@ const DISABLED: u32 = 0x2;
 const SENSITIVE: u32 = 0x10_0000;
 /// Of msDS-User-Account-Control-Computed: too many wrong passwords (MS-ADA2 2.462).
 const LOCKED: u32 = 0x10;
+/// For how long no server is tried after none of them has answered.
+const DOWN_FOR: Duration = Duration::from_secs(2);
+/// What is asked of an account.
+const OF_ACCOUNT: [&str; 7] = [
+    "sAMAccountName",
+    "userPrincipalName",
+    "userAccountControl",
+    "accountExpires",
+    "msDS-User-Account-Control-Computed",
+    "mail",
+    "displayName",
+];
 /// invalidCredentials (RFC 4511 A.1).
 const INVALID_CREDENTIALS: u32 = 49;
 
@@ -70,6 +84,9 @@ pub(super) struct Client {
     tls: Arc<ClientConfig>,
     /// The server that answered last.
     first: AtomicUsize,
+    /// Since when none has, and why. While each of them is waited for, everybody who asks would wait
+    /// in a row.
+    down: Mutex<Option<(Instant, String)>>,
 }
 
 impl Client {
@@ -84,6 +101,7 @@ impl Client {
             config: config.clone(),
             tls: Arc::new(tls),
             first: AtomicUsize::new(0),
+            down: Mutex::default(),
         })
     }
 
@@ -91,14 +109,12 @@ impl Client {
     /// Then every form of a name is found, mail addresses too, and a disabled account is known
     /// before its password is tried.
     pub(super) async fn begin(&self, name: &str) -> Result<Result<Attempt, &'static str>, String> {
-        let mut ldap = self.connect().await?;
         if self.config.bind_user.is_empty() {
+            let ldap = self.connect().await?;
             let account = None;
             return Ok(Ok(Attempt { ldap, account }));
         }
-        if let Answer::Refused(reason) = self.bind_ourselves(&mut ldap).await? {
-            return Err(format!("our own account is refused: {reason}"));
-        }
+        let mut ldap = self.ourselves().await?;
         Ok(match self.find(&mut ldap, name).await? {
             Answer::Account(account) => Ok(Attempt {
                 ldap,
@@ -145,22 +161,21 @@ impl Client {
 
     /// The account of a name, asked by our own.
     pub(super) async fn look_up(&self, name: &str) -> Result<Answer, String> {
-        let mut ldap = self.connect().await?;
-        if let Answer::Refused(reason) = self.bind_ourselves(&mut ldap).await? {
-            return Err(format!("our own account is refused: {reason}"));
-        }
+        let mut ldap = self.ourselves().await?;
         let answer = self.find(&mut ldap, name).await;
         let _leave = ldap.unbind().await;
         answer
     }
 
-    async fn bind_ourselves(&self, ldap: &mut Ldap) -> Result<Answer, String> {
-        self.bind(
-            ldap,
-            &self.config.bind_user,
-            self.config.bind_password.reveal(),
-        )
-        .await
+    /// A connection on which we are our own account.
+    pub(super) async fn ourselves(&self) -> Result<Ldap, String> {
+        let mut ldap = self.connect().await?;
+        let name = &self.config.bind_user;
+        let password = self.config.bind_password.reveal();
+        match self.bind(&mut ldap, name, password).await? {
+            Answer::Account(_) => Ok(ldap),
+            Answer::Refused(reason) => Err(format!("our own account is refused: {reason}")),
+        }
     }
 
     async fn bind(&self, ldap: &mut Ldap, name: &str, password: &str) -> Result<Answer, String> {
@@ -192,34 +207,63 @@ impl Client {
                 ldap_escape(account)
             )
         };
-        let mut found = self.search(ldap, &filter).await?;
+        let mut found = self.search(ldap, &filter, OF_ACCOUNT.to_vec()).await?;
         if found.is_empty() && self.is_of_our_domain(name) {
             // The implicit principal name, account@domain, stands in no attribute.
             let filter = format!(
                 "(&(objectClass=user)(sAMAccountName={}))",
                 ldap_escape(account)
             );
-            found = self.search(ldap, &filter).await?;
+            found = self.search(ldap, &filter, OF_ACCOUNT.to_vec()).await?;
         }
         self.state_of(ldap, found).await
     }
 
     /// The account that a certificate is mapped to (`altSecurityIdentities`), asked by our own.
     pub(super) async fn look_up_mapped(&self, identities: &[String]) -> Result<Answer, String> {
-        let mut ldap = self.connect().await?;
-        if let Answer::Refused(reason) = self.bind_ourselves(&mut ldap).await? {
-            return Err(format!("our own account is refused: {reason}"));
-        }
+        let mut ldap = self.ourselves().await?;
         let any: String = identities
             .iter()
             .map(|identity| format!("(altSecurityIdentities={})", ldap_escape(identity.as_str())))
             .collect();
         let found = self
-            .search(&mut ldap, &format!("(&(objectClass=user)(|{any}))"))
+            .search(
+                &mut ldap,
+                &format!("(&(objectCategory=person)(objectClass=user)(|{any}))"),
+                OF_ACCOUNT.to_vec(),
+            )
             .await?;
         let answer = self.state_of(&mut ldap, found).await;
         let _leave = ldap.unbind().await;
         answer
+    }
+
+    /// The device that the one entry of a filter names, asked by our own account.
+    pub(super) async fn look_up_device(
+        &self,
+        filter: &str,
+    ) -> Result<Result<String, &'static str>, String> {
+        let Some(lookup) = &self.config.device else {
+            return Ok(Err("device_unknown"));
+        };
+        let mut ldap = self.ourselves().await?;
+        let attributes = vec![lookup.attribute.clone()];
+        let mut found = self.search(&mut ldap, filter, attributes).await?;
+        let _leave = ldap.unbind().await;
+        if found.len() > 1 {
+            return Ok(Err("device_ambiguous"));
+        }
+        let attributes = found.pop().map(|entry| entry.attrs).unwrap_or_default();
+        // The directory may write the attribute's name in another case than it was asked for.
+        let mut values = attributes
+            .into_iter()
+            .filter(|(name, _)| name.eq_ignore_ascii_case(&lookup.attribute))
+            .flat_map(|(_, values)| values);
+        Ok(match (values.next(), values.next()) {
+            (None, _) => Err("device_unknown"),
+            (Some(device), None) => Ok(device),
+            (Some(_), Some(_)) => Err("device_ambiguous"),
+        })
     }
 
     /// The one account that was found, if it is good, with its groups.
@@ -292,7 +336,7 @@ impl Client {
             "(&(objectClass=group)(sAMAccountName={}))",
             ldap_escape(group)
         );
-        let Some(group) = self.search(ldap, &filter).await?.pop() else {
+        let Some(group) = self.search(ldap, &filter, OF_ACCOUNT.to_vec()).await?.pop() else {
             // Of a group that lets in, nobody is a member. One that keeps out must be there: who is
             // in it can't be known otherwise.
             let keeps_out = self.config.denied.iter().any(|denied| denied == group);
@@ -317,16 +361,12 @@ impl Client {
             .any(|entry| !entry.is_ref() && !entry.is_intermediate()))
     }
 
-    async fn search(&self, ldap: &mut Ldap, filter: &str) -> Result<Vec<SearchEntry>, String> {
-        let attributes = vec![
-            "sAMAccountName",
-            "userPrincipalName",
-            "userAccountControl",
-            "accountExpires",
-            "msDS-User-Account-Control-Computed",
-            "mail",
-            "displayName",
-        ];
+    pub(super) async fn search(
+        &self,
+        ldap: &mut Ldap,
+        filter: &str,
+        attributes: Vec<impl AsRef<str> + Send + Sync>,
+    ) -> Result<Vec<SearchEntry>, String> {
         let (entries, _) = ldap
             .with_timeout(self.config.timeout)
             .search(&self.config.base, Scope::Subtree, filter, attributes)
@@ -342,6 +382,20 @@ impl Client {
 
     /// A connection to the server that answered last, or the next that does.
     async fn connect(&self) -> Result<Ldap, String> {
+        if let Some((since, why)) = &*self.down.lock()
+            && since.elapsed() < DOWN_FOR
+        {
+            return Err(why.clone());
+        }
+        let connected = self.first_that_answers().await;
+        *self.down.lock() = connected
+            .as_ref()
+            .err()
+            .map(|why| (Instant::now(), why.clone()));
+        connected
+    }
+
+    async fn first_that_answers(&self) -> Result<Ldap, String> {
         let count = self.config.urls.len();
         let first = self.first.load(Ordering::Relaxed);
         let mut why = String::new();

@@ -203,6 +203,7 @@ mod tests {
             lockout: Duration::from_secs(60),
             network_failures: 10,
             timeout: Duration::from_secs(5),
+            device: None,
         })
     }
 

@@ -7,28 +7,30 @@
 
 mod client;
 mod guard;
+mod memory;
+mod services;
 
 pub use client::{Account, Answer};
 pub use guard::{Allowed, Guard};
+pub use memory::Found;
+pub use services::{Delegate, Owner};
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use parking_lot::Mutex;
 use seg_compliance::UserKey;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use crate::config;
-use crate::decide::Generations;
-use crate::identify::{ClientCertificate, CredentialDigest, DigestKey};
+use crate::identify::{CredentialDigest, DigestKey};
 use crate::tls::TlsError;
 use client::Client;
+use memory::{ENDING, Memory, Turns};
 
 /// People who are remembered at least.
 const KEPT: usize = 100_000;
@@ -53,9 +55,11 @@ pub struct Directory {
     client: Client,
     guard: Guard,
     /// Accounts of people who came without a password.
-    accounts: Generations<UserKey, (Arc<Account>, Instant)>,
+    accounts: Arc<Memory<Arc<Account>>>,
+    /// Devices to which certificates belong.
+    devices: Arc<Memory<Arc<str>>>,
     /// One check at a time for each person, so that failures are counted one by one.
-    turns: Mutex<HashMap<UserKey, Arc<tokio::sync::Mutex<()>>>>,
+    turns: Turns,
     room: Arc<Semaphore>,
 }
 
@@ -86,8 +90,9 @@ impl Directory {
         Ok(Some(Arc::new(Self {
             client,
             guard: Guard::new(config),
-            accounts: Generations::new(KEPT),
-            turns: Mutex::default(),
+            accounts: Arc::new(Memory::new(KEPT, config.cache)),
+            devices: Arc::new(Memory::new(KEPT, config.cache)),
+            turns: Turns::default(),
             room: Arc::new(Semaphore::new(AT_ONCE)),
             config: config.clone(),
         })))
@@ -118,7 +123,7 @@ impl Directory {
         if let Some(verdict) = self.guard.recall(user, &digest, peer) {
             return verdict;
         }
-        let turn = Arc::clone(self.turns.lock().entry(user.clone()).or_default());
+        let turn = self.turns.of(user);
         let this = Arc::clone(self);
         let owner = user.clone();
         // A task of its own: a client that leaves must not make a failure uncounted.
@@ -129,7 +134,7 @@ impl Directory {
                 return verdict;
             }
             let Ok(_room) = this.room.acquire().await else {
-                return Verdict::Unavailable("ending".to_owned());
+                return Verdict::Unavailable(ENDING.to_owned());
             };
             let bind_as = if typed.contains(['@', '\\']) {
                 &typed
@@ -142,8 +147,8 @@ impl Directory {
         });
         let verdict = checked
             .await
-            .unwrap_or_else(|_| Verdict::Unavailable("ending".to_owned()));
-        self.turn_over(user);
+            .unwrap_or_else(|_| Verdict::Unavailable(ENDING.to_owned()));
+        self.turns.over(user);
         verdict
     }
 
@@ -169,7 +174,7 @@ impl Directory {
                 .finish(attempt, owner.as_str(), bind_as, password)
                 .await;
         };
-        let turn = Arc::clone(self.turns.lock().entry(account.clone()).or_default());
+        let turn = self.turns.of(&account);
         let verdict = {
             let _turn = turn.lock().await;
             match self.guard.recall(&account, &digest, peer) {
@@ -185,18 +190,8 @@ impl Directory {
             }
         };
         drop(turn);
-        self.turn_over(&account);
+        self.turns.over(&account);
         verdict
-    }
-
-    fn turn_over(&self, of: &UserKey) {
-        let mut turns = self.turns.lock();
-        if turns
-            .get(of)
-            .is_some_and(|turn| Arc::strong_count(turn) == 1)
-        {
-            turns.remove(of);
-        }
     }
 
     /// The account of somebody who came by a certificate, a token or a ticket. `None`: we have no
@@ -210,19 +205,9 @@ impl Directory {
         Some(self.looked_up(runtime, user, asked).await)
     }
 
-    /// The account to which the directory maps a certificate. `None`: we have no account of our own
-    /// to ask with, or nothing to ask for.
-    pub async fn account_of_certificate(
-        self: &Arc<Self>,
-        runtime: &Handle,
-        certificate: &ClientCertificate,
-    ) -> Option<Verdict> {
-        let identities = certificate.alternative_identities();
-        let print = certificate.fingerprint_text();
-        self.mapped(runtime, &print, identities).await
-    }
-
-    /// The account that has one of these `altSecurityIdentities`; remembered by `print`.
+    /// The account that has one of these `altSecurityIdentities`; remembered by `print`, the
+    /// certificate's fingerprint. `None`: we have no account of our own to ask with, or nothing to
+    /// ask for.
     pub async fn mapped(
         self: &Arc<Self>,
         runtime: &Handle,
@@ -232,11 +217,29 @@ impl Directory {
         if self.config.bind_user.is_empty() || identities.is_empty() {
             return None;
         }
-        // No person's name holds a backslash in here.
-        let key = UserKey::new(&format!("certificate\\{print}")).ok()?;
+        let key = certificate_key(print)?;
         let this = Arc::clone(self);
         let asked = async move { this.client.look_up_mapped(&identities).await };
         Some(self.looked_up(runtime, &key, asked).await)
+    }
+
+    /// The device that an entry of the directory names for a certificate; remembered by `print`.
+    /// `filter`: which entry, as `directory.device.filter` says.
+    pub async fn device(
+        self: &Arc<Self>,
+        runtime: &Handle,
+        print: &str,
+        filter: String,
+    ) -> Found<Arc<str>> {
+        let Some(key) = certificate_key(print) else {
+            return Ok(Err("device_unknown"));
+        };
+        let this = Arc::clone(self);
+        let asked = async move {
+            let found = this.client.look_up_device(&filter).await?;
+            Ok(found.map(Arc::from))
+        };
+        self.devices.find(runtime, &self.room, &key, asked).await
     }
 
     async fn looked_up(
@@ -245,29 +248,16 @@ impl Directory {
         key: &UserKey,
         asked: impl Future<Output = Result<Answer, String>> + Send + 'static,
     ) -> Verdict {
-        if let Some((account, until)) = self.accounts.recall(key)
-            && until > Instant::now()
-        {
-            return Verdict::Good(account);
-        }
-        let this = Arc::clone(self);
-        let found = runtime
-            .spawn(async move {
-                let _room = this.room.acquire().await.map_err(|_| "ending".to_owned())?;
-                asked.await
+        let asked = async move {
+            Ok(match asked.await? {
+                Answer::Account(account) => Ok(Arc::new(account)),
+                Answer::Refused(reason) => Err(reason),
             })
-            .await
-            .unwrap_or_else(|_| Err("ending".to_owned()));
-        match found {
-            Ok(Answer::Account(account)) => {
-                let account = Arc::new(account);
-                let until = Instant::now() + self.config.cache;
-                let kept = (Arc::clone(&account), until);
-                self.accounts.insert(key.clone(), kept);
-                Verdict::Good(account)
-            }
-            Ok(Answer::Refused(reason)) => Verdict::Refused(reason),
-            Err(error) => Verdict::Unavailable(error),
+        };
+        match self.accounts.find(runtime, &self.room, key, asked).await {
+            Ok(Ok(account)) => Verdict::Good(account),
+            Ok(Err(reason)) => Verdict::Refused(reason),
+            Err(why) => Verdict::Unavailable(why),
         }
     }
 
@@ -326,6 +316,12 @@ impl Directory {
     }
 }
 
+/// What is remembered of a certificate stands under its own kind of name: no person's holds a
+/// backslash in here.
+fn certificate_key(print: &str) -> Option<UserKey> {
+    UserKey::new(&format!("certificate\\{print}")).ok()
+}
+
 /// Name and password out of Basic credentials (RFC 7617), UTF-8 or Latin-1.
 fn decode(credentials: &[u8]) -> Option<(String, Zeroizing<String>)> {
     let decoded = Zeroizing::new(BASE64_STANDARD.decode(credentials).ok()?);
@@ -338,13 +334,28 @@ fn decode(credentials: &[u8]) -> Option<(String, Zeroizing<String>)> {
     Some((text(name), Zeroizing::new(text(password.get(1..)?))))
 }
 
-/// A refusal takes at least this long, whether the directory was asked or not, so that its time
-/// tells nothing of the account.
-pub const REFUSAL_TAKES: Duration = Duration::from_millis(300);
+/// A refusal takes this long, or a multiple of it where the directory is slow, whether it was asked
+/// or not: so its time tells nothing of the account.
+const REFUSAL_TAKES: Duration = Duration::from_millis(300);
+
+/// How long a refusal still waits before it is told, when it has taken so long already.
+pub fn until_told(taken: Duration) -> Duration {
+    let step = REFUSAL_TAKES.as_millis();
+    let over = taken.as_millis() % step;
+    Duration::from_millis(u64::try_from(step - over).unwrap_or(0))
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn refusals_are_told_in_steps() {
+        for (taken, told) in [(0, 300), (1, 300), (299, 300), (300, 600), (750, 900)] {
+            let taken = Duration::from_millis(taken);
+            assert_eq!(taken + until_told(taken), Duration::from_millis(told));
+        }
+    }
 
     #[test]
     fn names_and_passwords_are_told_apart() {

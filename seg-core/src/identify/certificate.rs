@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::IdentityRules;
-use crate::config::certificate_map::CertificateMap;
-use crate::config::{CertificateHeader, CertificateRules};
+use crate::config::certificate_map::{self, CertificateMap};
+use crate::config::{CertificateHeader, CertificateRules, DeviceField, TableError};
 use crate::tls::revocation::Link;
-use crate::tls::{self, ClientUser, NameSource, NoUser};
+use crate::tls::{self, ClientUser, DeviceSource, NameSource, NoUser};
 use crate::transform::Inward;
 
 /// A verified client certificate, as the requests of its connection know it.
@@ -28,13 +28,35 @@ pub struct ClientCertificate {
     pub user: Option<UserKey>,
     /// The name as it stands in the certificate, or as the configuration maps it.
     pub user_name: Option<Box<str>>,
-    /// It names nobody, and the directory is to be asked whose it is.
-    pub asks_directory: bool,
     /// The device that it names.
     pub device: Option<DeviceKey>,
+    /// What of it only the directory knows.
+    pub open: Open,
+    /// Why nothing is served with it.
+    pub closed: Option<Box<Closed>>,
     /// SHA-256 of the certificate.
     pub fingerprint: [u8; 32],
     written: [OnceLock<HeaderValue>; 3],
+}
+
+/// What a certificate does not say itself, and the directory is to be asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Open {
+    /// Whose it is.
+    pub user: bool,
+    /// To which device it belongs.
+    pub device: bool,
+}
+
+/// Why nothing is served with a certificate that counts otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// A word for logs and metrics.
+    pub reason: &'static str,
+    /// More of it, for the log.
+    pub detail: Option<String>,
+    /// It may be otherwise in a moment.
+    pub later: bool,
 }
 
 /// Who issued a certificate, and for how long: by which one is known as another one's renewal.
@@ -59,6 +81,18 @@ impl CertificateMapping {
     /// Out of the configuration.
     pub fn new(rules: CertificateRules, map: CertificateMap) -> Self {
         Self { rules, map }
+    }
+
+    /// Out of the configuration, its table read.
+    ///
+    /// # Errors
+    /// A table that can't be used.
+    pub fn load(rules: &CertificateRules) -> Result<Self, TableError> {
+        let map = match &rules.map_path {
+            Some(path) => certificate_map::load(path)?,
+            None => CertificateMap::default(),
+        };
+        Ok(Self::new(rules.clone(), map))
     }
 
     /// The user's name, before it is made canonical.
@@ -88,9 +122,23 @@ impl CertificateMapping {
             return Some(device.to_owned());
         }
         let name = tls::client_device(leaf, self.rules.device?).ok()?;
+        self.device_in(&name).map(str::to_owned)
+    }
+
+    /// The part of a name that is the DeviceId.
+    pub fn device_in<'n>(&self, name: &'n str) -> Option<&'n str> {
         match &self.rules.device_pattern {
             None => Some(name),
-            Some(pattern) => pattern.first(&name).map(str::to_owned),
+            Some(pattern) => pattern.first(name),
+        }
+    }
+
+    /// What of a certificate the directory is to be asked.
+    fn open(&self, user: &Result<String, NoUser>, device: Option<&DeviceKey>) -> Open {
+        let by_directory = self.rules.user.contains(&NameSource::Directory);
+        Open {
+            user: by_directory && matches!(user, Err(NoUser::Missing)),
+            device: device.is_none() && self.rules.device == Some(DeviceSource::Directory),
         }
     }
 }
@@ -104,13 +152,9 @@ impl ClientCertificate {
     ) -> Option<Self> {
         let leaf = chain.first()?;
         let user_name = mapping.user(leaf);
-        let asks_directory = mapping.rules.user.contains(&NameSource::Directory)
-            && matches!(user_name, Err(NoUser::Missing));
+        let device = mapping.device(leaf).and_then(|text| device_key(&text));
+        let open = mapping.open(&user_name, device.as_ref());
         let user_name = user_name.ok();
-        let device = mapping.device(leaf).and_then(|text| {
-            let id = seg_eas::DeviceId::parse_text(&text).ok()?;
-            DeviceKey::new(id.as_str()).ok()
-        });
         let mut fingerprint = [0; 32];
         let hash = digest(&SHA256, leaf);
         for (to, from) in fingerprint.iter_mut().zip(hash.as_ref()) {
@@ -122,12 +166,30 @@ impl ClientCertificate {
                 .as_deref()
                 .and_then(|name| identity.canonical(name)),
             user_name: user_name.map(Into::into),
-            asks_directory,
             device,
+            open,
+            closed: None,
             fingerprint,
             leaf: leaf.clone().into_owned(),
             written: Default::default(),
         })
+    }
+
+    /// What may be filled in where the directory is asked for it.
+    pub fn field(&self, field: DeviceField) -> Vec<String> {
+        let one = match field {
+            DeviceField::Identity => return tls::alternative_identities(&self.leaf),
+            // As openssl prints it: a first byte of zeros only keeps it positive.
+            DeviceField::Serial => {
+                let serial = self.serial();
+                let shown = serial.strip_prefix("00").filter(|rest| !rest.is_empty());
+                Some(shown.unwrap_or(&serial).to_owned())
+            }
+            DeviceField::Fingerprint => Some(self.fingerprint_text()),
+            DeviceField::User => self.user.as_ref().map(|user| user.as_str().to_owned()),
+            DeviceField::Name(source) => tls::client_device(&self.leaf, source).ok(),
+        };
+        one.into_iter().collect()
     }
 
     /// Its serial number in hexadecimal, for the log.
@@ -141,11 +203,6 @@ impl ClientCertificate {
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect()
-    }
-
-    /// By what the directory may know it.
-    pub fn alternative_identities(&self) -> Vec<String> {
-        tls::alternative_identities(&self.leaf)
     }
 
     /// Who issued it, and for how long.
@@ -199,6 +256,12 @@ impl ClientCertificate {
             CertificateHeader::None | CertificateHeader::NsClientCert => base64,
         }
     }
+}
+
+/// A DeviceId as it stands in a certificate, or in an entry about one.
+pub(super) fn device_key(text: &str) -> Option<DeviceKey> {
+    let id = seg_eas::DeviceId::parse_text(text).ok()?;
+    DeviceKey::new(id.as_str()).ok()
 }
 
 /// PEM with everything but letters, digits and `-._~` as percent signs.

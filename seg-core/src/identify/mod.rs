@@ -4,11 +4,12 @@
 //! This room comes before the verdict because a verdict is for a pair (device, user), and before
 //! the body is touched: what has no credentials is never interpreted.
 
+mod by_directory;
 mod certificate;
 pub(crate) mod pin;
 mod user;
 
-pub use certificate::{CertificateMapping, ClientCertificate, Term};
+pub use certificate::{CertificateMapping, ClientCertificate, Closed, Open, Term};
 pub use pin::NtlmPin;
 pub use user::IdentityRules;
 

@@ -4,8 +4,9 @@
 use http::{HeaderMap, StatusCode, Uri};
 use seg_compliance::{DeviceKey, UserKey};
 
-use super::{Stop, Walk};
+use super::{Stop, Walk, refusing};
 use crate::config::{ClientAuth, UserMismatch};
+use crate::identify::ClientCertificate;
 use crate::message::Reply;
 use crate::protocol::Call;
 use crate::route;
@@ -44,6 +45,30 @@ impl<'w> Walk<'w> {
             ));
         }
         Ok(())
+    }
+
+    /// Nothing is served with a certificate of which the directory should say more and does not. The
+    /// connection closes: on the next one it is asked again.
+    pub(super) fn check_certificate_open(
+        &mut self,
+        certificate: &ClientCertificate,
+    ) -> Result<(), Stop> {
+        let Some(closed) = &certificate.closed else {
+            return Ok(());
+        };
+        self.record.because(closed.reason, closed.detail.clone());
+        let mut reply = if closed.later {
+            self.record.outcome(Outcome::UpstreamFailed);
+            Reply::unavailable()
+        } else {
+            let metrics = &self.connection.core.shared.metrics;
+            metrics.bad_request(closed.reason);
+            self.record.outcome(Outcome::Refused);
+            let text = "Mail is not open to this certificate.\n";
+            Reply::text(StatusCode::FORBIDDEN, text)
+        };
+        refusing::close(&mut reply);
+        Err(reply.into())
     }
 
     /// Certificate and credentials must name one person.

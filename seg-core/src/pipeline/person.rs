@@ -10,7 +10,7 @@ use seg_compliance::UserKey;
 use seg_ews::authorization::{self, Credentials};
 
 use super::{Stop, Walk, refusing};
-use crate::directory::{Account, Directory, REFUSAL_TAKES, Verdict};
+use crate::directory::{Account, Directory, Verdict, until_told};
 use crate::identify::{Known, Person, Scheme};
 use crate::message::Reply;
 use crate::oauth::{TokenError, Tokens};
@@ -121,7 +121,7 @@ impl Walk<'_> {
                 shared.metrics.bad_request(reason);
                 self.record.because(reason, None);
                 // One answer after one time, whatever the reason and whoever knew it.
-                tokio::time::sleep(REFUSAL_TAKES.saturating_sub(begun.elapsed())).await;
+                tokio::time::sleep(until_told(begun.elapsed())).await;
                 if known.scheme == Scheme::Basic {
                     return Err(self.ask_again(ASK_PASSWORD));
                 }

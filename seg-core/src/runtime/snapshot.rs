@@ -163,14 +163,7 @@ impl Snapshot {
         built.warnings.drain(..).for_each(&mut *warn);
         let (tls, shown) = (built.set, built.certificates);
         let authorities = tls::revocation::Authorities::load(&config.server.tls)?;
-        let certificates = {
-            let rules = config.identity.certificate.clone();
-            let map = match &rules.map_path {
-                Some(path) => certificate_map::load(path)?,
-                None => CertificateMap::default(),
-            };
-            CertificateMapping::new(rules, map)
-        };
+        let certificates = CertificateMapping::load(&config.identity.certificate)?;
         let identity = IdentityRules::load(&config.identity)?;
         let mut leg = |leg: &config::Leg, before: Option<(&config::Leg, &Leg)>| {
             let built = tls::client_config(&leg.tls)?;

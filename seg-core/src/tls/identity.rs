@@ -84,10 +84,12 @@ pub enum DeviceSource {
     Uri,
     /// A mail address in the subject alternative name.
     Email,
+    /// The directory, which knows to which device the certificate belongs.
+    Directory,
 }
 
 impl DeviceSource {
-    /// Reads `cn`, `serial`, `dns`, `uri` or `email`.
+    /// Reads `cn`, `serial`, `dns`, `uri`, `email` or `directory`.
     ///
     /// # Errors
     /// What was expected, for a person.
@@ -98,8 +100,9 @@ impl DeviceSource {
             "dns" => Ok(Self::Dns),
             "uri" => Ok(Self::Uri),
             "email" => Ok(Self::Email),
+            "directory" => Ok(Self::Directory),
             _ => Err(format!(
-                "`{text}` is not possible, expected one of none, cn, serial, dns, uri, email"
+                "`{text}` is not possible, expected one of none, cn, serial, dns, uri, email, directory"
             )),
         }
     }
@@ -181,6 +184,8 @@ pub fn client_device(leaf: &CertificateDer<'_>, source: DeviceSource) -> Result<
             _ => None,
         }),
         DeviceSource::Email => email(&certificate),
+        // Asked once the handshake is over: nothing waits in it.
+        DeviceSource::Directory => Err(NoUser::Missing),
     }
 }
 

@@ -8,7 +8,6 @@ use seg_compliance::UserKey;
 
 use super::Report;
 use crate::config::Config;
-use crate::config::certificate_map::{self, CertificateMap};
 use crate::identify::{CertificateMapping, IdentityRules};
 use crate::tls::{self, Certificate, NameSource, NoUser};
 
@@ -48,21 +47,20 @@ pub(super) fn check(
         ),
         Err(why) => report.fail("server.client.ca.path", why.reason, why.mend),
     }
-    let map = match &config.identity.certificate.map_path {
-        None => CertificateMap::default(),
-        Some(path) => match certificate_map::load(path) {
-            Ok(map) => map,
-            Err(error) => {
-                report.fail(
-                    "identity.certificate.map.path",
-                    error.to_string(),
-                    "mend the file",
-                );
-                return None;
-            }
-        },
+    let mapping = match CertificateMapping::load(&config.identity.certificate) {
+        Ok(mapping) => mapping,
+        Err(error) => {
+            let part = "identity.certificate.map.path";
+            report.fail(part, error.to_string(), "mend the file");
+            return None;
+        }
     };
-    let mapping = CertificateMapping::new(config.identity.certificate.clone(), map);
+    if let Some(device) = mapping.device(leaf) {
+        report.ok(
+            "device",
+            format!("the certificate belongs to {device} alone"),
+        );
+    }
     match mapping.user(leaf) {
         Ok(name) => {
             let source = tls::client_user(leaf, &config.identity.certificate.user);

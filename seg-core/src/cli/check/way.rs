@@ -1,17 +1,19 @@
 //! The further way of the person with a certificate: whether it was revoked, whose account it is,
 //! and whether a ticket to each mail server is given in his name.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 use seg_compliance::UserKey;
 use tokio::runtime::Handle;
 
-use super::Report;
 use super::upstream::{self, Schemes};
-use crate::config::{self, Config, UpstreamLogin};
+use super::{Report, delegation};
+use crate::config::{Config, UpstreamLogin};
 use crate::delegate::{self, Delegation};
 use crate::directory::{Directory, Verdict};
-use crate::identify::IdentityRules;
+use crate::identify::{CertificateMapping, ClientCertificate, IdentityRules};
 use crate::outbound::Outbound;
 use crate::servers::Leg;
 use crate::tls::{self, revocation};
@@ -71,8 +73,15 @@ pub(super) async fn account(
             return report.fail("identity.alias.path", error.to_string(), mend);
         }
     };
-    let login = match (&config.directory, name) {
-        (Some(settings), name) => in_directory(report, settings, &identity, leaf, name).await,
+    let directory = match Directory::new(config.directory.as_ref(), None) {
+        Ok(directory) => directory,
+        Err(error) => return report.fail("directory.url", error.reason, error.mend),
+    };
+    if let Some(directory) = &directory {
+        device(report, config, directory, leaf).await;
+    }
+    let login = match (&directory, name) {
+        (Some(directory), name) => in_directory(report, directory, &identity, leaf, name).await,
         (None, Some(name)) => {
             let user = identity.canonical(name);
             if user.is_none() {
@@ -90,7 +99,55 @@ pub(super) async fn account(
     if let Some(login) = login
         && config.needs_kerberos()
     {
+        if let Some(directory) =
+            directory.filter(|directory| !directory.config.bind_user.is_empty())
+        {
+            delegation::check(report, config, &directory).await;
+        }
         tickets(report, config, &login).await;
+    }
+}
+
+/// The device of the certificate, where the directory is asked for it.
+async fn device(
+    report: &mut Report,
+    config: &Config,
+    directory: &Arc<Directory>,
+    leaf: &CertificateDer<'_>,
+) {
+    const PART: &str = "identity.certificate.device";
+    let mapping = match CertificateMapping::load(&config.identity.certificate) {
+        Ok(mapping) => mapping,
+        Err(error) => return report.fail(PART, error.to_string(), "mend the file"),
+    };
+    let chain = std::slice::from_ref(leaf);
+    let Ok(identity) = IdentityRules::load(&config.identity) else {
+        return;
+    };
+    let Some(mut certificate) = ClientCertificate::read(chain, &mapping, &identity) else {
+        return;
+    };
+    if !certificate.open.device {
+        return;
+    }
+    let runtime = Handle::current();
+    certificate
+        .ask(directory, &runtime, &mapping, &identity)
+        .await;
+    match (&certificate.device, &certificate.closed) {
+        (Some(device), _) => report.ok(PART, format!("the directory names {device}")),
+        (None, closed) => {
+            let why = closed.as_ref().map(|closed| {
+                let detail = closed.detail.as_deref().unwrap_or_default();
+                format!("{}: {detail}", closed.reason)
+            });
+            report.fail(
+                PART,
+                why.unwrap_or_default(),
+                "let one entry that directory.device.filter finds hold the DeviceId in \
+                 directory.device.attribute",
+            );
+        }
     }
 }
 
@@ -138,19 +195,12 @@ async fn methods(report: &mut Report, config: &Config) {
 /// The name under which the domain controller knows the user; `None` where he is not let in.
 async fn in_directory(
     report: &mut Report,
-    settings: &config::Directory,
+    directory: &Arc<Directory>,
     identity: &IdentityRules,
     leaf: &CertificateDer<'_>,
     name: Option<&str>,
 ) -> Option<UserKey> {
     const PART: &str = "directory.url";
-    let directory = match Directory::new(Some(settings), None) {
-        Ok(directory) => directory?,
-        Err(error) => {
-            report.fail(PART, error.reason, error.mend);
-            return None;
-        }
-    };
     let runtime = Handle::current();
     let user = name.and_then(|name| identity.canonical(name));
     let found = match &user {
