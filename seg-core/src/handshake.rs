@@ -228,7 +228,7 @@ async fn ask_directory(core: &Core, certificate: &mut ClientCertificate) {
             &snapshot.identity,
         )
         .await;
-    if certificate.user.is_none() {
+    if certificate.open.user && certificate.user.is_none() {
         core.shared.metrics.bad_request("certificate_unmapped");
     }
 }
