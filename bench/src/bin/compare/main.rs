@@ -42,11 +42,11 @@ struct Arguments {
     /// Threads of each proxy; 1 keeps it on a CPU of its own where there is one
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     cores: u16,
-    /// Turns of each proxy; the middle one counts
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
+    /// Turns of each proxy; the middle one counts, and of ratios that of the turns side by side
+    #[arg(long, default_value_t = 11, value_parser = clap::value_parser!(u16).range(1..=100))]
     rounds: u16,
     /// Seconds of each turn
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=60))]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=60))]
     seconds: u16,
     /// Keep-alive connections of the Sync load
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1000))]

@@ -26,7 +26,8 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 3] = [Self::Nginx, Self::Haproxy, Self::Seg];
+    /// The gateway's turn is the one behind nginx's, with which it is compared.
+    pub(crate) const ALL: [Self; 3] = [Self::Nginx, Self::Seg, Self::Haproxy];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
