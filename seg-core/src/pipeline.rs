@@ -5,7 +5,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use http::{HeaderMap, Method, StatusCode, header};
 use jiff::Timestamp;
@@ -17,7 +16,7 @@ use crate::filter::ChallengeRule;
 use crate::forward::{self, Errand, Held, LimitedBody};
 use crate::handshake::Connection;
 use crate::identify::{self, Caller, Known, Scheme, Unreadable};
-use crate::message::{BodyGuard, PhaseCell, Reply, Request, StreamBroken};
+use crate::message::{BodyGuard, Reply, Request, StreamBroken};
 use crate::oauth::TokenError;
 use crate::pipeline::ntlm::Pinning;
 use crate::protocol::{Call, PlanContext};
@@ -71,20 +70,13 @@ async fn served(connection: Arc<Connection>, request: Box<Request>) -> (Reply, T
     let shared = &connection.core.shared;
     let snapshot = shared.snapshot();
     connection.phase.serving();
-    let record = Record::begin(
-        &shared.metrics,
-        &snapshot.pseudonym,
-        &connection.peer_parts.0,
-    );
-    let mut turn = Turn {
-        record: Box::new(record),
-        phase: Arc::clone(&connection.phase),
-    };
+    let record = Record::begin(&connection, &snapshot.pseudonym);
+    let mut turn = Turn(Box::new(record));
     let head_only = request.method == Method::HEAD;
     let walk = Walk {
         connection: &connection,
         snapshot: &snapshot,
-        record: &mut turn.record,
+        record: &mut turn.0,
         address: connection.peer.ip(),
     };
     let mut reply = match walk.walk(request).await {
@@ -94,32 +86,27 @@ async fn served(connection: Arc<Connection>, request: Box<Request>) -> (Reply, T
     if connection.core.is_leaving() {
         refusing::close(&mut reply);
     }
-    turn.record.answered(&reply, head_only);
+    turn.0.answered(&reply, head_only);
     (reply, turn)
 }
 
 /// One request's turn on its connection: ends when its answer has been handed over.
 #[derive(Debug)]
-pub(crate) struct Turn {
-    record: Box<Record>,
-    phase: Arc<PhaseCell>,
-}
+pub(crate) struct Turn(Box<Record>);
 
 impl BodyGuard for Turn {
     fn sent(&mut self, n: usize) {
-        self.record.sent(n);
+        self.0.sent(n);
     }
 
     fn ended(&mut self, end: Result<(), &StreamBroken>) {
-        self.record.ended(end);
+        self.0.ended(end);
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let now = Instant::now();
-        self.record.over(now);
-        self.phase.idle(now.into());
+        self.0.over();
     }
 }
 

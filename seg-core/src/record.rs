@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use seg_compliance::{Decision, DeviceKey, UserKey};
 
+use crate::handshake::Connection;
 use crate::message::{BodyGuard, Reply, StreamBroken};
 use crate::runtime::CutOrder;
 use crate::telemetry::log::{Members, field};
@@ -18,10 +19,8 @@ use crate::telemetry::pseudonym::Pseudonym;
 /// One request, from its head to the last byte of its answer. Recorded when dropped.
 #[derive(Debug)]
 pub struct Record {
-    metrics: Arc<Metrics>,
+    connection: Arc<Connection>,
     pseudonym: Arc<Pseudonym>,
-    /// Its address, as text.
-    peer: Arc<str>,
     begun: Instant,
     over: Option<Instant>,
     protocol: Protocol,
@@ -49,11 +48,10 @@ pub struct Record {
 
 impl Record {
     /// Begins a record.
-    pub fn begin(metrics: &Arc<Metrics>, pseudonym: &Arc<Pseudonym>, peer: &Arc<str>) -> Self {
+    pub fn begin(connection: &Arc<Connection>, pseudonym: &Arc<Pseudonym>) -> Self {
         Self {
-            metrics: Arc::clone(metrics),
+            connection: Arc::clone(connection),
             pseudonym: Arc::clone(pseudonym),
-            peer: Arc::clone(peer),
             begun: Instant::now(),
             over: None,
             protocol: Protocol::None,
@@ -77,9 +75,15 @@ impl Record {
         }
     }
 
-    /// The request was over at that time.
-    pub fn over(&mut self, now: Instant) {
+    /// The request is over: its connection waits for another.
+    pub fn over(&mut self) {
+        let now = Instant::now();
         self.over = Some(now);
+        self.connection.phase.idle(now.into());
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.connection.core.shared.metrics
     }
 
     /// The protocol is known.
@@ -90,7 +94,7 @@ impl Record {
     /// The command is known: the request counts as in flight under it.
     pub fn command(&mut self, command: &'static str) {
         self.command = command;
-        self.live = Some(self.metrics.live(self.protocol, command));
+        self.live = Some(self.metrics().live(self.protocol, command));
     }
 
     /// The device and the client program are known.
@@ -106,7 +110,7 @@ impl Record {
 
     /// The verdict is known.
     pub fn decision(&mut self, decision: &Decision) {
-        self.metrics.decision(
+        self.metrics().decision(
             self.protocol,
             verdict_label(decision.verdict),
             match decision.step {
@@ -122,7 +126,7 @@ impl Record {
             },
         );
         if let Some(trial) = &decision.trial {
-            self.metrics.decision(
+            self.metrics().decision(
                 self.protocol,
                 verdict_label(trial.verdict),
                 Step::Policy,
@@ -134,7 +138,7 @@ impl Record {
 
     /// A block came while the request was in flight, `taken` at that time.
     pub fn cut(&mut self, decision: &Decision, taken: Instant) {
-        self.metrics.cut(self.protocol, taken.elapsed());
+        self.metrics().cut(self.protocol, taken.elapsed());
         self.decision = Some(decision.clone());
         self.outcome = Outcome::Cut;
     }
@@ -157,13 +161,13 @@ impl Record {
     /// The request was sent a second time.
     pub fn replayed(&mut self) {
         self.replayed = true;
-        self.metrics.replay();
+        self.metrics().replay();
     }
 
     /// The server failed, and this one has answered in its place.
     pub fn moved(&mut self, name: &Arc<str>) {
         self.upstream = Some(Arc::clone(name));
-        self.metrics.moved();
+        self.metrics().moved();
     }
 
     /// How the request ends, if nothing else happens.
@@ -189,7 +193,7 @@ impl Record {
 
     /// A malformed request: counted, and why.
     pub fn bad_request(&mut self, reason: &'static str, detail: Option<String>) {
-        self.metrics.bad_request(reason);
+        self.metrics().bad_request(reason);
         self.outcome = Outcome::Rejected;
         self.because(reason, detail);
     }
@@ -228,7 +232,7 @@ impl BodyGuard for Record {
             self.outcome = Outcome::UpstreamFailed;
         }
         if let Some(what) = &broken.server {
-            self.metrics.bad_request("upstream_broke_off");
+            self.metrics().bad_request("upstream_broke_off");
             self.reason = Some("upstream_broke_off");
             self.detail = Some(what.clone());
         }
@@ -244,7 +248,7 @@ impl Drop for Record {
         if !whole && self.status.is_some() && self.outcome == Outcome::Forwarded {
             self.outcome = Outcome::ClientGone;
         }
-        self.metrics
+        self.metrics()
             .request_done(self.protocol, self.command, self.status, self.outcome);
         if tracing::enabled!(target: TARGET, tracing::Level::INFO) {
             Members::gather(
@@ -262,7 +266,7 @@ const TARGET: &str = "seg::request";
 impl Record {
     /// The fields of the request's event. What a caller must not find in a log has no line here.
     fn tell(&self, members: &mut Members<'_>) {
-        members.word(field!("peer"), &self.peer);
+        members.word(field!("peer"), &self.connection.peer_parts.0);
         members.word(field!("protocol"), self.protocol.as_str());
         members.word(field!("command"), self.command);
         if let Some(user) = &self.user {

@@ -5,6 +5,7 @@
 //! 8,000 polls are answered 1.6 times sooner this way.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
@@ -47,12 +48,17 @@ struct Table {
 
 /// The table of one core. Locked for moments only, and almost always by its own thread.
 #[derive(Debug, Default)]
-pub struct Slots(Mutex<Table>);
+pub struct Slots {
+    table: Mutex<Table>,
+    /// How many signals have been given. While this stands still, whoever has been told to wait
+    /// need not look into the table again.
+    given: AtomicU32,
+}
 
 impl Slots {
     /// A slot for one request.
     pub fn enter(self: &Arc<Self>) -> Ticket {
-        let mut table = self.0.lock();
+        let mut table = self.table.lock();
         let index = table.free.pop().unwrap_or_else(|| {
             table.slots.push(Slot::default());
             u32::try_from(table.slots.len() - 1).unwrap_or(u32::MAX)
@@ -69,6 +75,8 @@ impl Slots {
             slots: Arc::clone(self),
             index,
             generation,
+            noted: AtomicUsize::new(0),
+            given: AtomicU32::new(0),
         }
     }
 
@@ -79,11 +87,12 @@ impl Slots {
         for (token, signal) in orders {
             // One lock a token: the woken tasks run on this very thread, later.
             let waker = {
-                let mut table = self.0.lock();
+                let mut table = self.table.lock();
                 let (index, generation) = split(token);
                 match table.slots.get_mut(index as usize) {
                     Some(slot) if slot.taken && slot.generation == generation => {
                         slot.signal = Some(signal);
+                        self.given.fetch_add(1, Ordering::Release);
                         reached += 1;
                         slot.waker.take()
                     }
@@ -99,7 +108,7 @@ impl Slots {
 
     /// The tokens of the polls that wait now.
     pub fn polls(&self) -> Vec<u64> {
-        let table = self.0.lock();
+        let table = self.table.lock();
         table
             .slots
             .iter()
@@ -124,6 +133,10 @@ pub struct Ticket {
     slots: Arc<Slots>,
     index: u32,
     generation: u32,
+    /// The task that was told to wait, as a number that no other has while it lives; 0: none.
+    noted: AtomicUsize,
+    /// How many signals had been given then.
+    given: AtomicU32,
 }
 
 impl Ticket {
@@ -134,14 +147,24 @@ impl Ticket {
 
     /// Marks the request as a poll, which a drain may end with an empty normal answer.
     pub fn is_poll(&self) {
-        if let Some(slot) = self.slots.0.lock().slots.get_mut(self.index as usize) {
+        if let Some(slot) = self.slots.table.lock().slots.get_mut(self.index as usize) {
             slot.poll = true;
         }
     }
 
     /// Ready once a signal has come. A signal is kept: whoever asks again gets it again.
     pub fn poll_signal(&self, cx: &mut Context<'_>) -> Poll<Signal> {
-        let mut table = self.slots.0.lock();
+        // A request is polled for its own sake, its connection's and its server's; a signal comes
+        // once in the life of few.
+        let task = cx.waker().data().addr();
+        if task != 0
+            && self.noted.load(Ordering::Relaxed) == task
+            && self.given.load(Ordering::Relaxed) == self.slots.given.load(Ordering::Acquire)
+        {
+            return Poll::Pending;
+        }
+        let mut table = self.slots.table.lock();
+        let given = self.slots.given.load(Ordering::Acquire);
         let Some(slot) = table.slots.get_mut(self.index as usize) else {
             return Poll::Pending;
         };
@@ -152,6 +175,8 @@ impl Ticket {
             Some(waker) if waker.will_wake(cx.waker()) => {}
             _ => slot.waker = Some(cx.waker().clone()),
         }
+        self.noted.store(task, Ordering::Relaxed);
+        self.given.store(given, Ordering::Relaxed);
         Poll::Pending
     }
 
@@ -163,7 +188,7 @@ impl Ticket {
     /// The signal, if one has come.
     pub fn signalled(&self) -> Option<Signal> {
         self.slots
-            .0
+            .table
             .lock()
             .slots
             .get(self.index as usize)?
@@ -174,7 +199,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let mut table = self.slots.0.lock();
+        let mut table = self.slots.table.lock();
         if let Some(slot) = table.slots.get_mut(self.index as usize) {
             slot.taken = false;
             slot.poll = false;

@@ -124,7 +124,7 @@ impl<C: Session> SecureStream<C> {
                 plaintext.extend_from_slice(later);
                 into.remaining() > 0
             },
-            |_| (),
+            None::<fn(records::AtRest<'_, C::Data>)>,
         );
         self.keep(ciphertext, &walked);
         // What rustls has to say of itself, an alert or new keys, waits for no writer.
@@ -160,7 +160,7 @@ impl<C: Session> SecureStream<C> {
                 plaintext.extend_from_slice(record);
                 true
             },
-            act,
+            Some(act),
         );
         if !incoming.is_empty() {
             self.keep(&incoming, &walked);

@@ -106,12 +106,13 @@ impl<C: Session> Records<C> {
     }
 
     /// Lets rustls read `incoming` record by record. `taken` gets the plaintext of each, in place of
-    /// which it says whether there is room for another; `act` is called once there is none left.
+    /// which it says whether there is room for another; `act`, if any, is called once there is none
+    /// left.
     pub(super) fn walk<R>(
         &mut self,
         incoming: &mut [u8],
         mut taken: impl FnMut(&[u8]) -> bool,
-        act: impl FnOnce(AtRest<'_, C::Data>) -> R,
+        act: Option<impl FnOnce(AtRest<'_, C::Data>) -> R>,
     ) -> Walked<R> {
         let mut walked = Walked {
             done: 0,
@@ -141,6 +142,11 @@ impl<C: Session> Records<C> {
                         }
                     }
                     goes_on = !walked.stopped && walked.fault.is_none();
+                    // Nearly always one record is all there is, and asking again would only say so.
+                    if goes_on && act.is_none() {
+                        let done = walked.done.saturating_add(discard);
+                        goes_on = done < incoming.len() || self.session.wants_write();
+                    }
                 }
                 Ok(ConnectionState::EncodeTlsData(data)) => encode(data, &mut self.outgoing),
                 // It is as good as sent: nothing goes out before it.
@@ -151,7 +157,7 @@ impl<C: Session> Records<C> {
                     goes_on = false;
                 }
                 Ok(ConnectionState::WriteTraffic(traffic)) => {
-                    walked.at_rest = Some(act(traffic));
+                    walked.at_rest = act.map(|act| act(traffic));
                     walked.done = walked.done.saturating_add(discard);
                     return walked;
                 }

@@ -242,7 +242,8 @@ impl Pool {
         if connection.target().standing().is_waited_for() {
             return;
         }
-        if !connection.is_quiet() || connection.is_left_behind() {
+        // Whether it is silent is asked when it is taken: right before it is used again.
+        if connection.is_left_behind() {
             self.0.counts.discarded.fetch_add(1, Ordering::Relaxed);
             return;
         }
