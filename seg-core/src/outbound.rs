@@ -4,17 +4,20 @@
 //! there costs no client's core anything. No redirect is followed: who may be asked stands in the
 //! configuration.
 
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::runtime::Handle;
 
-use crate::config::{ProxyAddress, UpstreamTls, WebAddress};
+use crate::config::{Origin, ProxyAddress, UpstreamTls, WebAddress};
 use crate::tls;
 use crate::upstream::{
     BodyKind, Deadlines, NoBody, Pool, PoolSettings, ReplayPolicy, RequestHead, Target,
@@ -23,6 +26,10 @@ use crate::upstream::{
 
 /// Idle connections that are kept.
 const MAX_IDLE: usize = 16;
+/// Servers that are remembered, …
+const SERVERS_MAX: usize = 64;
+/// … and for how long: then the CAs are read anew.
+const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// A client for the gateway's own requests.
 #[derive(Clone)]
@@ -31,6 +38,19 @@ pub struct Outbound {
     pool: Pool,
     /// `outbound.proxy.url`.
     via: Arc<ArcSwapOption<Via>>,
+    /// Servers that were asked lately, whose connections may be used again.
+    servers: Arc<Mutex<HashMap<Server, Known>>>,
+}
+
+/// A server, and the CA file by which it is known.
+type Server = (Origin, Option<PathBuf>);
+
+#[derive(Clone)]
+struct Known {
+    since: Instant,
+    /// The proxy on the way to it.
+    via: Option<Arc<Via>>,
+    target: Target,
 }
 
 impl std::fmt::Debug for Outbound {
@@ -47,7 +67,7 @@ pub struct Ask {
     /// What is sent, and of which type; `None`: a GET.
     pub body: Option<(&'static str, Bytes)>,
     /// The CA file that is trusted besides the system's.
-    pub ca: Option<std::path::PathBuf>,
+    pub ca: Option<PathBuf>,
     /// Further header lines.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// How long all of it may take.
@@ -102,6 +122,7 @@ impl Outbound {
             runtime,
             pool,
             via: Arc::default(),
+            servers: Arc::default(),
         }
     }
 
@@ -128,12 +149,11 @@ impl Outbound {
     /// # Errors
     /// Why there is none.
     pub async fn fetch(&self, ask: Ask) -> Result<Bytes, OutboundError> {
-        let pool = self.pool.clone();
-        let via = self.via.load_full();
+        let own = self.clone();
         self.runtime
             .spawn(async move {
                 let (name, within) = (ask.to.to_string(), ask.within);
-                match tokio::time::timeout(within, Box::pin(fetch(&pool, via, ask))).await {
+                match tokio::time::timeout(within, Box::pin(own.ask(ask))).await {
                     Ok(fetched) => fetched,
                     Err(_) => Err(OutboundError::Late(name, within.as_secs())),
                 }
@@ -141,30 +161,63 @@ impl Outbound {
             .await
             .unwrap_or(Err(OutboundError::Ending))
     }
+
+    /// The server, as it was asked lately, or made anew.
+    async fn server(&self, server: Server) -> Result<Target, OutboundError> {
+        let via = self.via.load_full();
+        let known = self.servers.lock().get(&server).cloned();
+        if let Some(known) = known
+            && known.since.elapsed() < REMEMBERED
+            && known.via.as_ref().map(Arc::as_ptr) == via.as_ref().map(Arc::as_ptr)
+        {
+            return Ok(known.target);
+        }
+        let (origin, ca) = &server;
+        let bad = |why: String| OutboundError::Address(origin.to_string(), why);
+        let mut settings = TargetSettings {
+            via: via.clone(),
+            ..TargetSettings::default()
+        };
+        if origin.tls {
+            let trust = UpstreamTls {
+                ca: ca.clone(),
+                ..UpstreamTls::default()
+            };
+            // Reads the system's CAs.
+            let built = tokio::task::spawn_blocking(move || tls::client_config(&trust))
+                .await
+                .map_err(|_| OutboundError::Ending)?
+                .map_err(|error| bad(error.to_string()))?;
+            settings.tls = Some(built.config);
+        }
+        let target = Target::new(&origin.host, origin.port, settings)
+            .map_err(|error| bad(error.to_string()))?;
+        let mut servers = self.servers.lock();
+        if servers.len() >= SERVERS_MAX {
+            servers.clear();
+        }
+        let known = Known {
+            since: Instant::now(),
+            via,
+            target: target.clone(),
+        };
+        servers.insert(server, known);
+        Ok(target)
+    }
+
+    async fn ask(&self, ask: Ask) -> Result<Bytes, OutboundError> {
+        fetch(
+            &self.pool,
+            self.server((ask.to.origin.clone(), ask.ca.clone())).await?,
+            ask,
+        )
+        .await
+    }
 }
 
-async fn fetch(pool: &Pool, via: Option<Arc<Via>>, ask: Ask) -> Result<Bytes, OutboundError> {
+async fn fetch(pool: &Pool, target: Target, ask: Ask) -> Result<Bytes, OutboundError> {
     let name = ask.to.to_string();
-    let origin = &ask.to.origin;
     let bad = |why: String| OutboundError::Address(name.clone(), why);
-    let mut settings = TargetSettings {
-        via,
-        ..TargetSettings::default()
-    };
-    if origin.tls {
-        let trust = UpstreamTls {
-            ca: ask.ca,
-            ..UpstreamTls::default()
-        };
-        // Reads the system's CAs: rare enough, and always up to date.
-        let built = tokio::task::spawn_blocking(move || tls::client_config(&trust))
-            .await
-            .map_err(|_| OutboundError::Ending)?
-            .map_err(|error| bad(error.to_string()))?;
-        settings.tls = Some(built.config);
-    }
-    let target =
-        Target::new(&origin.host, origin.port, settings).map_err(|error| bad(error.to_string()))?;
     let path = PathAndQuery::try_from(ask.to.path.as_str()).map_err(|e| bad(e.to_string()))?;
     let method = if ask.body.is_some() {
         Method::POST
