@@ -124,7 +124,12 @@ mod tests {
             let text = "x".repeat(length);
             let held = Text::new(&text);
             prop_assert_eq!(held.as_str(), text.as_str());
-            prop_assert_ne!(held, Text::new(&text[1..]));
+            prop_assert_ne!(&held, &Text::new(&text[1..]));
+            for at in 0..length {
+                let mut other = text.clone();
+                other.replace_range(at..=at, "y");
+                prop_assert_ne!(&held, &Text::new(&other));
+            }
         }
     }
 }

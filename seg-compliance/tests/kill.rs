@@ -20,7 +20,9 @@ use seg_compliance::{DeviceKey, Engine, Settings, State};
 const STORE: &str = "SEG_KILL_STORE";
 /// Where the child begins to count.
 const FROM: &str = "SEG_KILL_FROM";
-const ROUNDS: u64 = 50;
+/// Rounds in which an import is under way: four of five, the first not.
+const IMPORTING: u64 = 50;
+const ROUNDS: u64 = IMPORTING + IMPORTING.div_ceil(4);
 /// Devices that change one at a time.
 const SINGLES: u64 = 16;
 /// Devices that change together: one batch.

@@ -10,11 +10,12 @@ use seg_core::sandbox::{Filter, Kind, Sandbox, SandboxOptions};
 use seg_tests::authority::Authority;
 use seg_tests::eas::Request;
 use seg_tests::gateway::free_address;
+use seg_tests::tunnel::{Asked, Tunnel};
 use seg_tests::wire::{Wire, client_config};
 use seg_tests::{Gateway, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::TlsConnector;
 
 use crate::sandbox::{self, folder_sync, is_served};
 
@@ -314,72 +315,31 @@ async fn what_is_not_mail_goes_through_the_proxy() {
     );
 }
 
-/// What comes until a head has ended.
-async fn head(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> String {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.expect("a head"));
-    }
-    String::from_utf8(head).expect("text")
-}
-
 #[tokio::test]
 async fn what_speaks_tls_goes_through_a_tunnel_of_the_proxy() {
     let (sandbox, authority) = (sandbox::start(), Authority::new());
-    // The server behind the tunnel: its name leads nowhere but through the proxy.
-    let tls = TlsAcceptor::from(authority.server(&["decisions.example"]).server_config());
-    let proxy = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
-    let address = proxy.local_addr().expect("its address");
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = proxy.accept().await {
-            let (tell, tls) = (tell.clone(), tls.clone());
-            tokio::spawn(async move {
-                let asked = head(&mut stream).await;
-                stream
-                    .write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                    .await
-                    .expect("written");
-                let mut inside = tls.accept(stream).await.expect("a handshake");
-                let question = head(&mut inside).await;
-                tell.send((asked, question)).expect("heard");
-                inside
-                    .write_all(
-                        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nallow",
-                    )
-                    .await
-                    .expect("written");
-            });
-        }
-    });
+    let identity = authority.server(&["decisions.example"]);
+    let mut tunnel = Tunnel::start(&identity, "allow").await;
     let builder = Gateway::before(&sandbox);
     let ca = builder.file("decisions-ca.pem", authority.pem());
     let gateway = builder
         .environment("SSL_CERT_FILE", ca.display().to_string())
-        .set("outbound.proxy.url", format!("http://user:pass@{address}"))
+        .set("outbound.proxy.url", tunnel.url())
         .set("compliance.unknown.device", "allow")
         .set("callout.url", "https://decisions.example:8443/authorize")
         .start()
         .await;
     assert!(is_served(&gateway.ask(&folder_sync("TUNNEL")).await));
-    let (asked, question) = told.recv().await.expect("a tunnel");
-    assert!(
-        asked.starts_with("CONNECT decisions.example:8443 HTTP/1.1\r\n"),
-        "{asked}"
-    );
-    let asked = asked.to_lowercase();
-    assert!(
-        asked.contains("\r\nproxy-authorization: basic dxnlcjpwyxnz\r\n"),
-        "{asked}"
-    );
-    assert!(!asked.contains("tunnel"), "the question goes inside");
-    assert!(
-        question.starts_with("GET /authorize?user=alice"),
-        "{question}"
-    );
-    assert!(question.contains("DeviceId=TUNNEL"), "{question}");
-    assert!(
-        !question.to_lowercase().contains("proxy-authorization"),
-        "{question}"
-    );
+    let Asked { proxy, server } = tunnel.asked().await;
+    let connect = "CONNECT decisions.example:8443 HTTP/1.1\r\n";
+    assert!(proxy.starts_with(connect), "{proxy}");
+    let proxy = proxy.to_lowercase();
+    let login = "\r\nproxy-authorization: basic dxnlcjpwyxnz\r\n";
+    assert!(proxy.contains(login), "{proxy}");
+    assert!(!proxy.contains("tunnel"), "the question goes inside");
+    let question = "GET /authorize?user=alice%40sandbox.example&";
+    assert!(server.starts_with(question), "{server}");
+    assert!(server.contains("&DeviceId=TUNNEL"), "{server}");
+    let server = server.to_lowercase();
+    assert!(!server.contains("proxy-authorization"), "{server}");
 }

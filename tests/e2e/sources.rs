@@ -12,6 +12,7 @@ use seg_tests::ad::Lab;
 use seg_tests::authority::Authority;
 use seg_tests::openldap::{self, OpenLdap};
 use seg_tests::program::program;
+use seg_tests::tunnel::{Asked, Tunnel};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::sandbox::{self, folder_sync, is_served};
@@ -141,6 +142,41 @@ async fn a_source_is_pulled_whole_or_not_at_all() {
 
     let (code, said) = called(&gateway, &["pull", "--source", "other"]).await;
     assert!(code == 2 && said.contains("own"), "{code} {said}");
+}
+
+// `seg check` is waited for while the system has to answer it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_system_with_a_private_ca_is_asked_through_the_proxy() {
+    let (sandbox, authority) = (sandbox::start(), Authority::new());
+    let identity = authority.server(&["uem.corp.example"]);
+    let body = r#"{"devices":[{"id":"BEHIND","who":"alice@sandbox.example"}]}"#;
+    let mut tunnel = Tunnel::start(&identity, body).await;
+    let builder = Gateway::before(&sandbox)
+        .set("compliance.unknown.device", "block")
+        .set("outbound.proxy.url", tunnel.url());
+    builder.file("ca.pem", authority.pem());
+    builder.file(
+        "sources.toml",
+        "[[source]]\nname=\"own\"\ntype=\"json\"\nurl=\"https://uem.corp.example\"\npath=\"/devices\"\n\
+         items=\"$.devices\"\ntries=1\nca_path=\"ca.pem\"\nmap={device_id=\"$.id\",user=\"$.who\"}\n",
+    );
+    let gateway = builder.start().await;
+    assert!(!is_served(&gateway.ask(&folder_sync("BEHIND")).await));
+    let (ok, said) = checked(&gateway, "source own");
+    assert!(ok, "{said}");
+    let (code, said) = called(&gateway, &["pull", "--source", "own"]).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(is_served(&gateway.ask(&folder_sync("BEHIND")).await));
+    for _ in ["check", "pull"] {
+        let Asked { proxy, server } = tunnel.asked().await;
+        let connect = "CONNECT uem.corp.example:443 HTTP/1.1\r\n";
+        assert!(proxy.starts_with(connect), "{proxy}");
+        assert!(server.starts_with("GET /devices HTTP/1.1\r\n"), "{server}");
+    }
+    // Nobody else's CA will do.
+    fs::write(gateway.path("ca.pem"), Authority::new().pem()).expect("a file");
+    let (code, said) = called(&gateway, &["pull", "--source", "own"]).await;
+    assert!(code == 2 && said.contains("uem.corp.example"), "{said}");
 }
 
 /// A gateway that lets in the members of one group, and three devices that a management system knows.

@@ -17,6 +17,7 @@ pub mod openldap;
 pub mod program;
 pub mod sogo;
 pub mod tap;
+pub mod tunnel;
 pub mod wait;
 pub mod wire;
 
