@@ -189,7 +189,7 @@ async fn a_handover_that_breaks_off_changes_nothing() {
 
     // And after it.
     let mut follower = UnixStream::connect(gateway.path("data/handover.sock")).expect("met");
-    follower.write_all(b"SEG-HO-1").expect("written");
+    follower.write_all(b"SEG-HO-2").expect("written");
     let mut word = [0];
     while word != *b"." {
         follower.read_exact(&mut word).expect("read");

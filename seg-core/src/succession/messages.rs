@@ -28,7 +28,7 @@ pub enum HandoverError {
 }
 
 /// The first word, with the version of all that follows.
-const HELLO: [u8; 8] = *b"SEG-HO-1";
+const HELLO: [u8; 8] = *b"SEG-HO-2";
 /// A listening socket comes with this byte.
 const SOCKET: u8 = b's';
 /// No further socket comes.
@@ -219,8 +219,8 @@ mod tests {
     #[test]
     fn nonsense_is_refused() {
         for (bytes, fits) in [
-            (&b"SEG-HO-1"[..], true),
-            (b"SEG-HO-2", false),
+            (&b"SEG-HO-2"[..], true),
+            (b"SEG-HO-1", false),
             (b"SEG", false),
         ] {
             let (mut here, mut there) = UnixStream::pair().expect("a pair");
