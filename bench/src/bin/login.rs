@@ -24,6 +24,8 @@ use seg_bench::{Failure, median, percentile};
 
 /// `szOID_NT_PRINCIPAL_NAME`.
 const UPN: [u64; 10] = [1, 3, 6, 1, 4, 1, 311, 20, 2, 3];
+/// What nginx answers.
+const ANSWER: &str = "served by nginx";
 /// Ticks a second of the times in /proc/PID/stat.
 const TICKS: f64 = 100.0;
 /// How long a program may take to listen.
@@ -174,8 +176,11 @@ fn kerberos(arguments: &Arguments, seg: &Path) -> Result<(), Failure> {
     let mut wires = Vec::new();
     for server in &servers {
         let mut wire = connect(server.address, &tls)?;
-        // The first request fetches the ticket.
-        ask(&mut wire, request)?;
+        // The first request fetches the ticket. The mail server says what nobody else does.
+        let answer = ask(&mut wire, request)?;
+        if answer != ANSWER.as_bytes() {
+            return Err(format!("{} has answered itself", server.name).into());
+        }
         wires.push(wire);
     }
     let window = Duration::from_secs(arguments.seconds.into());
@@ -217,8 +222,8 @@ fn connect(address: SocketAddr, tls: &Arc<ClientConfig>) -> Result<Wire, Failure
     Ok(StreamOwned::new(connection, stream))
 }
 
-/// Sends a request and reads its answer, which must be 200 with a length.
-fn ask(wire: &mut Wire, request: &[u8]) -> Result<(), Failure> {
+/// Sends a request and reads its answer, which must be 200 with a length; gives its body.
+fn ask(wire: &mut Wire, request: &[u8]) -> Result<Vec<u8>, Failure> {
     wire.write_all(request)?;
     wire.flush()?;
     let mut read = Vec::new();
@@ -242,7 +247,7 @@ fn ask(wire: &mut Wire, request: &[u8]) -> Result<(), Failure> {
             .and_then(|text| text.trim().parse::<usize>().ok())
             .ok_or("an answer without a length")?;
         if read.len() >= end + 4 + length {
-            return Ok(());
+            return Ok(read.split_off(end + 4));
         }
     }
 }
@@ -337,7 +342,7 @@ fn nginx(folder: &Path, name: &'static str, asks: bool) -> Result<Server, Failur
                 ssl_certificate {place}/server.pem; ssl_certificate_key {place}/server.key;
                 ssl_protocols TLSv1.2 TLSv1.3;
                 {asked}
-                location / {{ return 200 \"ok\\n\"; }}
+                location / {{ return 200 \"{ANSWER}\"; }}
             }}
         }}\n"
     );
