@@ -314,6 +314,23 @@ mod tests {
         assert_eq!(Fields::of(["subject", "body"]), Err("body"));
     }
 
+    /// Found by fuzzing: a tag of 100 KB passed where it came in one piece.
+    #[test]
+    fn the_longest_tag_is_the_same_in_any_pieces() {
+        for (length, passes) in [(65_536, true), (65_537, false)] {
+            let name = "a b='";
+            let value = "x".repeat(length - name.len() - 4);
+            let answer = format!("<{name}{value}'/>");
+            assert_eq!(answer.len(), length);
+            for size in [1, 1_000, 30_000, 65_535, length] {
+                let mut redactor = Redactor::new(Redaction::default());
+                let mut pieces = answer.as_bytes().chunks(size);
+                let read = pieces.all(|piece| redactor.feed(piece).is_ok());
+                assert_eq!(read, passes, "{length} in pieces of {size}");
+            }
+        }
+    }
+
     #[test]
     fn what_ends_early_is_not_finished() {
         let mut redactor = Redactor::new(Redaction::default());

@@ -140,7 +140,9 @@ impl Lexer {
         if !matches!(inner.first(), None | Some(b'!' | b'?'))
             && let Ok(end) = tag_end(inner, 0)
         {
-            let tag = rest.get(..end + 2).ok_or(Unreadable)?;
+            // As long as one that comes in pieces may be, and no longer.
+            let tag = rest.get(..end + 2).filter(|tag| tag.len() <= TAG_MAX);
+            let tag = tag.ok_or(Unreadable)?;
             told(tag, at + end + 2, sink)?;
             return Ok(end + 2);
         }
