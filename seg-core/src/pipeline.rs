@@ -51,6 +51,7 @@ mod passing;
 mod reading;
 mod refusing;
 mod switching;
+mod whole;
 
 pub(crate) use content::rules_for;
 pub(crate) use folders::folder_rules_for;
@@ -529,6 +530,9 @@ impl<'w> Walk<'w> {
             stays: logged_in.is_some() && leg.spn.contains("{host}"),
             plan,
         };
+        if let Some(rules) = &rules {
+            rules.keep(self.snapshot, &errand);
+        }
         // What is not needed any more must not wait with it: the target is a slice of the
         // connection's read buffer and would keep it from being used again.
         drop(uri);

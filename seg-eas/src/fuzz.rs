@@ -114,7 +114,9 @@ pub fn content(data: &[u8]) {
     let rules = rules();
     let rules: Vec<&Rule> = rules.iter().collect();
     for multipart in [false, true] {
-        let answered = content::answered(&rules, data, multipart, &|_| None);
+        let answered = content::answered(&rules, data, multipart, &|_| None, &|_| {
+            content::Whole::Unseen
+        });
         let body = answered.ok().and_then(|answered| answered.body);
         if let (Some(body), false) = (&body, multipart) {
             assert!(Outline::read(body, Limits::TRAFFIC).is_ok());
@@ -131,6 +133,11 @@ pub fn content(data: &[u8]) {
         let again = content::widened(&rules, &wide, &|_| false);
         assert_eq!(again, Ok(None));
     }
+    if let Ok(ids) = content::unseen(&rules, data, false) {
+        let asked = content::asks(&ids);
+        assert!(item_operations::fetch_only(&asked) || ids.is_empty());
+    }
+    let _ = content::whole(&rules, data);
     let sent = content::sent(&rules, data);
     if let Some(body) = sent.ok().and_then(|sent| sent.body) {
         assert!(Outline::read(&body, Limits::TRAFFIC).is_ok());

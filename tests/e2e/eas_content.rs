@@ -429,6 +429,74 @@ async fn what_a_sync_brings_up_is_looked_at() {
     assert_eq!(arrived(), harmless);
 }
 
+/// A marking may stand behind the place where a server cuts a body off: the whole is asked for before
+/// the beginning is given away, with the credentials and in the name of the device.
+#[tokio::test]
+async fn the_beginning_of_a_mail_is_judged_by_its_whole_text() {
+    let sandbox = sandbox::start();
+    let policies = "[[content]]\nid = 'secret'\n\
+        classified = { body = ['TLP:RED'], text = 'Not here.' }\n";
+    let gateway = with_policies(&sandbox, policies, LIMIT).await;
+    let cut = |text_of: &str, truncated: &str| {
+        let content = [text(0x06, "1"), text(0x0D, truncated), text(0x0B, text_of)];
+        element(0x0A, &content.concat())
+    };
+    let given = sync_answer("plans", &[cut("attack at", "1")]);
+    // ItemOperations: Fetch with Status, CollectionId, ServerId, Properties with the body.
+    let whole = |text_of: &str| {
+        let fetch = [
+            text(0x0D, "1"),
+            page(0),
+            text(0x12, "5"),
+            text(0x0D, "5:1"),
+            page(20),
+            element(0x0B, &[page(17), cut(text_of, "0")].concat()),
+            page(20),
+        ];
+        let root = [
+            text(0x0D, "1"),
+            element(0x0E, &element(0x06, &fetch.concat())),
+        ];
+        [vec![3, 1, 0x6A, 0], page(20), element(0x05, &root.concat())].concat()
+    };
+    let fetches = |device: &str| Filter::name("ItemOperations").device(device);
+
+    gives(&sandbox, "Sync", given.clone());
+    gives(&sandbox, "ItemOperations", whole("attack at dawn"));
+    let answer = gateway.ask(&sync("WHOLE1")).await;
+    assert_eq!(&answer.body[..], &given[..], "{}", answer.text());
+    let asked = sandbox.last(&fetches("WHOLE1")).expect("it was asked for");
+    let ids = [text(0x12, "5"), text(0x0D, "5:1")].concat();
+    assert!(asked.body.windows(ids.len()).any(|part| part == ids));
+    assert_eq!(sandbox.count(&fetches("WHOLE1")), 1);
+
+    sandbox.clear_scripts();
+    gives(&sandbox, "Sync", given.clone());
+    gives(&sandbox, "ItemOperations", whole("attack at dawn, tlp:red"));
+    let answer = gateway.ask(&sync("WHOLE2")).await;
+    let withheld = sync_answer("plans", &[cut("Not here.", "0")]);
+    assert_eq!(&answer.body[..], &withheld[..], "{}", answer.text());
+
+    // A server that does not give it: nobody has seen it.
+    sandbox.clear_scripts();
+    gives(&sandbox, "Sync", given);
+    let failure = Answer::status(500);
+    sandbox.script(Script::answer(fetches("WHOLE3"), failure).always());
+    let answer = gateway.ask(&sync("WHOLE3")).await;
+    assert!(
+        !has(&answer, "attack") && has(&answer, "can't be checked"),
+        "{answer:?}"
+    );
+
+    // What is there whole, or marked in its beginning, needs no question.
+    for base in [body("1", "attack"), cut("tlp:red", "1")] {
+        sandbox.clear_scripts();
+        gives(&sandbox, "Sync", sync_answer("plans", &[base]));
+        assert_eq!(gateway.ask(&sync("WHOLE4")).await.status(), 200);
+    }
+    assert_eq!(sandbox.count(&fetches("WHOLE4")), 0);
+}
+
 #[tokio::test]
 async fn a_classified_mail_is_withheld_whole() {
     let sandbox = sandbox::start();

@@ -15,13 +15,14 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use seg_compliance::{Ask, DeviceKey, Engine, UserKey};
 use seg_eas::Command;
 use seg_eas::answer::Status;
-use seg_eas::content::{self, Done, Rule, Subject, TooLarge, Widened};
+use seg_eas::content::{self, Done, ItemId, Rule, Subject, TooLarge, Whole, Widened};
 
 use super::folders::FolderRules;
+use super::whole::Further;
 use super::{Stop, Walk};
 use crate::decide::Admitted;
 use crate::filter::ChallengeRule;
-use crate::forward::Held;
+use crate::forward::{Errand, Held};
 use crate::message::Reply;
 use crate::protocol::{Call, EasCall};
 use crate::respond;
@@ -39,12 +40,21 @@ pub(super) struct Rules {
     pub(super) folders: Option<FolderRules>,
     /// What a device has asked for of attachments, where the server was asked for more.
     asked: OnceLock<Vec<Widened>>,
+    /// How mail is asked for whole, where a rule may want that.
+    further: OnceLock<Option<Box<Further>>>,
 }
 
 impl Rules {
     fn of<'s>(&self, snapshot: &'s Snapshot) -> Vec<&'s Rule> {
         let rules = self.content.iter();
         rules.filter_map(|at| snapshot.content.get(*at)).collect()
+    }
+
+    /// Keeps what is needed to ask for more in the device's name.
+    pub(super) fn keep(&self, snapshot: &Snapshot, errand: &Errand) {
+        if content::may_want_whole(&self.of(snapshot)) {
+            let _first = self.further.set(Further::of(errand));
+        }
     }
 
     /// Whether an answer that can't be looked into passes.
@@ -54,7 +64,7 @@ impl Rules {
 }
 
 /// Why a body that was to be held is not there.
-enum Missing {
+pub(super) enum Missing {
     /// A block or a drain came first.
     Signalled(Signal),
     /// It is larger than is held.
@@ -80,6 +90,7 @@ impl Walk<'_> {
                 content,
                 folders,
                 asked: OnceLock::new(),
+                further: OnceLock::new(),
             })
         })
     }
@@ -265,8 +276,23 @@ impl Walk<'_> {
             }
             None
         } else {
+            // What can't be read is told below.
+            let ids = content::unseen(&found, &body, multipart).unwrap_or_default();
+            let told = if ids.is_empty() {
+                Vec::new()
+            } else {
+                let further = rules.further.get().and_then(Option::as_deref);
+                match Box::pin(self.whole_texts(further, &found, &ids, admitted)).await {
+                    Ok(told) => told,
+                    Err(signal) => return Ok(self.interrupted(&signal, call, user)),
+                }
+            };
+            let whole = |id: &ItemId| {
+                let found = told.iter().find(|(told, _)| told == id);
+                found.map_or(Whole::Unseen, |(_, whole)| whole.clone())
+            };
             let known = |reference: &str| self.withheld(eas, reference);
-            match content::answered(&found, &body, multipart, &known) {
+            match content::answered(&found, &body, multipart, &known, &whole) {
                 Ok(answered) => {
                     for (reference, rule) in &answered.withheld {
                         self.withhold(eas, reference, rule);
@@ -434,7 +460,7 @@ fn passes(rules: &[&Rule]) -> bool {
 }
 
 /// The whole body of an answer, with the lease watched meanwhile. What is too large is given back.
-async fn gathered(
+pub(super) async fn gathered(
     body: &mut UpstreamBody,
     limit: usize,
     admitted: Option<&Admitted>,
@@ -469,7 +495,7 @@ async fn gathered(
 
 /// The body without its content coding, within `limit`. Servers were asked for none; some give
 /// gzip all the same. `None`: it can't be undone.
-fn decoded(headers: &HeaderMap, body: Bytes, limit: usize) -> Option<Bytes> {
+pub(super) fn decoded(headers: &HeaderMap, body: Bytes, limit: usize) -> Option<Bytes> {
     let Some(coding) = headers.get(CONTENT_ENCODING) else {
         return Some(body);
     };

@@ -10,14 +10,13 @@ use super::attachments::{Action, Met};
 use super::mime::{Mail, Visit, html_text, text_part};
 use super::range::{LOOKED_AT, RANGE, begins, parts_of};
 use super::shape::{Shape, Unreadable};
+use super::whole::{self, ItemId, Whole, looks_at_texts};
 use super::{Classified, Done, Rule, Sealed, TooLarge, judged, rtf};
 use crate::multipart::Multipart;
 use crate::wbxml::{Content, Edits, Limits, Outline, OutlineError, Place, Tag};
 
 pub(super) const APPLICATION_DATA: Tag = Tag::new(0, 0x1D);
 pub(super) const FETCH_PROPERTIES: Tag = Tag::new(20, 0x0B);
-const SEARCH_PROPERTIES: Tag = Tag::new(15, 0x0F);
-const FIND_PROPERTIES: Tag = Tag::new(25, 0x13);
 const FIND_PREVIEW: Tag = Tag::new(25, 0x14);
 const FIND_HAS_ATTACHMENTS: Tag = Tag::new(25, 0x15);
 pub(super) const FETCH: Tag = Tag::new(20, 0x06);
@@ -41,6 +40,11 @@ const OLD_MIME: Tag = Tag::new(2, 0x36);
 const OLD_CONTACT_BODY: Tag = Tag::new(1, 0x09);
 const OLD_EVENT_BODY: Tag = Tag::new(4, 0x0B);
 const OLD_TASK_BODY: Tag = Tag::new(9, 0x05);
+const OLD_TRUNCATED: Tag = Tag::new(2, 0x0E);
+const OLD_MIME_TRUNCATED: Tag = Tag::new(2, 0x37);
+const OLD_CONTACT_TRUNCATED: Tag = Tag::new(1, 0x0B);
+const OLD_EVENT_TRUNCATED: Tag = Tag::new(4, 0x0C);
+const OLD_TASK_TRUNCATED: Tag = Tag::new(9, 0x07);
 const OLD_CONTACT_RTF: Tag = Tag::new(1, 0x3B);
 const OLD_EVENT_RTF: Tag = Tag::new(4, 0x10);
 const OLD_TASK_RTF: Tag = Tag::new(9, 0x21);
@@ -78,7 +82,7 @@ pub struct Answered {
 }
 
 /// Looks at an answer. `withheld` knows the references that an earlier call has told of, with the
-/// rule.
+/// rule; `whole` knows what the whole text of a mail says that the answer shows the beginning of.
 ///
 /// # Errors
 /// When it can't be read: nothing is said about it then.
@@ -87,10 +91,32 @@ pub fn answered(
     body: &[u8],
     multipart: bool,
     withheld: &dyn Fn(&str) -> Option<String>,
+    whole: &dyn Fn(&ItemId) -> Whole,
 ) -> Result<Answered, OutlineError> {
     if body.is_empty() {
         return Ok(Answered::default());
     }
+    let answered = walked(rules, body, multipart, |mut walk| {
+        for (item, id) in whole::items(walk.outline) {
+            walk.item(item, || id.as_ref().map_or(Whole::Unseen, whole));
+        }
+        if let Some((root, _)) = walk.outline.root() {
+            for (at, _) in walk.outline.inside(root).filter(|(_, tag)| *tag == FETCH) {
+                walk.fetched(at, withheld);
+            }
+        }
+        walk.finish(multipart)
+    })?;
+    Ok(answered.unwrap_or_default())
+}
+
+/// Reads an answer and has it looked at; `None`: there is no element in it.
+pub(super) fn walked<T>(
+    rules: &[&Rule],
+    body: &[u8],
+    multipart: bool,
+    look: impl FnOnce(Walk<'_, '_>) -> T,
+) -> Result<Option<T>, OutlineError> {
     let parts = parts_of(body, multipart)?;
     let message = parts
         .first()
@@ -102,7 +128,7 @@ pub fn answered(
         Some(joined) => Outline::read(joined, Limits::TRAFFIC)?,
         None => outline,
     };
-    let mut walk = Walk {
+    let walk = Walk {
         rules,
         outline: &outline,
         edits: Edits::new(&outline),
@@ -112,19 +138,15 @@ pub fn answered(
         answered: Answered::default(),
     };
     let Some((root, _)) = outline.root() else {
-        return Ok(walk.answered);
+        return Ok(None);
     };
-    for (at, tag) in outline.inside(root) {
-        match tag {
-            BODY | BODY_PART if walk.has_two_texts(at) => return Err(OutlineError::Scattered),
-            APPLICATION_DATA | FETCH_PROPERTIES | SEARCH_PROPERTIES | FIND_PROPERTIES => {
-                walk.item(at);
-            }
-            FETCH => walk.fetched(at, withheld),
-            _ => {}
-        }
+    let mut bodies = outline
+        .inside(root)
+        .filter(|(_, tag)| matches!(*tag, BODY | BODY_PART));
+    if bodies.any(|(at, _)| walk.has_two_texts(at)) {
+        return Err(OutlineError::Scattered);
     }
-    Ok(walk.finish(multipart))
+    Ok(Some(look(walk)))
 }
 
 /// Looks at the attachment that GetAttachment brings: the rule that withholds it.
@@ -139,9 +161,9 @@ pub fn attachment<'r>(rules: &[&'r Rule], declared: Option<&str>, body: &[u8]) -
     judged(rules, &met).map(|(rule, _)| rule.id.as_str())
 }
 
-struct Walk<'w, 'a> {
+pub(super) struct Walk<'w, 'a> {
     rules: &'w [&'w Rule],
-    outline: &'w Outline<'a>,
+    pub(super) outline: &'w Outline<'a>,
     edits: Edits<'w, 'a>,
     parts: Vec<Cow<'w, [u8]>>,
     parts_changed: bool,
@@ -164,15 +186,11 @@ enum TextAt {
 
 impl<'w> Walk<'w, '_> {
     /// A mail, an appointment, or another thing that has a body and attachments.
-    fn item(&mut self, item: Place) {
+    fn item(&mut self, item: Place, whole: impl FnOnce() -> Whole) {
         let outline = self.outline;
-        let inside: Vec<_> = outline.inside(item).collect();
         // An item inside of an item has its own turn: a Fetch has Properties, never ApplicationData.
-        let subject = outline
-            .text_of(item, EMAIL_SUBJECT)
-            .or_else(|| outline.text_of(item, CALENDAR_SUBJECT))
-            .unwrap_or_default();
-        if let Some((rule, text)) = self.classified(subject, &inside) {
+        let inside: Vec<_> = outline.inside(item).collect();
+        if let Some((rule, text)) = self.marked(item, &inside, whole) {
             return self.withhold(&inside, rule, &text);
         }
         let from = outline.text_of(item, EMAIL_FROM);
@@ -201,6 +219,91 @@ impl<'w> Walk<'w, '_> {
                 _ => {}
             }
         }
+    }
+
+    /// The rule by which the item is marked, in what is there of it or in its whole text, or that keeps
+    /// back what nobody has seen whole; and the text that stands for it.
+    fn marked(
+        &self,
+        item: Place,
+        inside: &[(Place, Tag)],
+        whole: impl FnOnce() -> Whole,
+    ) -> Option<(&'w str, String)> {
+        let found = self.classified(self.subject(item), inside);
+        if found.is_some() || !looks_at_texts(self.rules) || !self.is_beginning(inside) {
+            return found;
+        }
+        let mut rules = self.rules.iter();
+        match whole() {
+            Whole::Unmarked => None,
+            Whole::Marked(id) => {
+                let rule = rules.find(|rule| rule.id == id)?;
+                let text = &rule.classified.as_ref()?.text;
+                Some((rule.id.as_str(), text.replace("{rule}", &rule.id)))
+            }
+            Whole::Unseen => {
+                let looks = |rule: &&&Rule| looks_at_texts(&[**rule]);
+                let rule = rules
+                    .filter(looks)
+                    .find(|rule| rule.too_large == TooLarge::Withhold)?;
+                Some((rule.id.as_str(), UNREADABLE.to_owned()))
+            }
+        }
+    }
+
+    fn subject(&self, item: Place) -> &'w str {
+        let outline = self.outline;
+        outline
+            .text_of(item, EMAIL_SUBJECT)
+            .or_else(|| outline.text_of(item, CALENDAR_SUBJECT))
+            .unwrap_or_default()
+    }
+
+    /// Whether an item must be seen whole: its text was cut off, and what is there is not marked.
+    pub(super) fn is_beginning_of_unmarked(&self, item: Place) -> bool {
+        let inside: Vec<_> = self.outline.inside(item).collect();
+        self.is_beginning(&inside) && self.classified(self.subject(item), &inside).is_none()
+    }
+
+    /// What an item says that was asked for as a whole.
+    pub(super) fn whole(&self, item: Place) -> Whole {
+        let inside: Vec<_> = self.outline.inside(item).collect();
+        if let Some((rule, _)) = self.classified(self.subject(item), &inside) {
+            return Whole::Marked(rule.to_owned());
+        }
+        let mut bodies = inside.iter().filter(|(_, tag)| *tag == BODY);
+        let is_there = bodies.any(|(at, _)| self.text_in(*at).is_some());
+        if is_there && !self.is_beginning(&inside) {
+            Whole::Unmarked
+        } else {
+            Whole::Unseen
+        }
+    }
+
+    /// Whether an item shows the beginning of a text only.
+    fn is_beginning(&self, inside: &[(Place, Tag)]) -> bool {
+        let outline = self.outline;
+        inside.iter().any(|(at, tag)| match *tag {
+            BODY | BODY_PART => {
+                self.is_truncated(*at)
+                    || outline.child(*at, PREVIEW).is_some() && self.text_in(*at).is_none()
+            }
+            OLD_TRUNCATED
+            | OLD_MIME_TRUNCATED
+            | OLD_CONTACT_TRUNCATED
+            | OLD_EVENT_TRUNCATED
+            | OLD_TASK_TRUNCATED => outline.text(*at).trim() == "1",
+            FIND_PREVIEW => !outline.text(*at).is_empty(),
+            _ => false,
+        })
+    }
+
+    fn is_truncated(&self, body: Place) -> bool {
+        let Some(truncated) = self.outline.child(body, TRUNCATED) else {
+            return false;
+        };
+        // An empty element says it too.
+        matches!(self.outline.text(truncated).trim(), "1" | "true" | "")
     }
 
     /// The first rule by which the item is marked, and the text that stands for it.
@@ -349,12 +452,7 @@ impl<'w> Walk<'w, '_> {
     /// out of the item; the first body takes them.
     fn body(&mut self, body: Place, notes: &mut Vec<String>) {
         let outline = self.outline;
-        let cut = outline
-            .text_of(body, TRUNCATED)
-            .is_some_and(|truncated| matches!(truncated.trim(), "1" | "true"))
-            || outline
-                .child(body, TRUNCATED)
-                .is_some_and(|at| outline.text(at).is_empty());
+        let cut = self.is_truncated(body);
         if let Some(preview) = outline.child(body, PREVIEW) {
             self.plain_cut(preview, true);
         }

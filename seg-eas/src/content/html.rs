@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 
+use lol_html::errors::RewritingError;
 use lol_html::html_content::{ContentType, Element, TextChunk, TextType};
 use lol_html::{RewriteStrSettings, doc_text, element, rewrite_str, text};
 
@@ -69,27 +70,32 @@ impl Links {
             _ => html,
         };
         let whole = if cut { self.without_half(whole) } else { whole };
-        let pass = Pass {
-            links: self,
-            count: Cell::new(usize::from(whole.len() < html.len())),
-            within: Cell::new(Within::Page),
-            text: RefCell::default(),
-            depth,
+        let found = if self.may_be_in_text(whole) {
+            self.thoroughly(whole, depth)
+        } else {
+            self.quickly(whole)
         };
-        let mut settings = RewriteStrSettings::new().with_strict(false);
-        for (selector, name) in TARGETS {
-            let pass = &pass;
-            settings = settings.append_element_content_handler(element!(selector, |element| {
-                pass.target(element, name);
-                Ok(())
-            }));
+        let Ok(found) = found else {
+            // Nobody knows what a mail program makes of it: every address in it counts.
+            return self.in_text(html, cut);
+        };
+        match found {
+            Some((out, count)) => Some((out, count + usize::from(whole.len() < html.len()))),
+            None => (whole.len() < html.len()).then(|| (whole.to_owned(), 1)),
         }
-        settings = settings.append_element_content_handler(element!("base[href]", |element| {
-            // Every link that names no host would lead to the one of the base.
-            element.remove_attribute("href");
-            pass.count.set(pass.count.get() + 1);
-            Ok(())
-        }));
+    }
+
+    /// The targets of a page, rewritten.
+    pub(super) fn quickly(&self, html: &str) -> Found {
+        let pass = Pass::new(self, 0);
+        let settings = targets(&pass, RewriteStrSettings::new().with_strict(false));
+        pass.finish(rewrite_str(html, settings))
+    }
+
+    /// The targets of a page and the addresses in its text, rewritten.
+    pub(super) fn thoroughly(&self, html: &str, depth: usize) -> Found {
+        let pass = Pass::new(self, depth);
+        let mut settings = targets(&pass, RewriteStrSettings::new().with_strict(false));
         for (selector, within) in &WITHIN {
             let pass = &pass;
             settings = settings.append_element_content_handler(text!(*selector, |_| {
@@ -102,12 +108,7 @@ impl Links {
             pass.chunk(chunk);
             Ok(())
         }));
-        let Ok(out) = rewrite_str(whole, settings) else {
-            // Nobody knows what a mail program makes of it: every address in it counts.
-            return self.in_text(html, cut);
-        };
-        let count = pass.count.get();
-        (count > 0).then_some((out, count))
+        pass.finish(rewrite_str(html, settings))
     }
 
     /// A truncated page without the half of an address that its last text ends with.
@@ -124,6 +125,28 @@ impl Links {
     }
 }
 
+/// A page that was changed, and in how many places; `None`: it stays as it is.
+pub(super) type Found = Result<Option<(String, usize)>, RewritingError>;
+
+/// The settings, and what is done with targets.
+fn targets<'p>(
+    pass: &'p Pass<'_>,
+    mut settings: RewriteStrSettings<'p, 'static>,
+) -> RewriteStrSettings<'p, 'static> {
+    for (selector, name) in TARGETS {
+        settings = settings.append_element_content_handler(element!(selector, |element| {
+            pass.target(element, name);
+            Ok(())
+        }));
+    }
+    settings.append_element_content_handler(element!("base[href]", |element| {
+        // Every link that names no host would lead to the one of the base.
+        element.remove_attribute("href");
+        pass.count.set(pass.count.get() + 1);
+        Ok(())
+    }))
+}
+
 /// One reading of a page.
 struct Pass<'l> {
     links: &'l Links,
@@ -134,7 +157,22 @@ struct Pass<'l> {
     depth: usize,
 }
 
-impl Pass<'_> {
+impl<'l> Pass<'l> {
+    fn new(links: &'l Links, depth: usize) -> Self {
+        Self {
+            links,
+            count: Cell::new(0),
+            within: Cell::new(Within::Page),
+            text: RefCell::default(),
+            depth,
+        }
+    }
+
+    fn finish(&self, out: Result<String, RewritingError>) -> Found {
+        let count = self.count.get();
+        out.map(|out| (count > 0).then_some((out, count)))
+    }
+
     fn target(&self, element: &mut Element<'_, '_>, name: &str) {
         let Some(target) = element.get_attribute(name) else {
             return;
@@ -142,9 +180,7 @@ impl Pass<'_> {
         let target = Decoded::of(&target).text;
         let new = web_link(&target).and_then(|link| self.links.rewritten(&link));
         if let Some(new) = new
-            && element
-                .set_attribute(name, &new.replace('&', "&amp;"))
-                .is_ok()
+            && element.set_attribute(name, &attribute(&new)).is_ok()
         {
             self.count.set(self.count.get() + 1);
         }
@@ -194,7 +230,7 @@ impl Links {
                 continue;
             };
             out.push_str(raw.get(copied..decoded.raw(begin)).unwrap_or_default());
-            out.push_str(&new.replace('&', "&amp;"));
+            out.push_str(&attribute(&new));
             copied = decoded.raw(end);
             count += 1;
         }
@@ -206,15 +242,23 @@ impl Links {
     }
 }
 
+/// An address as it is written in HTML.
+fn attribute(address: &str) -> Cow<'_, str> {
+    if memchr::memchr(b'&', address.as_bytes()).is_none() {
+        return Cow::Borrowed(address);
+    }
+    Cow::Owned(address.replace('&', "&amp;"))
+}
+
 /// A text with its character references resolved.
-struct Decoded<'t> {
-    text: Cow<'t, str>,
+pub(super) struct Decoded<'t> {
+    pub(super) text: Cow<'t, str>,
     /// Behind each reference: the place in the text, and in what it was made of.
     behind: Vec<(usize, usize)>,
 }
 
 impl<'t> Decoded<'t> {
-    fn of(raw: &'t str) -> Self {
+    pub(super) fn of(raw: &'t str) -> Self {
         let mut decoded = Self {
             text: Cow::Borrowed(raw),
             behind: Vec::new(),

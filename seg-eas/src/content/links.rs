@@ -51,14 +51,22 @@ impl Template {
     /// The link as the device gets it.
     #[must_use]
     pub fn rewritten(&self, url: &str) -> String {
-        let mut out = String::with_capacity(self.prefix.len() + url.len() + self.suffix.len());
+        let mut out = String::with_capacity(self.prefix.len() + 2 * url.len() + self.suffix.len());
         out.push_str(&self.prefix);
         if self.encoded {
             for byte in url.bytes() {
                 if unreserved(byte) {
                     out.push(char::from(byte));
                 } else {
-                    out.push_str(&format!("%{byte:02X}"));
+                    let digit = |digit: u8| char::from_digit(u32::from(digit), 16);
+                    let digits = [digit(byte >> 4), digit(byte & 0x0F)];
+                    out.push('%');
+                    out.extend(
+                        digits
+                            .into_iter()
+                            .flatten()
+                            .map(|digit| digit.to_ascii_uppercase()),
+                    );
                 }
             }
         } else {

@@ -7,6 +7,7 @@
 
 mod answer;
 mod attachments;
+mod glance;
 mod html;
 mod links;
 mod mime;
@@ -14,6 +15,7 @@ mod range;
 mod rtf;
 mod shape;
 mod upload;
+mod whole;
 
 pub use answer::{Answered, answered, attachment};
 pub use attachments::{Action, Attachments, Met};
@@ -21,6 +23,7 @@ pub use links::{Links, Template};
 pub use range::{Widened, Wider, cut, widened};
 pub use shape::Unreadable;
 pub use upload::{NotLookedInto, Sent, mail, sent};
+pub use whole::{ItemId, Whole, asks, looks_at_texts as may_want_whole, read as whole, unseen};
 
 use std::collections::BTreeMap;
 

@@ -51,6 +51,23 @@ pub(super) fn read<'q>(query: &str) -> Result<Fields<'q>, RequestLineError> {
     Ok(fields)
 }
 
+/// The record of another command, up to the device type.
+pub(super) fn turned(query: &str, command: Command) -> Option<Vec<u8>> {
+    let bytes = BASE64.decode(query).ok()?;
+    let mut record = Record {
+        total: bytes.len(),
+        rest: &bytes,
+    };
+    let [_version, _command] = record.array("the version and the command code").ok()?;
+    let [_, _] = record.array("the locale").ok()?;
+    for what in ["the device id", "the policy key", "the device type"] {
+        record.counted(what).ok()?;
+    }
+    let mut turned = bytes.get(..record.offset())?.to_vec();
+    *turned.get_mut(1)? = u8::try_from(command.index()).ok()?;
+    Some(turned)
+}
+
 /// Takes in one tagged parameter; one with an unknown tag is passed over.
 fn parameter(record: &mut Record<'_>, fields: &mut Fields<'_>) -> Result<(), RequestLineError> {
     let at = record.offset();

@@ -21,9 +21,11 @@ mod error;
 mod parameter;
 mod percent;
 mod plain_form;
+mod turned;
 
 pub use error::RequestLineError;
 pub use parameter::Parameter;
+pub use turned::as_command;
 
 use crate::{Command, DeviceId, ProtocolVersion};
 use parameter::Fields;

@@ -64,6 +64,8 @@ pub struct Outline<'a> {
     nodes: Vec<Node>,
     /// Whether an element holds text beside elements.
     is_mixed: bool,
+    /// Whether a text stands in several pieces.
+    has_pieces: bool,
 }
 
 /// The place of an element in its outline.
@@ -78,7 +80,7 @@ impl<'a> Outline<'a> {
         let mut reader = Reader::new(message, limits)?;
         let mut nodes: Vec<Node> = Vec::new();
         let mut open: Vec<Place> = Vec::new();
-        let mut is_mixed = false;
+        let (mut is_mixed, mut has_pieces) = (false, false);
         let (mut offset, mut page) = (reader.offset(), reader.page());
         while let Some(event) = reader.next_event()? {
             match event {
@@ -86,6 +88,8 @@ impl<'a> Outline<'a> {
                     if nodes.len() == MAX_ELEMENTS {
                         return Err(OutlineError::TooMany);
                     }
+                    let parent = open.last().and_then(|at| nodes.get(*at));
+                    is_mixed |= parent.is_some_and(|parent| !parent.content.is_empty());
                     let end = reader.offset();
                     nodes.push(Node {
                         tag,
@@ -117,6 +121,7 @@ impl<'a> Outline<'a> {
                             reader.event_offset()
                         } else {
                             node.several = true;
+                            has_pieces = true;
                             node.content.start
                         };
                         node.content = begin..reader.offset();
@@ -125,14 +130,11 @@ impl<'a> Outline<'a> {
             }
             (offset, page) = (reader.offset(), reader.page());
         }
-        is_mixed |= nodes
-            .iter()
-            .zip(1..)
-            .any(|(node, next)| !node.content.is_empty() && node.next != next);
         Ok(Self {
             message,
             nodes,
             is_mixed,
+            has_pieces,
         })
     }
 
@@ -145,7 +147,7 @@ impl<'a> Outline<'a> {
         if self.is_mixed {
             return Err(OutlineError::Scattered);
         }
-        if !self.nodes.iter().any(|node| node.several) {
+        if !self.has_pieces {
             return Ok(None);
         }
         let mut reader = Reader::new(self.message, Limits::TRAFFIC)?;

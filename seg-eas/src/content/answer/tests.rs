@@ -40,7 +40,7 @@ fn a_part_that_is_withheld_goes_and_the_others_move_up() {
     ]);
     let parts: [&[u8]; 4] = [&message, b"first", b"%PDF-1.7 second", b"third"];
     let given = Multipart::written(&parts.map(Cow::Borrowed));
-    let answered = answered(&[&rule], &given, true, &|_| None).unwrap();
+    let answered = answered(&[&rule], &given, true, &|_| None, &|_| Whole::Unseen).unwrap();
     assert_eq!(answered.done.blocked, 1);
     let body = answered.body.unwrap();
     let left: Vec<&[u8]> = Multipart::parse(&body).unwrap().parts().collect();
@@ -95,7 +95,10 @@ fn a_mail_that_cant_be_read_is_withheld_alone() {
                 "id = 'r'\ntoo_large = '{too_large}'\nattachments = {{ action = 'remove', extensions = ['zip'] }}\n"
             );
             let rule: Rule = toml::from_str(&toml).unwrap();
-            let answered = answered(&[&rule], &mails(unreadable), false, &|_| None).unwrap();
+            let answered = answered(&[&rule], &mails(unreadable), false, &|_| None, &|_| {
+                Whole::Unseen
+            })
+            .unwrap();
             assert_eq!(
                 answered.done.withheld, withheld,
                 "{unreadable:.20} {too_large}"
@@ -139,7 +142,7 @@ fn links_and_marks() -> [Rule; 2] {
 fn a_text_in_pieces_is_read_as_one() {
     let [clicks, marks] = links_and_marks();
     let rules = [&clicks, &marks];
-    let look = |given: &[u8]| answered(&rules, given, false, &|_| None);
+    let look = |given: &[u8]| answered(&rules, given, false, &|_| None, &|_| Whole::Unseen);
     let link = mail_of("1", &[&["see http://a.exa", "mple/b", " now"]]);
     let found = look(&link).unwrap();
     let whole = mail_of("1", &[&["see awbs://http://a.example/b now"]]);
@@ -164,11 +167,11 @@ fn a_marking_is_found_however_html_writes_it() {
         "top&nbsp;secret",
     ] {
         let given = mail_of("2", &[&[html]]);
-        let found = answered(&[&marks], &given, false, &|_| None).unwrap();
+        let found = answered(&[&marks], &given, false, &|_| None, &|_| Whole::Unseen).unwrap();
         assert_eq!(found.done.withheld, 1, "{html}");
     }
     let given = mail_of("2", &[&["<p>top of the secretary</p>"]]);
-    let found = answered(&[&marks], &given, false, &|_| None).unwrap();
+    let found = answered(&[&marks], &given, false, &|_| None, &|_| Whole::Unseen).unwrap();
     assert_eq!(found.body, None);
 }
 
@@ -191,7 +194,7 @@ fn compressed_rtf_is_withheld_by_rules_that_would_have_to_read_it() {
         ),
     ] {
         let rule: Rule = toml::from_str(&format!("id = 'r'\n{toml}\n")).unwrap();
-        let found = answered(&[&rule], &given, false, &|_| None).unwrap();
+        let found = answered(&[&rule], &given, false, &|_| None, &|_| Whole::Unseen).unwrap();
         assert_eq!(found.body, withheld.then(|| told.clone()), "{toml}");
         assert_eq!(found.done.withheld, usize::from(withheld));
     }
@@ -211,7 +214,8 @@ fn what_old_versions_get_is_looked_at_too() {
     };
     let [clicks, marks] = links_and_marks();
     let rules = [&clicks, &marks];
-    let look = |given: &[u8]| answered(&rules, given, false, &|_| None).unwrap();
+    let look =
+        |given: &[u8]| answered(&rules, given, false, &|_| None, &|_| Whole::Unseen).unwrap();
     let mail = "Subject: s\r\nContent-Type: text/plain\r\n\r\nhttp://a.example/ ";
     let changed = mail.replace("http:", "awbs://http:");
     assert_eq!(
@@ -228,4 +232,135 @@ fn what_old_versions_get_is_looked_at_too() {
     for tag in [OLD_CONTACT_RTF, OLD_EVENT_RTF, OLD_TASK_RTF] {
         assert_eq!(look(&old(tag, "TABaRmw=")).done.withheld, 1);
     }
+}
+
+/// A Sync answer whose mails have an id, a body's beginning, and whether it is one.
+fn beginnings(mails: &[(&str, &str, Option<&str>)]) -> Vec<u8> {
+    let mut writer = Writer::message();
+    for token in [0x05, 0x1C, 0x0F] {
+        writer.start(Tag::new(0, token));
+    }
+    writer.element(Tag::new(0, 0x12), "5").unwrap();
+    writer.start(Tag::new(0, 0x16));
+    for (id, text, truncated) in mails {
+        writer.start(Tag::new(0, 0x07));
+        writer.element(Tag::new(0, 0x0D), id).unwrap();
+        writer.start(APPLICATION_DATA);
+        writer.start(BODY);
+        writer.element(BODY_TYPE, "1").unwrap();
+        if let Some(truncated) = truncated {
+            writer.element(TRUNCATED, truncated).unwrap();
+        }
+        writer.element(DATA, text).unwrap();
+        for _ in 0..3 {
+            writer.end().unwrap();
+        }
+    }
+    for _ in 0..4 {
+        writer.end().unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+fn by_server(server: &str) -> ItemId {
+    ItemId::Server {
+        collection: "5".to_owned(),
+        server: server.to_owned(),
+    }
+}
+
+/// A marking may stand behind the place where a body was cut off.
+#[test]
+fn what_was_cut_off_is_judged_by_the_whole() {
+    let [clicks, marks] = links_and_marks();
+    let rules = [&clicks, &marks];
+    let given = beginnings(&[
+        ("5:1", "short", None),
+        ("5:2", "long and", Some("1")),
+        ("5:3", "top secret", Some("1")),
+        ("5:4", "long and", Some("1")),
+        ("5:5", "not cut", Some("0")),
+        ("5:6", "long and", Some("1")),
+    ]);
+    let ids = ["5:2", "5:4", "5:6"].map(by_server);
+    assert_eq!(whole::unseen(&rules, &given, false), Ok(ids.to_vec()));
+    assert_eq!(whole::unseen(&[&clicks], &given, false), Ok(Vec::new()));
+
+    let whole = |id: &ItemId| match id {
+        id if *id == by_server("5:2") => Whole::Unmarked,
+        id if *id == by_server("5:4") => Whole::Marked("marks".to_owned()),
+        _ => Whole::Unseen,
+    };
+    let found = answered(&rules, &given, false, &|_| None, &whole).unwrap();
+    let left = beginnings(&[
+        ("5:1", "short", None),
+        ("5:2", "long and", Some("1")),
+        ("5:3", "GONE", Some("0")),
+        ("5:4", "GONE", Some("0")),
+        ("5:5", "not cut", Some("0")),
+        ("5:6", UNREADABLE, Some("0")),
+    ]);
+    assert_eq!((found.body, found.done.withheld), (Some(left), 3));
+    // By policy what nobody has seen whole passes.
+    let pass: Rule = toml::from_str(
+        "id = 'marks'\ntoo_large = 'pass'\nclassified = { body = ['top secret'] }\n",
+    )
+    .unwrap();
+    let found = answered(&[&pass], &given, false, &|_| None, &|_| Whole::Unseen).unwrap();
+    assert_eq!(found.done.withheld, 1);
+}
+
+/// What is asked for, and what is read of its answer.
+#[test]
+fn a_whole_text_is_asked_for_and_read() {
+    let [_, marks] = links_and_marks();
+    let ids = [by_server("5:2"), ItemId::Long("abc".to_owned())];
+    let asked = whole::asks(&ids);
+    let outline = Outline::read(&asked, Limits::TRAFFIC).unwrap();
+    let told: Vec<&str> = outline
+        .inside(0)
+        .map(|(at, _)| outline.text(at))
+        .filter(|text| !text.is_empty())
+        .collect();
+    assert_eq!(told, ["Mailbox", "5", "5:2", "1", "Mailbox", "abc", "1"]);
+    assert!(crate::item_operations::fetch_only(&asked));
+
+    let mut writer = Writer::message();
+    writer.start(Tag::new(20, 0x05));
+    writer.start(Tag::new(20, 0x0E));
+    for (status, id, text, truncated) in [
+        ("1", "5:1", Some("words"), "0"),
+        ("1", "5:2", Some("and top secret"), "0"),
+        ("1", "5:3", Some("words"), "1"),
+        ("1", "5:4", None, "0"),
+        ("6", "5:5", Some("words"), "0"),
+    ] {
+        writer.start(FETCH);
+        writer.element(FETCH_STATUS, status).unwrap();
+        writer.element(Tag::new(0, 0x12), "5").unwrap();
+        writer.element(Tag::new(0, 0x0D), id).unwrap();
+        writer.start(FETCH_PROPERTIES);
+        writer.start(BODY);
+        writer.element(BODY_TYPE, "1").unwrap();
+        writer.element(TRUNCATED, truncated).unwrap();
+        if let Some(text) = text {
+            writer.element(DATA, text).unwrap();
+        }
+        for _ in 0..3 {
+            writer.end().unwrap();
+        }
+    }
+    writer.end().unwrap();
+    writer.end().unwrap();
+    let answer = writer.finish().unwrap();
+    assert_eq!(
+        whole::read(&[&marks], &answer),
+        Ok(vec![
+            (by_server("5:1"), Whole::Unmarked),
+            (by_server("5:2"), Whole::Marked("marks".to_owned())),
+            (by_server("5:3"), Whole::Unseen),
+            (by_server("5:4"), Whole::Unseen),
+            (by_server("5:5"), Whole::Unseen),
+        ])
+    );
 }
