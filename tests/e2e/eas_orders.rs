@@ -298,6 +298,7 @@ async fn a_quarantined_device_sees_why_and_begins_anew_at_release() {
 
     // A Ping waits, and ends with the release.
     wire.send(ping("QUAR1").bytes()).await;
+    holds_itself(&gateway).await;
     gateway.admin.unblock("QUAR1").await;
     assert_eq!(from_us(&wire.answer().await), PING_FOLDERS);
     let answer = gateway
@@ -317,6 +318,16 @@ async fn a_quarantined_device_sees_why_and_begins_anew_at_release() {
     assert!(!answer.text().contains("seg-quarantine"), "{answer:?}");
 }
 
+/// Waits until the gateway has a Ping that it holds itself and no server sees.
+async fn holds_itself(gateway: &Gateway) {
+    eventually("a Ping in flight", || async {
+        let labels = [r#"command="Ping""#];
+        let live = gateway.admin.metric("seg_live_requests", &labels).await;
+        (live == 1.0).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_quarantine_becomes_a_block_in_the_middle_of_a_ping() {
     let sandbox = sandbox::start();
@@ -325,6 +336,7 @@ async fn a_quarantine_becomes_a_block_in_the_middle_of_a_ping() {
     assert_eq!(compliance(&gateway, &["quarantine", "QUAR2"]), 0);
     let mut wire = gateway.connect().await;
     wire.send(ping("QUAR2").bytes()).await;
+    holds_itself(&gateway).await;
     gateway.admin.block("QUAR2").await;
     assert_eq!(from_us(&wire.answer().await), sandbox::PING_REFUSED);
 }
