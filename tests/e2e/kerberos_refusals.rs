@@ -320,6 +320,46 @@ async fn a_server_that_is_not_who_it_should_be_is_named() {
     }
 }
 
+/// The next ticket is asked for while the one at hand still serves: what the domain controller says of
+/// it, here no, stands in the log before any request has met it.
+#[tokio::test]
+async fn a_ticket_is_renewed_before_its_end() {
+    let lab = Lab::shared();
+    let (account, mail) = ("svc-renewed", "HTTP/mail.corp.example");
+    let keytab = lab.service(account);
+    lab.tool(&["delegation", "for-any-protocol", account, "on"]);
+    lab.tool(&["delegation", "add-service", account, mail]);
+    let gateway = before(&lab)
+        .set("kerberos.principals", format!("{account}@CORP.EXAMPLE"))
+        .set("kerberos.keytab.path", keytab.display().to_string())
+        .set("kerberos.cache.seconds", "12")
+        .start()
+        .await;
+    let status = async || {
+        ask_as(&gateway, &lab, "alice", &bare("alice"))
+            .await
+            .status()
+    };
+    // What was allowed a moment ago may not be known at once.
+    eventually("a ticket", || async {
+        (status().await == 200).then_some(())
+    })
+    .await;
+    let refused = || {
+        let events = gateway.events();
+        let told = events.iter().filter_map(|event| event["message"].as_str());
+        told.filter(|text| text.starts_with("no Kerberos ticket"))
+            .count()
+    };
+    let before = refused();
+    lab.tool(&["delegation", "del-service", account, mail]);
+    eventually("the domain controller has been asked again", || async {
+        assert_eq!(status().await, 200, "the ticket ended before that");
+        (refused() > before).then_some(())
+    })
+    .await;
+}
+
 /// Whoever asks while a ticket is being fetched waits for that one, and those who come later have it.
 #[tokio::test]
 async fn a_ticket_is_fetched_once() {

@@ -88,6 +88,11 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Kerberos {
 
 /// What the parts say together.
 pub(super) fn check(config: &Config, reader: &mut Reader<'_>) {
+    check_in(config, reader, crate::delegate::BUILT_IN);
+}
+
+/// `built_in`: whether the build has Kerberos.
+fn check_in(config: &Config, reader: &mut Reader<'_>, built_in: bool) {
     if !config.needs_kerberos() {
         return;
     }
@@ -96,7 +101,7 @@ pub(super) fn check(config: &Config, reader: &mut Reader<'_>) {
     } else {
         "email.server.login"
     };
-    if !crate::delegate::BUILT_IN {
+    if !built_in {
         reader.refuse(
             wanted_by,
             "needs Kerberos, which this build has not: build it with the feature `kerberos`",
@@ -199,5 +204,38 @@ pub(super) fn service_name(text: &str) -> Result<String, String> {
         _ => Err(format!(
             "`{text}` is not possible, expected a service name such as HTTP/{{host}}"
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::layers::Values;
+    use super::*;
+    use crate::config::from_text;
+
+    #[test]
+    fn a_build_without_kerberos_refuses_what_needs_it() {
+        let own = "kerberos.principals=svc@CORP.EXAMPLE\nkerberos.keytab.path=svc.keytab\n";
+        let asked = ["email.server.login=kerberos\n", "kerberos.accept=true\n"];
+        for (asked, refused) in asked.into_iter().chain(["", ""]).zip([true, true, false]) {
+            let text = format!("{own}{asked}");
+            let none = std::iter::empty();
+            let (loaded, _) = from_text(&text, None, Path::new("/etc/seg"), none);
+            let told = |built_in| {
+                let (mut problems, mut warnings) = (Vec::new(), Vec::new());
+                let mut reader = Reader {
+                    values: &Values::new(),
+                    base: Path::new("/etc/seg"),
+                    problems: &mut problems,
+                    warnings: &mut warnings,
+                };
+                check_in(&loaded.config, &mut reader, built_in);
+                let mut told = problems.iter();
+                told.any(|problem| problem.message.contains("with the feature `kerberos`"))
+            };
+            assert_eq!((told(false), told(true)), (refused, false), "{asked}");
+        }
     }
 }

@@ -131,7 +131,7 @@ pub fn load(
 }
 
 /// The configuration that a text makes, and everything that is wrong with it.
-fn from_text(
+pub(crate) fn from_text(
     text: &str,
     file: Option<PathBuf>,
     base: &Path,

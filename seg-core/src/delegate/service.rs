@@ -642,4 +642,46 @@ mod tests {
             }
         }
     }
+
+    /// Threads that hang are so many and no more, and so are those who wait for one of them.
+    #[tokio::test]
+    async fn blocking_work_is_bounded_and_so_is_its_queue() {
+        const THREADS: usize = 2;
+        let text = format!(
+            "kerberos.accept=true\nkerberos.principals=svc@CORP.EXAMPLE\n\
+             kerberos.keytab.path=svc.keytab\nkerberos.threads={THREADS}\n"
+        );
+        let nothing = std::iter::empty();
+        let folder = Path::new("/etc/seg");
+        let (loaded, _) = config::from_text(&text, None, folder, nothing);
+        let delegation = Delegation::new(&loaded.config, None).expect("asked for");
+        let (started, mut starts) = tokio::sync::mpsc::unbounded_channel();
+        let (end, ends) = std::sync::mpsc::channel::<()>();
+        let ends = Arc::new(Mutex::new(ends));
+        let runtime = Handle::current();
+        let hangs = || {
+            let (started, ends) = (started.clone(), Arc::clone(&ends));
+            delegation.submit(&runtime, move || {
+                let _ = started.send(());
+                let _ = ends.lock().recv();
+            })
+        };
+        let mut all: Vec<_> = (0..MAX_WAITING)
+            .map(|_| tokio::spawn(hangs().expect("room to wait")))
+            .collect();
+        let refused = hangs().err().map(|refusal| refusal.reason);
+        assert_eq!(refused, Some(Refusal::busy().reason));
+        for _ in 0..THREADS {
+            starts.recv().await.expect("work begins");
+        }
+        // Two have a thread and wait no more: there is room for two others, and no thread.
+        all.extend((0..THREADS).map(|_| tokio::spawn(hangs().expect("room to wait"))));
+        tokio::task::yield_now().await;
+        assert!(hangs().is_err(), "no more than {MAX_WAITING} wait");
+        assert!(starts.try_recv().is_err(), "no more than {THREADS} run");
+        drop(end);
+        for work in all {
+            work.await.expect("joined").expect("done");
+        }
+    }
 }
