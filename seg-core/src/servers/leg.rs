@@ -254,6 +254,16 @@ impl Leg {
     /// goes to the server with the highest weight for it (rendezvous hashing: a server that comes
     /// or goes moves its own devices and no others), anybody else to the one with least to do.
     fn fittest(&self, hash: u64, tried: u32) -> Option<u32> {
+        // Nearly always the device's own server is well, and nobody need be looked at beside it.
+        if hash != 0 && tried == 0 {
+            let weighed = self.upstreams.iter().zip(0..);
+            let own = weighed.max_by_key(|(upstream, _)| weight(upstream, hash));
+            if let Some((upstream, place)) = own
+                && self.rank(upstream, hash) == (Class::Good, weight(upstream, hash))
+            {
+                return Some(place);
+            }
+        }
         // Whoever is compared last wins a draw: begin elsewhere each time.
         let turn = if hash == 0 { next_turn() } else { 0 };
         let count = self.upstreams.len();
@@ -276,7 +286,7 @@ impl Leg {
 
     fn rank(&self, upstream: &Upstream, hash: u64) -> Rank {
         let standing = upstream.standing();
-        let weight = mix(hash ^ upstream.salt);
+        let weight = weight(upstream, hash);
         let idle = |share: u32| {
             let load = (standing.in_flight() as u64).saturating_add(1);
             u64::MAX - load.saturating_mul(1000) / u64::from(share.max(1))
@@ -318,6 +328,11 @@ impl Servers for Leg {
         let place = self.fittest(hash, tried)?;
         Some((place, self.at(place)?.target.clone()))
     }
+}
+
+/// How much a device, by its hash, belongs to a server.
+fn weight(upstream: &Upstream, hash: u64) -> u64 {
+    mix(hash ^ upstream.salt)
 }
 
 /// Spreads the bits of a number over all of it (the finaliser of MurmurHash3).
