@@ -1,19 +1,22 @@
 //! Answers to a device: Sync, ItemOperations, Search and Find, as WBXML or multipart, and the
 //! attachment of GetAttachment.
 
+mod bodies;
+mod parts;
+#[cfg(test)]
+mod tests;
+
+pub(super) use bodies::escaped;
+
 use std::borrow::Cow;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
-use super::attachments::{Action, Met};
-use super::mime::{Mail, Visit, html_text, text_part};
+use self::bodies::{UNREADABLE, marks_mail, replaced};
+use super::attachments::{Action, Met, decoded};
+use super::mime::html_text;
 use super::range::{LOOKED_AT, RANGE, begins, parts_of};
-use super::shape::{Shape, Unreadable};
 use super::whole::{self, ItemId, Whole, looks_at_texts};
-use super::{Classified, Done, Rule, Sealed, TooLarge, judged, rtf};
-use crate::multipart::Multipart;
-use crate::wbxml::{Content, Edits, Limits, Outline, OutlineError, Place, Tag};
+use super::{Done, Rule, TooLarge, judged, rtf};
+use crate::wbxml::{Edits, Limits, Outline, OutlineError, Place, Tag};
 
 pub(super) const APPLICATION_DATA: Tag = Tag::new(0, 0x1D);
 pub(super) const FETCH_PROPERTIES: Tag = Tag::new(20, 0x0B);
@@ -149,6 +152,19 @@ pub(super) fn walked<T>(
     Ok(Some(look(walk)))
 }
 
+/// The rule that would have to know what an attachment is, and does not let pass what can't be read.
+fn withholds_unread(rules: &[&Rule]) -> Option<String> {
+    let mut rules = rules.iter();
+    let rule = rules.find(|rule| {
+        let reads = rule
+            .attachments
+            .as_ref()
+            .is_some_and(|a| !a.types.is_empty());
+        reads && rule.too_large == TooLarge::Withhold
+    })?;
+    Some(rule.id.clone())
+}
+
 /// Looks at the attachment that GetAttachment brings: the rule that withholds it.
 #[must_use]
 pub fn attachment<'r>(rules: &[&'r Rule], declared: Option<&str>, body: &[u8]) -> Option<&'r str> {
@@ -170,18 +186,6 @@ pub(super) struct Walk<'w, 'a> {
     /// Parts that nothing names any more.
     dropped: Vec<usize>,
     answered: Answered,
-}
-
-/// What stands in a body, and where.
-struct Text<'t> {
-    at: TextAt,
-    bytes: Cow<'t, [u8]>,
-}
-
-#[derive(Clone, Copy)]
-enum TextAt {
-    Element(Place),
-    Part(usize),
 }
 
 impl<'w> Walk<'w, '_> {
@@ -448,110 +452,6 @@ impl<'w> Walk<'w, '_> {
         }
     }
 
-    /// A body: its text, its links, its attachments where it is MIME. `notes` say what was taken
-    /// out of the item; the first body takes them.
-    fn body(&mut self, body: Place, notes: &mut Vec<String>) {
-        let outline = self.outline;
-        let cut = self.is_truncated(body);
-        if let Some(preview) = outline.child(body, PREVIEW) {
-            self.plain_cut(preview, true);
-        }
-        let Some(found) = self.text_in(body) else {
-            return;
-        };
-        let kind = outline.text_of(body, BODY_TYPE).unwrap_or("1");
-        let new = match kind {
-            "4" => self.mail(&found.bytes, cut),
-            "3" => self
-                .withholds_rtf()
-                .filter(|_| !found.bytes.is_empty())
-                .map(|rule| {
-                    self.withheld_by(rule);
-                    rtf::of(UNREADABLE).into_bytes()
-                }),
-            _ => {
-                let text = String::from_utf8_lossy(&found.bytes);
-                let mut new = self.text(&text, kind == "2", cut);
-                for note in notes.drain(..) {
-                    let text = new.get_or_insert_with(|| text.clone().into_owned());
-                    if kind == "2" {
-                        text.push_str(&format!("<p>{}</p>", escaped(&note)));
-                    } else {
-                        text.push_str(&format!("\r\n\r\n{note}"));
-                    }
-                }
-                new.map(String::into_bytes)
-            }
-        };
-        let Some(new) = new else { return };
-        let (at, before, after) = (found.at, found.bytes.len(), new.len());
-        self.put(at, new);
-        if let Some(size) = outline.child(body, ESTIMATED_SIZE)
-            && let Ok(told) = outline.text(size).trim().parse::<usize>()
-        {
-            let told = (told + after).saturating_sub(before);
-            self.edits.set(size, told.to_string().as_bytes());
-        }
-    }
-
-    /// A mail. One that can't be looked into is withheld, and no other with it: a device asks for its
-    /// Sync again and again.
-    fn mail(&mut self, raw: &[u8], cut: bool) -> Option<Vec<u8>> {
-        if raw.is_empty() {
-            return None;
-        }
-        let done = self.answered.done.clone();
-        match self.looked_at(raw, cut) {
-            Ok(new) => new,
-            Err(_) => {
-                self.answered.done = done;
-                let mut rules = self.rules.iter();
-                let rule = rules.find(|rule| rule.too_large == TooLarge::Withhold)?;
-                self.withheld_by(rule);
-                Some(replaced(raw, UNREADABLE))
-            }
-        }
-    }
-
-    fn looked_at(&mut self, raw: &[u8], cut: bool) -> Result<Option<Vec<u8>>, Unreadable> {
-        let shape = Shape::of(raw)?;
-        let mail = Mail::read(&shape)?;
-        if mail.is_sealed() {
-            let mut rules = self.rules.iter();
-            let Some(rule) = rules.find(|rule| rule.sealed == Sealed::Withhold) else {
-                return Ok(None);
-            };
-            self.withheld_by(rule);
-            return Ok(Some(mail.replaced(SEALED)));
-        }
-        let mut parts = Parts {
-            rules: self.rules,
-            cut,
-            done: &mut self.answered.done,
-        };
-        mail.edited(&mut parts)
-    }
-
-    fn withheld_by(&mut self, rule: &Rule) {
-        self.answered.done.withheld += 1;
-        self.answered.done.by(&rule.id);
-    }
-
-    fn text(&mut self, text: &str, html: bool, cut: bool) -> Option<String> {
-        links_in(self.rules, text, html, cut, &mut self.answered.done)
-    }
-
-    /// An element that holds a plain text, and maybe only the beginning of one.
-    fn plain(&mut self, at: Place) {
-        self.plain_cut(at, true);
-    }
-
-    fn plain_cut(&mut self, at: Place, cut: bool) {
-        if let Some(new) = self.text(self.outline.text(at), false, cut) {
-            self.edits.set(at, new.as_bytes());
-        }
-    }
-
     /// An attachment that was fetched, or another thing.
     fn fetched(&mut self, fetch: Place, withheld: &dyn Fn(&str) -> Option<String>) {
         let outline = self.outline;
@@ -564,12 +464,8 @@ impl<'w> Walk<'w, '_> {
         let declared = outline.text_of(properties, CONTENT_TYPE);
         let (begin, size) = match outline.child(properties, FETCH_DATA) {
             Some(data) => {
-                let text = outline.text(data);
-                let begin = text
-                    .get(..text.len().min(BEGIN) / 4 * 4)
-                    .unwrap_or_default();
-                let begin = STANDARD.decode(begin.trim_end()).unwrap_or_default();
-                (begin, text.len() as u64 / 4 * 3)
+                let text = self.bytes_in(data).unwrap_or_default();
+                (decoded(&text, BEGIN), text.len() as u64 / 4 * 3)
             }
             None => {
                 let part = outline
@@ -578,12 +474,14 @@ impl<'w> Walk<'w, '_> {
                 let bytes = part.and_then(|part| self.parts.get(part));
                 let bytes = bytes.map_or([].as_slice(), |bytes| bytes);
                 let begin = bytes.get(..bytes.len().min(BEGIN)).unwrap_or_default();
-                (begin.to_vec(), bytes.len() as u64)
+                (Some(begin.to_vec()), bytes.len() as u64)
             }
         };
         // Of a piece the server tells how long the whole is.
         let total = outline.text_of(properties, FETCH_TOTAL);
         let total = total.and_then(|total| total.trim().parse::<u64>().ok());
+        let is_read = begin.is_some();
+        let begin = begin.unwrap_or_default();
         let met = Met {
             declared,
             begin: &begin,
@@ -591,7 +489,9 @@ impl<'w> Walk<'w, '_> {
             ..Met::default()
         };
         let rule = withheld(reference)
-            .or_else(|| judged(self.rules, &met).map(|(rule, _)| rule.id.clone()));
+            .or_else(|| judged(self.rules, &met).map(|(rule, _)| rule.id.clone()))
+            // What it is, nobody can tell.
+            .or_else(|| withholds_unread(self.rules).filter(|_| !is_read));
         let Some(rule) = rule else {
             let range = outline.text_of(properties, RANGE);
             if begins(range) && (begin.len() as u64 >= LOOKED_AT || range.is_none()) {
@@ -612,209 +512,4 @@ impl<'w> Walk<'w, '_> {
         }
         self.edits.remove(properties);
     }
-
-    /// The text of a body, which stands in it or in a part of the answer.
-    fn text_in(&self, body: Place) -> Option<Text<'w>> {
-        let outline = self.outline;
-        if let Some(data) = outline.child(body, DATA) {
-            return Some(Text {
-                at: TextAt::Element(data),
-                bytes: Cow::Owned(self.bytes_in(data)?),
-            });
-        }
-        let part = outline.text_of(body, PART)?.trim().parse().ok()?;
-        let bytes = self.parts.get(part).filter(|_| part > 0)?;
-        Some(Text {
-            at: TextAt::Part(part),
-            bytes: Cow::Owned(bytes.to_vec()),
-        })
-    }
-
-    /// What an element holds; its text stands in one piece by now.
-    fn bytes_in(&self, at: Place) -> Option<Vec<u8>> {
-        match self.outline.content(at) {
-            Content::Text(text) => Some(text.as_bytes().to_vec()),
-            Content::Opaque(bytes) => Some(bytes.to_vec()),
-            Content::None | Content::Several => None,
-        }
-    }
-
-    /// Whether a body has its text twice: nobody knows which of them a device shows.
-    fn has_two_texts(&self, body: Place) -> bool {
-        let texts = self.outline.children(body);
-        texts.filter(|(_, tag)| *tag == DATA).count() > 1
-    }
-
-    /// The rule that withholds compressed RTF. Words and links can be hidden in RTF in more ways than
-    /// are looked through, so for rules about them it is what can't be looked into.
-    fn withholds_rtf(&self) -> Option<&'w Rule> {
-        self.rules.iter().copied().find(|rule| {
-            let marks = rule.classified.as_ref();
-            let reads = rule.links.is_some() || marks.is_some_and(|marks| !marks.body.is_empty());
-            reads && rule.too_large == TooLarge::Withhold
-        })
-    }
-
-    /// The mail that an old device gets as MIME.
-    fn old_mail(&mut self, at: Place) {
-        let Some(raw) = self.bytes_in(at) else { return };
-        // Whether it is whole another element says; half a link at its end is none.
-        if let Some(new) = self.mail(&raw, true) {
-            self.edits.set(at, &new);
-        }
-    }
-
-    fn put(&mut self, at: TextAt, new: Vec<u8>) {
-        match at {
-            TextAt::Element(element) => self.edits.set(element, &new),
-            TextAt::Part(part) => {
-                if let Some(slot) = self.parts.get_mut(part).filter(|_| part > 0) {
-                    *slot = Cow::Owned(new);
-                    self.parts_changed = true;
-                }
-            }
-        }
-    }
-
-    /// Takes a part out, where nothing else names it.
-    fn drop_part(&mut self, part: usize) {
-        let named = self
-            .parts_named()
-            .filter(|(_, named)| *named == part)
-            .count();
-        if named > 1 {
-            self.put(TextAt::Part(part), Vec::new());
-        } else if part > 0 && part < self.parts.len() {
-            self.dropped.push(part);
-            self.parts_changed = true;
-        }
-    }
-
-    /// The elements that name a part.
-    fn parts_named(&self) -> impl Iterator<Item = (Place, usize)> + use<'w> {
-        let outline = self.outline;
-        let all = outline
-            .root()
-            .into_iter()
-            .flat_map(|(root, _)| outline.inside(root));
-        all.filter(|(_, tag)| *tag == PART)
-            .filter_map(|(at, _)| Some((at, outline.text(at).trim().parse().ok()?)))
-    }
-
-    /// The parts behind one that was taken out move up.
-    fn renumber(&mut self) {
-        let mut dropped = std::mem::take(&mut self.dropped);
-        dropped.sort_unstable();
-        dropped.dedup();
-        let Some(&first) = dropped.first() else {
-            return;
-        };
-        for (at, part) in self.parts_named().collect::<Vec<_>>() {
-            if part > first {
-                let before = dropped.partition_point(|gone| *gone < part);
-                self.edits.set(at, (part - before).to_string().as_bytes());
-            }
-        }
-        for part in dropped.into_iter().rev() {
-            self.parts.remove(part);
-        }
-    }
-
-    fn finish(mut self, multipart: bool) -> Answered {
-        self.renumber();
-        let Self {
-            edits,
-            mut parts,
-            parts_changed,
-            mut answered,
-            ..
-        } = self;
-        if edits.is_empty() && !parts_changed {
-            return answered;
-        }
-        let message = edits.apply();
-        answered.body = Some(if multipart {
-            if let Some(first) = parts.first_mut() {
-                *first = Cow::Owned(message);
-            }
-            Multipart::written(&parts)
-        } else {
-            message
-        });
-        answered
-    }
 }
-
-/// The parts of a mail, as the rules want them.
-pub(super) struct Parts<'p> {
-    pub(super) rules: &'p [&'p Rule],
-    pub(super) cut: bool,
-    pub(super) done: &'p mut Done,
-}
-
-impl Visit for Parts<'_> {
-    fn attachment(&mut self, met: &Met<'_>) -> Option<String> {
-        let (rule, attachments) = judged(self.rules, met)?;
-        // What stands in the mail itself is there: to block it is to take it out.
-        self.done.removed += 1;
-        self.done.by(&rule.id);
-        Some(attachments.text_for(met, &rule.id))
-    }
-
-    fn text(&mut self, html: bool, text: &[u8]) -> Option<Vec<u8>> {
-        let text = std::str::from_utf8(text).ok()?;
-        links_in(self.rules, text, html, self.cut, self.done).map(String::into_bytes)
-    }
-}
-
-/// Whether a mail is marked in its subject, its headers or its texts.
-fn marks_mail(classified: &Classified, raw: &[u8]) -> bool {
-    let Ok(shape) = Shape::of(raw) else {
-        return false;
-    };
-    Mail::read(&shape).is_ok_and(|mail| {
-        classified.marks_subject(mail.subject())
-            || classified.marks_header(|name| mail.header(name))
-            || mail.texts().any(|text| classified.marks_body(&text))
-    })
-}
-
-fn links_in(rules: &[&Rule], text: &str, html: bool, cut: bool, done: &mut Done) -> Option<String> {
-    let mut new: Option<String> = None;
-    for rule in rules {
-        let Some(links) = &rule.links else { continue };
-        let text = new.as_deref().unwrap_or(text);
-        let changed = if html {
-            links.in_html(text, cut)
-        } else {
-            links.in_text(text, cut)
-        };
-        if let Some((changed, count)) = changed {
-            done.links += count;
-            done.by(&rule.id);
-            new = Some(changed);
-        }
-    }
-    new
-}
-
-/// The headers of a mail over a plain text; nothing but the text where there are no headers.
-fn replaced(raw: &[u8], text: &str) -> Vec<u8> {
-    let replaced = Shape::of(raw).and_then(|shape| Ok(Mail::read(&shape)?.replaced(text)));
-    replaced.unwrap_or_else(|_| text_part(text))
-}
-
-/// What stands in place of a mail that can't be looked into.
-const UNREADABLE: &str = "This message can't be checked by the rules of your organisation and is not shown on this device.";
-
-/// What stands in place of a signed or encrypted mail.
-const SEALED: &str = "This message is signed or encrypted and is not shown on this device.";
-
-pub(super) fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,5 +1,7 @@
 //! Attachments: which ones a rule is about.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use super::links::is_below;
@@ -129,6 +131,14 @@ fn domains_of(addresses: &str) -> impl Iterator<Item = &str> {
         let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '-' || c == '.'));
         rest.get(..end.unwrap_or(rest.len())).unwrap_or(rest)
     })
+}
+
+/// The bytes that stand in `base64`, or those of its first `most` characters. Blanks don't count: some
+/// servers break lines. `None`: it is no base64.
+pub(super) fn decoded(base64: &[u8], most: usize) -> Option<Vec<u8>> {
+    let digits = base64.iter().filter(|byte| !byte.is_ascii_whitespace());
+    let digits: Vec<u8> = digits.take(most).copied().collect();
+    STANDARD.decode(digits).ok()
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use super::Rule;
 use super::answer::{
     BEGIN, FETCH, FETCH_DATA, FETCH_PROPERTIES, FETCH_STATUS, FILE_REFERENCE, PART,
 };
+use super::attachments::decoded;
 use crate::multipart::Multipart;
 use crate::wbxml::{Content, Edits, Limits, Outline, OutlineError, Place, Tag};
 
@@ -252,7 +253,7 @@ fn given(outline: &Outline<'_>, properties: Place, parts: &[Cow<'_, [u8]>]) -> O
             Content::Opaque(bytes) => bytes,
             Content::None | Content::Several => return None,
         };
-        let bytes = STANDARD.decode(text.trim_ascii()).ok()?;
+        let bytes = decoded(text, usize::MAX)?;
         let at = At::Data(data);
         return Some(Given { at, bytes });
     }

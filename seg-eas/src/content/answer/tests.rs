@@ -1,4 +1,9 @@
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::*;
+use crate::content::mime::text_part;
+use crate::multipart::Multipart;
 use crate::wbxml::Writer;
 
 /// An ItemOperations answer whose fetches name these parts, or bring this content in base64.
@@ -72,6 +77,40 @@ fn a_part_that_is_withheld_goes_and_the_others_move_up() {
 }
 
 /// One mail that can't be read withholds itself, not the answer that it stands in.
+#[test]
+fn what_an_attachment_is_is_found_however_its_base64_is_written() {
+    let rule: Rule = toml::from_str(
+        "id = 'r'\nattachments = { action = 'block-fetch', types = ['application/pdf'] }\n",
+    )
+    .unwrap();
+    let pdf = STANDARD.encode([b"%PDF-1.7 ".as_slice(), &[7; 3000]].concat());
+    let lines: Vec<&str> = pdf
+        .as_bytes()
+        .chunks(76)
+        .map(|line| str::from_utf8(line).unwrap())
+        .collect();
+    let broken = lines.join("\r\n");
+    let (blanks, accents) = (format!("\r\n  {pdf}"), format!("é{pdf}"));
+    let blocked = |data: &str| {
+        let message = fetched(&[("a", Err(data))]);
+        let answered = answered(&[&rule], &message, false, &|_| None, &|_| Whole::Unseen).unwrap();
+        // What was not read is not known from now on.
+        assert_ne!(answered.passed.is_empty(), answered.done.blocked == 0);
+        answered.done.blocked == 1
+    };
+    for data in [&pdf, &broken, &blanks] {
+        assert!(blocked(data), "{}", &data[..20]);
+    }
+    assert!(!blocked("d29y\r\nZHM="));
+    for data in [accents.as_str(), "%PDF-1.7", "d29yZHM", "===="] {
+        assert!(
+            blocked(data),
+            "{}",
+            data.chars().take(9).collect::<String>()
+        );
+    }
+}
+
 #[test]
 fn a_mail_that_cant_be_read_is_withheld_alone() {
     let mails = |first: &str| {
