@@ -28,6 +28,8 @@ enum Phase {
     Head = 1,
     /// A request is being served.
     Request = 2,
+    /// Another protocol is spoken.
+    Switched = 3,
 }
 
 /// The phase and the head's flaw, shared by the connection's bytes and its requests.
@@ -58,7 +60,8 @@ impl PhaseCell {
         match self.phase.load(Ordering::Relaxed) {
             0 => Phase::Idle,
             1 => Phase::Head,
-            _ => Phase::Request,
+            2 => Phase::Request,
+            _ => Phase::Switched,
         }
     }
 
@@ -80,9 +83,9 @@ impl PhaseCell {
         self.enter(Phase::Request);
     }
 
-    /// The connection goes on without requests.
+    /// The connection goes on in another protocol: what comes is no head, and nothing of it is late.
     pub fn switched(&self) {
-        self.enter(Phase::Request);
+        self.enter(Phase::Switched);
     }
 
     /// A head has been looked at from its first byte to its last: what comes behind it.
@@ -194,6 +197,9 @@ impl<S> ClientIo<S> {
     /// Looks at the heads among the bytes that have come, wherever in them they begin: a client may
     /// send its next request before it has the answer to this one (RFC 9112 section 9.3.2).
     fn arrived(&mut self, mut bytes: &[u8]) {
+        if self.cell.phase() == Phase::Switched {
+            return;
+        }
         while !bytes.is_empty() {
             let used = match &mut self.body {
                 BodyLeft::Bytes(0) => self.head_arrived(bytes),
@@ -265,7 +271,7 @@ impl<S> ClientIo<S> {
             (Phase::Idle | Phase::Head, _) => (idle(), Some(Late::Idle)),
             // hyper reads while it serves a request, to see its client leave, and not again when
             // the connection has become idle: a clock that is armed now must wake it then.
-            (Phase::Request, _) => (Instant::now() + self.limits.idle, None),
+            (Phase::Request | Phase::Switched, _) => (Instant::now() + self.limits.idle, None),
         }
     }
 
@@ -433,5 +439,48 @@ impl<S: AsyncWrite + Unpin> hyper::rt::Write for ClientIo<S> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
         this.poll_write_clock(cx, written)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn io() -> (ClientIo<tokio::io::Empty>, Arc<PhaseCell>) {
+        let cell = Arc::new(PhaseCell::new(Instant::now()));
+        let limit = Duration::from_secs(1);
+        let limits = IoLimits {
+            head: limit,
+            idle: limit,
+            write: limit,
+        };
+        let io = ClientIo::new(tokio::io::empty(), Arc::clone(&cell), limits);
+        (io, cell)
+    }
+
+    #[test]
+    fn what_another_protocol_says_is_no_head() {
+        for (switches, flaw) in [(false, Some(HeadFlaw::BareLf)), (true, None)] {
+            let (mut io, cell) = io();
+            io.arrived(b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n");
+            cell.serving();
+            cell.idle(Instant::now());
+            if switches {
+                cell.switched();
+            }
+            io.arrived(b"\x81\x07hello\nx");
+            assert_eq!(cell.flaw(), flaw);
+            assert_eq!(io.head.is_none(), switches);
+        }
+    }
+
+    #[test]
+    fn a_head_that_nobody_has_seen_is_a_flaw() {
+        let (mut io, cell) = io();
+        io.arrived(b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\n\r\n");
+        for flaw in [None, None, Some(HeadFlaw::Unseen)] {
+            cell.serving();
+            assert_eq!(cell.flaw(), flaw);
+        }
     }
 }

@@ -127,7 +127,7 @@ impl<C: Session> SecureStream<C> {
             None::<fn(records::AtRest<'_, C::Data>)>,
         );
         self.keep(ciphertext, &walked);
-        // What rustls has to say of itself, an alert or new keys, waits for no writer.
+        // An alert waits for no writer.
         if self.records.has_outgoing()
             && let Poll::Ready(Err(error)) = self.poll_drain(cx)
             && walked.fault.is_none()
