@@ -58,6 +58,13 @@ pub(crate) async fn reason(gateway: &Gateway, reason: &str) -> Value {
         .await
 }
 
+/// Apache has let this principal in.
+fn is_remote_user(answer: &Message, principal: &str) {
+    let text = answer.text();
+    let told = format!("REMOTE_USER={principal}\n");
+    assert!(text.starts_with(&told), "{text}");
+}
+
 #[tokio::test]
 async fn a_certificate_becomes_a_ticket() {
     let lab = Lab::shared();
@@ -105,13 +112,7 @@ async fn the_directory_names_the_account() {
         .await;
     let answer = ask_as(&gateway, &lab, "carol", &bare("carol.smith")).await;
     assert_eq!(answer.status(), 200, "{}", answer.text());
-    assert!(
-        answer
-            .text()
-            .starts_with("REMOTE_USER=csmith@CORP.EXAMPLE\n"),
-        "{}",
-        answer.text()
-    );
+    is_remote_user(&answer, "csmith@CORP.EXAMPLE");
     for (certificate, why) in [
         ("bob", "group_missing"),
         ("erin", "account_disabled"),
@@ -168,32 +169,14 @@ async fn certificates_without_a_upn_are_found_in_the_directory() {
     };
     let directory = gateway("upn,directory").start().await;
     let answer = ask_as(&directory, &lab, "nameless", &bare("mapped")).await;
-    assert!(
-        answer
-            .text()
-            .starts_with("REMOTE_USER=mapped@CORP.EXAMPLE\n"),
-        "{}",
-        answer.text()
-    );
+    is_remote_user(&answer, "mapped@CORP.EXAMPLE");
     // The mail address leads to the account of another name.
     let email = gateway("email").start().await;
     let answer = ask_as(&email, &lab, "carol", &bare("carol.smith")).await;
-    assert!(
-        answer
-            .text()
-            .starts_with("REMOTE_USER=csmith@CORP.EXAMPLE\n"),
-        "{}",
-        answer.text()
-    );
+    is_remote_user(&answer, "csmith@CORP.EXAMPLE");
     let subject = gateway("cn").start().await;
     let answer = ask_as(&subject, &lab, "alice", &bare("alice")).await;
-    assert!(
-        answer
-            .text()
-            .starts_with("REMOTE_USER=alice@CORP.EXAMPLE\n"),
-        "{}",
-        answer.text()
-    );
+    is_remote_user(&answer, "alice@CORP.EXAMPLE");
     // Whom nobody maps has no name.
     let answer = ask_as(&subject, &lab, "nameless", &bare("x")).await;
     assert_eq!(answer.status(), 403);

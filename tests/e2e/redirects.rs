@@ -75,6 +75,24 @@ async fn a_redirect_is_followed_remembered_judged_and_forgotten() {
 }
 
 #[tokio::test]
+async fn what_is_remembered_ends_with_its_time() {
+    let (home, there) = (sandbox::start(), sandbox::start());
+    let gateway = before(&home, &there)
+        .set("redirect.allowed.hosts", "127.0.0.1")
+        .set("redirect.remember.seconds", "1")
+        .start()
+        .await;
+    always(&home, moved_to(&there.url()));
+    assert!(is_served(&gateway.ask(&folder_sync("AGAIN")).await));
+    assert_eq!(count(&home, "AGAIN"), 1);
+    seg_tests::eventually("its first server is asked again", || async {
+        assert!(is_served(&gateway.ask(&folder_sync("AGAIN")).await));
+        (count(&home, "AGAIN") == 2).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_poll_that_is_sent_on_comes_again_by_itself() {
     let (home, there) = (sandbox::start(), sandbox::start());
     let gateway = before(&home, &there)

@@ -11,7 +11,7 @@ mod watch;
 
 use super::Outcome;
 use super::args::PoliciesVerb;
-use super::client::Client;
+use super::client::{Answer, Client};
 use super::failure::Failure;
 use super::job::Job;
 use super::output::Output;
@@ -28,6 +28,20 @@ pub(super) fn run_alone(
         }
         job => return Ok(Err(job)),
     }))
+}
+
+/// What was asked for, or nothing: the gateway knows no such thing, and that has been said.
+fn found(
+    answer: Result<Answer, Failure>,
+    output: &mut Output<'_>,
+) -> Result<Option<Answer>, Failure> {
+    match answer {
+        Err(Failure::Refused(refusal)) if refusal.status == 404 => {
+            output.complain(&refusal.message);
+            Ok(None)
+        }
+        answer => answer.map(Some),
+    }
 }
 
 /// Runs a job to its end.

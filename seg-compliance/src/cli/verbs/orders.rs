@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::found;
 use crate::cli::Outcome;
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
@@ -16,14 +17,11 @@ pub(super) fn give(
 ) -> Result<Outcome, Failure> {
     let device = segment(&order.device);
     let answer = if order.cancel {
-        match client.delete(&format!("/v1/devices/{device}/order")) {
-            Ok(answer) => answer,
-            Err(Failure::Refused(refusal)) if refusal.status == 404 => {
-                output.complain(&refusal.message);
-                return Ok(Outcome::Findings);
-            }
-            Err(failure) => return Err(failure),
-        }
+        let answer = client.delete(&format!("/v1/devices/{device}/order"));
+        let Some(answer) = found(answer, output)? else {
+            return Ok(Outcome::Findings);
+        };
+        answer
     } else {
         let mut body = json!({ "account_only": order.account_only });
         if let Some(user) = &order.user {

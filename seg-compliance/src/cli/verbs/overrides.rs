@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::found;
 use crate::cli::Outcome;
 use crate::cli::client::{Answer, Client};
 use crate::cli::failure::Failure;
@@ -46,13 +47,9 @@ pub(super) fn unbind(
     client: &Client,
     output: &mut Output<'_>,
 ) -> Result<Outcome, Failure> {
-    let answer = match client.delete(&format!("/v1/devices/{}/binding", segment(device))) {
-        Ok(answer) => answer,
-        Err(Failure::Refused(refusal)) if refusal.status == 404 => {
-            output.complain(&refusal.message);
-            return Ok(Outcome::Findings);
-        }
-        Err(failure) => return Err(failure),
+    let answer = client.delete(&format!("/v1/devices/{}/binding", segment(device)));
+    let Some(answer) = found(answer, output)? else {
+        return Ok(Outcome::Findings);
     };
     if output.json() {
         output.line(answer.text.trim_end())?;

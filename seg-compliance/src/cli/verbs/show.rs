@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::found;
 use crate::cli::Outcome;
 use crate::cli::args::{Get, List, Verdict};
 use crate::cli::client::Client;
@@ -45,13 +46,9 @@ pub(super) fn get(
         .map(|user| ("user", user.as_str()))
         .collect();
     let path = format!("/v1/devices/{}", segment(&asked.device));
-    let answer = match client.get(&path, &query) {
-        Ok(answer) => answer,
-        Err(Failure::Refused(refusal)) if refusal.status == 404 => {
-            output.complain(&refusal.message);
-            return Ok(Outcome::Findings);
-        }
-        Err(failure) => return Err(failure),
+    let answer = client.get(&path, &query);
+    let Some(answer) = found(answer, output)? else {
+        return Ok(Outcome::Findings);
     };
     if output.json() {
         output.line(answer.text.trim_end())?;
