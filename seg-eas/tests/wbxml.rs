@@ -256,6 +256,39 @@ fn an_error_stays_where_it_is() {
     assert_eq!(reader.next_event(), Err(error));
 }
 
+/// Texts are checked a stretch of the message at a time; its end may fall anywhere into a character.
+#[test]
+fn a_text_is_utf_8_wherever_it_stands_in_a_long_message() {
+    for before in 980..1060 {
+        for character in ["\u{E9}", "\u{20AC}", "\u{1F4E7}"] {
+            let texts = ["a".repeat(before), character.repeat(3), "b".to_owned()];
+            let mut message = b"\x03\x01\x6a\x00\x45".to_vec();
+            for text in &texts {
+                message.extend_from_slice(&[b"\x4e\x03", text.as_bytes(), b"\x00\x01"].concat());
+            }
+            message.push(0x01);
+            let mut reader = Reader::new(&message, STRICT).expect("a header");
+            let mut found = Vec::new();
+            while let Some(event) = reader.next_event().expect("well-formed") {
+                if let Event::Text(text) = event {
+                    found.push(text);
+                }
+            }
+            assert_eq!(found, texts, "{before}");
+
+            // Cut in its middle, the last of the three characters is none.
+            let end = 5 + 2 + before + 2 + 2 + 3 * character.len();
+            message.splice(end - 1..end, *b"x");
+            let wrong = read(&message, STRICT);
+            let error = Error {
+                kind: ErrorKind::Utf8,
+                offset: end - character.len(),
+            };
+            assert_eq!(wrong, Err(error), "{before}");
+        }
+    }
+}
+
 #[test]
 fn unknown_tags_pass_and_are_counted() {
     let message = b"\x03\x01\x6a\x00\x45\x3f\x00\x1e\x46\x01\x00\x00\x0b\x01";

@@ -39,7 +39,9 @@ mod global {
     pub(super) const EXT_2: u8 = 0xC2;
     pub(super) const OPAQUE: u8 = 0xC3;
 
-    /// The low six bits from which on a byte is a tag.
+    /// The bits of a tag's byte that are its token.
+    pub(super) const TOKEN: u8 = 0x3F;
+    /// The token from which on a byte is a tag.
     pub(super) const FIRST_TAG: u8 = 0x05;
     /// The flag bit of a tag that has content, and so an END.
     pub(super) const CONTENT: u8 = 0x40;

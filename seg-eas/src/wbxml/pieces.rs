@@ -270,7 +270,7 @@ impl PieceReader {
         // The usual bytes, without a way through `step` for each.
         while let Some((&byte, after)) = rest.split_first() {
             let here = at + (whole - rest.len());
-            if byte & 0x3F >= global::FIRST_TAG {
+            if byte & global::TOKEN >= global::FIRST_TAG {
                 self.tag(byte, here, take)?;
                 rest = after;
                 continue;

@@ -79,7 +79,21 @@ pub struct Reader<'a> {
     unknown: u64,
     limits: Limits,
     string_table: &'a [u8],
+    /// Bytes that are known to be UTF-8; texts are cut out of them.
+    checked: &'a str,
+    /// The offset of the first of them.
+    checked_from: usize,
+    /// What [`Reader::any_event`] has found.
+    found: Option<Event<'a>>,
 }
+
+/// How many bytes are looked at in one go for whether they are UTF-8. Texts are short and many, and
+/// tags are ASCII, so one look at a stretch of the message does for all texts in it; no more, because
+/// some readers stop early.
+const CHECKED_AT_ONCE: usize = 1024;
+
+/// How much of a text is searched for its end in line; texts mostly end before that.
+const SHORT_TEXT: usize = 32;
 
 impl<'a> Reader<'a> {
     /// A reader of a whole message, header first.
@@ -112,6 +126,9 @@ impl<'a> Reader<'a> {
             unknown: 0,
             limits,
             string_table: &[],
+            checked: "",
+            checked_from: 0,
+            found: None,
         }
     }
 
@@ -120,34 +137,100 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// When the message is malformed or exceeds the limits. The reader stays where it is: asked
     /// again, it gives the same error.
-    #[inline]
+    // In line in every loop that reads, so that an event is in registers: to put one together in
+    // memory and take it apart again costs more than to read it.
+    #[inline(always)]
     pub fn next_event(&mut self) -> Result<Option<Event<'a>>, Error> {
+        if let Some(event) = self.plain_event() {
+            return Ok(Some(event));
+        }
+        self.any_event()?;
+        Ok(self.found)
+    }
+
+    /// The next event where it is one of those that messages are made of: an element of the current
+    /// page, the end of one, a text that is known to be UTF-8. `None` says nothing: look again.
+    #[inline(always)]
+    fn plain_event(&mut self) -> Option<Event<'a>> {
+        if self.depth == 0 {
+            return None;
+        }
+        let (mut byte, mut rest) = self.rest.split_first()?;
+        while *byte == global::SWITCH_PAGE {
+            let (&page, after) = rest.split_first()?;
+            self.known = *KNOWN_TOKENS.get(usize::from(page))?;
+            self.page = page;
+            self.rest = after;
+            (byte, rest) = after.split_first()?;
+        }
+        let byte = *byte;
+        let tag = match byte {
+            global::END => {
+                self.depth -= 1;
+                self.event_offset = self.offset();
+                self.rest = rest;
+                return Some(Event::End);
+            }
+            global::STR_I => {
+                let length = length_of_text(rest)?;
+                let from = (self.offset() + 1).wrapping_sub(self.checked_from);
+                let text = self.checked.get(from..from.saturating_add(length))?;
+                self.event_offset = self.offset();
+                self.rest = rest.get(length + 1..)?;
+                return Some(Event::Text(text));
+            }
+            _ if byte & global::ATTRIBUTES != 0 => return None,
+            _ => Tag::new(self.page, byte),
+        };
+        if self.known >> tag.token() & 1 == 0 {
+            return None;
+        }
+        if byte & global::CONTENT == 0 {
+            self.event_offset = self.offset();
+            self.rest = rest;
+            return Some(Event::Empty(tag));
+        }
+        if self.depth == self.limits.depth {
+            return None;
+        }
+        self.depth += 1;
+        self.event_offset = self.offset();
+        self.rest = rest;
+        Some(Event::Start(tag))
+    }
+
+    /// The next event, whichever it is, into [`Reader::found`].
+    #[inline(never)]
+    fn any_event(&mut self) -> Result<(), Error> {
         loop {
             let Some((&byte, rest)) = self.rest.split_first() else {
+                self.found = None;
                 return self.finish();
             };
-            if byte & 0x3F >= global::FIRST_TAG {
-                return self.tag(byte, rest).map(Some);
-            }
             if byte == global::SWITCH_PAGE {
                 self.switch_page(rest)?;
                 continue;
             }
-            if self.depth == 0 {
+            let event = if byte & global::TOKEN >= global::FIRST_TAG {
+                self.tag(byte, rest)?
+            } else if self.depth == 0 {
                 return Err(self.outside_root(byte));
-            }
-            self.event_offset = self.offset();
-            return match byte {
-                global::END => {
-                    self.rest = rest;
-                    self.depth -= 1;
-                    Ok(Some(Event::End))
+            } else {
+                self.event_offset = self.offset();
+                match byte {
+                    global::END => {
+                        self.rest = rest;
+                        self.depth -= 1;
+                        Event::End
+                    }
+                    global::STR_I => self.text(rest)?,
+                    global::OPAQUE => self.opaque(rest)?,
+                    global::STR_T => self.reference(rest)?,
+                    _ => return Err(self.error(unused(byte))),
                 }
-                global::STR_I => self.text(rest).map(Some),
-                global::OPAQUE => self.opaque(rest).map(Some),
-                global::STR_T => self.reference(rest).map(Some),
-                _ => Err(self.error(unused(byte))),
             };
+            self.found = Some(event);
+            return Ok(());
         }
     }
 
@@ -196,7 +279,6 @@ impl<'a> Reader<'a> {
         self.unknown
     }
 
-    #[inline]
     fn tag(&mut self, byte: u8, rest: &'a [u8]) -> Result<Event<'a>, Error> {
         let tag = Tag::new(self.page, byte);
         if byte & global::ATTRIBUTES != 0 {
@@ -222,7 +304,6 @@ impl<'a> Reader<'a> {
         Ok(Event::Start(tag))
     }
 
-    #[inline]
     fn switch_page(&mut self, rest: &'a [u8]) -> Result<(), Error> {
         if self.depth == 0 && !self.may_begin {
             return Err(self.error(ErrorKind::TrailingBytes(self.rest.len())));
@@ -240,16 +321,37 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    #[inline]
     fn text(&mut self, rest: &'a [u8]) -> Result<Event<'a>, Error> {
-        let (text, rest) = terminated(rest)
-            .ok_or_else(|| self.error(ErrorKind::Truncated("a string (no closing NUL)")))?;
-        let text = std::str::from_utf8(text).map_err(|error| Error {
-            kind: ErrorKind::Utf8,
-            offset: self.offset() + 1 + error.valid_up_to(),
-        })?;
-        self.rest = rest;
+        let Some(length) = length_of_text(rest) else {
+            return Err(self.error(ErrorKind::Truncated("a string (no closing NUL)")));
+        };
+        let from = (self.offset() + 1).wrapping_sub(self.checked_from);
+        let text = match self.checked.get(from..from.saturating_add(length)) {
+            Some(text) => text,
+            None => self.check_text(rest, length)?,
+        };
+        self.rest = rest.get(length + 1..).unwrap_or_default();
         Ok(Event::Text(text))
+    }
+
+    /// The first `length` bytes of `rest` as text; what follows them is checked as well.
+    #[cold]
+    fn check_text(&mut self, rest: &'a [u8], length: usize) -> Result<&'a str, Error> {
+        let stretch = rest.get(..length.max(CHECKED_AT_ONCE)).unwrap_or(rest);
+        let checked = match std::str::from_utf8(stretch) {
+            Ok(checked) => checked,
+            Err(error) => {
+                let valid = stretch.get(..error.valid_up_to()).unwrap_or_default();
+                std::str::from_utf8(valid).unwrap_or_default()
+            }
+        };
+        let text = checked.get(..length).ok_or_else(|| Error {
+            kind: ErrorKind::Utf8,
+            offset: self.offset() + 1 + checked.len(),
+        })?;
+        self.checked = checked;
+        self.checked_from = self.offset() + 1;
+        Ok(text)
     }
 
     fn opaque(&mut self, rest: &'a [u8]) -> Result<Event<'a>, Error> {
@@ -277,14 +379,14 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn finish(&self) -> Result<Option<Event<'a>>, Error> {
+    fn finish(&self) -> Result<(), Error> {
         if self.depth > 0 {
             return Err(self.error(ErrorKind::MissingEnd { open: self.depth }));
         }
         if self.may_begin && !self.fragment {
             return Err(self.error(ErrorKind::NoRoot));
         }
-        Ok(None)
+        Ok(())
     }
 
     #[cold]
@@ -381,8 +483,24 @@ pub(super) fn unused(byte: u8) -> ErrorKind {
     }
 }
 
-/// Splits at the first NUL, which is dropped.
+/// How many bytes stand before the first NUL. What is asked of memchr has to be worth the call.
 #[inline]
+fn length_of_text(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
+    const TOPS: u64 = u64::from_ne_bytes([0x80; 8]);
+    let (words, _) = bytes.get(..SHORT_TEXT).unwrap_or_default().as_chunks();
+    for (before, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        // The lowest top bit that is set stands in the first byte that is NUL.
+        let nul = word.wrapping_sub(ONES) & !word & TOPS;
+        if nul != 0 {
+            return Some(before * 8 + nul.trailing_zeros() as usize / 8);
+        }
+    }
+    memchr::memchr(0, bytes)
+}
+
+/// Splits at the first NUL, which is dropped.
 fn terminated(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = memchr::memchr(0, bytes)?;
     Some((bytes.get(..end)?, bytes.get(end + 1..)?))

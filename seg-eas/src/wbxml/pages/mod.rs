@@ -26,7 +26,7 @@ use std::fmt;
 pub const PAGE_COUNT: usize = 26;
 
 /// Number of token values a page can hold (six bits; 0x00 to 0x04 are never tags).
-const TOKENS_PER_PAGE: usize = 64;
+pub(super) const TOKENS_PER_PAGE: usize = 64;
 
 /// The smallest token that is a tag; those below are WBXML's global tokens.
 const FIRST_TAG_TOKEN: u8 = 0x05;

@@ -1,5 +1,9 @@
 //! From WBXML to readable XML.
+//!
+//! A message is mostly elements of one page, each with elements or one short text inside. These are
+//! written by [`Printer::plain`], in the same words as everything else but with less ado.
 
+use super::lines::{Lines, Until, push_indent, push_namespace};
 use super::notation;
 use crate::wbxml::pages::Tag;
 use crate::wbxml::{Error, Event, HEADER, Header, Limits, Reader, global};
@@ -37,7 +41,6 @@ pub fn decode_to_xml(message: &[u8], limits: &Limits) -> Result<String, Error> {
         // The tags of a message grow to about five times their size, its strings do not grow.
         out: String::with_capacity(message.len().saturating_mul(3)),
         open: Vec::new(),
-        pending: None,
         declares_prefix: false,
     };
     printer.out.push_str(DECLARATION);
@@ -56,8 +59,6 @@ struct Printer<'a> {
     header: Option<&'a [u8]>,
     out: String,
     open: Vec<Open>,
-    /// An item that was read ahead.
-    pending: Option<Item<'a>>,
     /// Whether the start tag that is being written declares the prefix `w` already.
     declares_prefix: bool,
 }
@@ -67,6 +68,24 @@ struct Open {
     tag: Tag,
     /// The page whose namespace is the default one inside of it; `None` before the first.
     namespace: Option<u8>,
+}
+
+/// An element whose tag the table knows and that needs no attribute of ours, read and not yet written.
+#[derive(Clone, Copy)]
+struct Begun {
+    tag: Tag,
+    lines: Lines,
+    /// Whether its namespace is the default one where it stands.
+    is_declared: bool,
+}
+
+impl Begun {
+    const fn open(self) -> Open {
+        Open {
+            tag: self.tag,
+            namespace: Some(self.tag.page()),
+        }
+    }
 }
 
 /// An event, or the end of the message, and the bytes around it.
@@ -81,16 +100,12 @@ struct Item<'a> {
     length: usize,
 }
 
-impl Item<'_> {
-    /// Whether the SWITCH_PAGEs before the event are those that the writer writes by itself.
-    fn switches_as_needed(&self) -> bool {
-        match (self.switches, self.event) {
-            ([], _) => true,
-            (&[global::SWITCH_PAGE, page], Some(Event::Start(_) | Event::Empty(_))) => {
-                page != self.page_before
-            }
-            _ => false,
-        }
+/// Whether the SWITCH_PAGEs before a tag are those that the writer writes by itself.
+fn are_as_needed(switches: &[u8], page_before: u8) -> bool {
+    match *switches {
+        [] => true,
+        [global::SWITCH_PAGE, page] => page != page_before,
+        _ => false,
     }
 }
 
@@ -98,23 +113,40 @@ impl<'a> Printer<'a> {
     fn fragment(&mut self) -> Result<(), Error> {
         self.push_all(&["<", notation::FRAGMENT, ">\n"]);
         let end = self.children()?;
-        self.switch_element(end.switches, self.level());
+        self.switch_element(end.switches);
         self.push_all(&["</", notation::FRAGMENT, ">\n"]);
         Ok(())
     }
 
     /// Writes everything to the end of the message, which it returns.
     fn children(&mut self) -> Result<Item<'a>, Error> {
+        let mut ahead = None;
         loop {
-            let item = self.next()?;
+            let (begun, item) = match ahead.take() {
+                Some(item) => (None, item),
+                None => self.plain()?,
+            };
+            if let Some(begun) = begun {
+                self.plain_start(begun, Until::Attributes);
+                self.declares_prefix = false;
+                ahead = self.content_of(begun.open(), item)?;
+                continue;
+            }
             match item.event {
                 None => return Ok(item),
-                Some(Event::Start(tag)) => self.element(item, tag)?,
+                Some(Event::Start(tag)) => {
+                    let namespace = self.start_tag(item.switches, item.page_before, tag);
+                    let first = self.next()?;
+                    ahead = self.content_of(Open { tag, namespace }, first)?;
+                }
                 Some(Event::Empty(tag)) => {
-                    self.start_tag(item, tag);
+                    self.start_tag(item.switches, item.page_before, tag);
                     self.out.push_str("/>\n");
                 }
-                Some(Event::End) => self.end_tag(item),
+                Some(Event::End) => {
+                    self.switch_element(item.switches);
+                    self.end_tag();
+                }
                 Some(Event::Text(_) | Event::Opaque(_) | Event::Reference { .. }) => {
                     self.data_element(item);
                 }
@@ -122,72 +154,134 @@ impl<'a> Printer<'a> {
         }
     }
 
-    fn next(&mut self) -> Result<Item<'a>, Error> {
-        if let Some(item) = self.pending.take() {
-            return Ok(item);
+    /// Writes what is plain. Returns the item that is not, or that ends the message, and what has been
+    /// read before it and is still to be written.
+    ///
+    /// Plain is: a tag that the table knows, with no SWITCH_PAGE before it but the one that it needs; the
+    /// end of an element with none at all, and so a text that XML can hold and that is all that its
+    /// element holds.
+    fn plain(&mut self) -> Result<(Option<Begun>, Item<'a>), Error> {
+        let mut begun: Option<Begun> = None;
+        loop {
+            let (from, page_before) = (self.reader.offset(), self.reader.page());
+            let event = self.reader.next_event()?;
+            let switches = self.reader.event_offset().wrapping_sub(from);
+            match (event, begun) {
+                (Some(Event::Start(tag)), _)
+                    if (switches == 0 || switches == 2 && tag.page() != page_before)
+                        && let Some(lines) = Lines::of(tag)
+                        && self.header.is_none() =>
+                {
+                    if let Some(begun) = begun {
+                        self.plain_start(begun, Until::Elements);
+                        self.open.push(begun.open());
+                    }
+                    let is_declared = self.namespace() == Some(tag.page());
+                    begun = Some(Begun {
+                        tag,
+                        lines,
+                        is_declared,
+                    });
+                }
+                (Some(Event::Text(text)), Some(element))
+                    if switches == 0
+                        && self.message.get(self.reader.offset()) == Some(&global::END)
+                        && let form = Form::of(text)
+                        && form != Form::Base64 =>
+                {
+                    self.reader.next_event()?;
+                    self.plain_start(element, Until::Text);
+                    if form == Form::Plain {
+                        self.out.push_str(text);
+                    } else {
+                        push_escaped(&mut self.out, text);
+                    }
+                    element.lines.push_end_line(&mut self.out);
+                    begun = None;
+                }
+                (Some(Event::End), None) if switches == 0 => self.end_tag(),
+                _ => return Ok((begun, self.item(event, from, page_before))),
+            }
         }
-        let page_before = self.reader.page();
-        let from = self.reader.offset();
+    }
+
+    #[inline(always)]
+    fn plain_start(&mut self, element: Begun, until: Until) {
+        self.indent();
+        if element.is_declared {
+            element.lines.push_start(&mut self.out, until);
+        } else {
+            element.lines.push_start(&mut self.out, Until::Attributes);
+            push_namespace(&mut self.out, element.tag.page(), until);
+        }
+    }
+
+    fn next(&mut self) -> Result<Item<'a>, Error> {
+        let (from, page_before) = (self.reader.offset(), self.reader.page());
         let event = self.reader.next_event()?;
+        Ok(self.item(event, from, page_before))
+    }
+
+    /// The event that was read last, before which reading stood at `from`.
+    fn item(&self, event: Option<Event<'a>>, from: usize, page_before: u8) -> Item<'a> {
         let begin = if event.is_some() {
             self.reader.event_offset()
         } else {
             self.reader.offset()
         };
-        let switches = self.message.get(from..begin).unwrap_or_default();
-        Ok(Item {
+        Item {
             event,
-            switches,
+            switches: self.message.get(from..begin).unwrap_or_default(),
             page_before,
             length: self.reader.offset() - begin,
-        })
+        }
     }
 
-    /// Writes an element with content: on one line when all it holds is one string or byte array.
-    fn element(&mut self, item: Item<'a>, tag: Tag) -> Result<(), Error> {
-        let namespace = self.start_tag(item, tag);
-        let first = self.next()?;
+    /// Writes what an element holds, and its end tag, where that is one string or byte array or nothing at
+    /// all; else opens the element. Its start tag is written but for the end. Returns the item that
+    /// was read ahead.
+    fn content_of(&mut self, element: Open, first: Item<'a>) -> Result<Option<Item<'a>>, Error> {
         if first.switches.is_empty() {
             match first.event {
                 Some(Event::End) => {
                     self.attribute(notation::CONTENT);
                     self.push_all(&[notation::NONE, "\"/>\n"]);
-                    return Ok(());
+                    return Ok(None);
                 }
                 Some(Event::Text(_) | Event::Opaque(_) | Event::Reference { .. }) => {
                     let second = self.next()?;
                     if second.event == Some(Event::End) && second.switches.is_empty() {
                         self.content(first);
-                        self.close(tag);
-                        return Ok(());
+                        self.close(element.tag);
+                        return Ok(None);
                     }
-                    self.out.push_str(">\n");
-                    self.open.push(Open { tag, namespace });
+                    self.open(element);
                     self.data_element(first);
-                    self.pending = Some(second);
-                    return Ok(());
+                    return Ok(Some(second));
                 }
                 _ => {}
             }
         }
+        self.open(element);
+        Ok(Some(first))
+    }
+
+    fn open(&mut self, element: Open) {
         self.out.push_str(">\n");
-        self.open.push(Open { tag, namespace });
-        self.pending = Some(first);
-        Ok(())
+        self.open.push(element);
     }
 
     /// Writes a start tag up to the place where more attributes may follow, and returns the page of
     /// the default namespace inside of it.
-    fn start_tag(&mut self, item: Item<'a>, tag: Tag) -> Option<u8> {
-        self.indent(self.level());
-        self.out.push('<');
+    fn start_tag(&mut self, switches: &[u8], page_before: u8, tag: Tag) -> Option<u8> {
+        self.indent();
         self.declares_prefix = false;
-        let outside = self.open.last().and_then(|open| open.namespace);
-        let namespace = match tag.definition() {
-            Some(token) => {
-                self.out.push_str(token.name());
+        let outside = self.namespace();
+        let namespace = match Lines::of(tag) {
+            Some(lines) => {
+                lines.push_start(&mut self.out, Until::Attributes);
                 if outside != Some(tag.page()) {
-                    self.default_namespace(tag.page());
+                    push_namespace(&mut self.out, tag.page(), Until::Attributes);
                 }
                 Some(tag.page())
             }
@@ -196,8 +290,8 @@ impl<'a> Printer<'a> {
                 outside
             }
         };
-        if !item.switches_as_needed() {
-            self.switch_attribute(item.switches);
+        if !are_as_needed(switches, page_before) {
+            self.switch_attribute(switches);
         }
         if let Some(header) = self.header.take() {
             self.attribute(notation::HEADER);
@@ -210,23 +304,22 @@ impl<'a> Printer<'a> {
         namespace
     }
 
-    fn end_tag(&mut self, item: Item<'a>) {
-        self.switch_element(item.switches, self.level());
+    fn end_tag(&mut self) {
         if let Some(open) = self.open.pop() {
-            self.indent(self.level());
+            self.indent();
             self.close(open.tag);
         }
     }
 
     fn close(&mut self, tag: Tag) {
-        match tag.definition() {
-            Some(token) => self.push_all(&["</", token.name(), ">\n"]),
+        match Lines::of(tag) {
+            Some(lines) => lines.push_end_line(&mut self.out),
             None => self.push_all(&["</w:", notation::TAG, ">\n"]),
         }
     }
 
     fn data_element(&mut self, item: Item<'a>) {
-        self.indent(self.level());
+        self.indent();
         self.begin_own(notation::DATA);
         if !item.switches.is_empty() {
             self.switch_attribute(item.switches);
@@ -262,15 +355,17 @@ impl<'a> Printer<'a> {
     }
 
     fn text(&mut self, text: &str) {
-        if !is_special(text) {
-            self.push_all(&[">", text]);
-        } else if text.chars().all(is_xml_char) {
-            self.out.push('>');
-            push_escaped(&mut self.out, text);
-        } else {
-            self.attribute(notation::TEXT);
-            self.push_all(&[notation::BASE64, "\">"]);
-            STANDARD.encode_string(text, &mut self.out);
+        match Form::of(text) {
+            Form::Plain => self.push_all(&[">", text]),
+            Form::Escaped => {
+                self.out.push('>');
+                push_escaped(&mut self.out, text);
+            }
+            Form::Base64 => {
+                self.attribute(notation::TEXT);
+                self.push_all(&[notation::BASE64, "\">"]);
+                STANDARD.encode_string(text, &mut self.out);
+            }
         }
     }
 
@@ -287,11 +382,11 @@ impl<'a> Printer<'a> {
     }
 
     /// Writes SWITCH_PAGEs that stand before an END, if there are any.
-    fn switch_element(&mut self, switches: &[u8], level: usize) {
+    fn switch_element(&mut self, switches: &[u8]) {
         if switches.is_empty() {
             return;
         }
-        self.indent(level);
+        self.indent();
         self.begin_own(notation::SWITCH);
         self.push_all(&[" ", notation::PAGES, "=\""]);
         self.pages(switches);
@@ -310,7 +405,7 @@ impl<'a> Printer<'a> {
     }
 
     fn unknown_tag(&mut self, tag: Tag) {
-        self.push_all(&["w:", notation::TAG]);
+        self.push_all(&["<w:", notation::TAG]);
         self.declare_prefix();
         let (page, token) = (tag.page(), tag.token());
         let _ = write!(
@@ -319,11 +414,6 @@ impl<'a> Printer<'a> {
             notation::PAGE,
             notation::TOKEN
         );
-    }
-
-    fn default_namespace(&mut self, page: u8) {
-        let namespace = crate::wbxml::pages::Page::of(page).map_or("", |page| page.namespace());
-        self.push_all(&[" xmlns=\"", namespace, "\""]);
     }
 
     /// Begins an element of our own.
@@ -346,19 +436,14 @@ impl<'a> Printer<'a> {
         }
     }
 
-    /// How deep a child of the innermost open element stands.
-    fn level(&self) -> usize {
-        self.open.len()
+    #[inline(always)]
+    fn indent(&mut self) {
+        push_indent(&mut self.out, self.open.len());
     }
 
-    fn indent(&mut self, level: usize) {
-        const BLANKS: &str = "                                                                ";
-        let mut width = level.saturating_mul(2);
-        while width > 0 {
-            let step = width.min(BLANKS.len());
-            self.out.push_str(BLANKS.get(..step).unwrap_or_default());
-            width -= step;
-        }
+    /// The page whose namespace is the default one where the next element stands.
+    fn namespace(&self) -> Option<u8> {
+        self.open.last().and_then(|open| open.namespace)
     }
 
     fn push_all(&mut self, parts: &[&str]) {
@@ -368,13 +453,61 @@ impl<'a> Printer<'a> {
     }
 }
 
-/// Whether a string has a byte that may not stand in XML as it is. Looks at every byte, which the
-/// compiler can do many at a time, and errs on the side of yes.
-fn is_special(text: &str) -> bool {
-    text.bytes().fold(false, |special, byte| {
-        // 0xEF begins U+FFFE and U+FFFF, among others.
-        special | (byte < 0x20) | matches!(byte, b'&' | b'<' | b'>' | 0xEF)
-    })
+/// How a text can stand in XML.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// As it is.
+    Plain,
+    /// With some characters escaped.
+    Escaped,
+    /// Not at all.
+    Base64,
+}
+
+impl Form {
+    fn of(text: &str) -> Self {
+        // Looks at every byte, of a long text at many at a time.
+        let class = if text.len() < SHORT {
+            text.bytes().fold(0, |classes, byte| {
+                classes | CLASSES.get(usize::from(byte)).copied().unwrap_or(DOUBTFUL)
+            })
+        } else {
+            text.bytes().fold(0, |classes, byte| classes | class(byte))
+        };
+        if class == 0 {
+            Self::Plain
+        } else if class == ESCAPED || text.chars().all(is_xml_char) {
+            Self::Escaped
+        } else {
+            Self::Base64
+        }
+    }
+}
+
+/// Below this length, a look at each byte in a table is faster than to begin with many at a time.
+const SHORT: usize = 48;
+
+/// The class of bytes that have to be escaped.
+const ESCAPED: u8 = 1;
+/// The class of bytes of which some characters are made that XML can't hold.
+const DOUBTFUL: u8 = 2;
+
+static CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0;
+    while byte < classes.len() {
+        classes[byte] = class(byte as u8);
+        byte += 1;
+    }
+    classes
+};
+
+/// The class of a byte in a text; 0 where it can stand as it is.
+const fn class(byte: u8) -> u8 {
+    let is_escaped = (byte == b'&') | (byte == b'<') | (byte == b'>') | (byte == b'\r');
+    // 0xEF begins U+FFFE and U+FFFF, among others.
+    let is_control = (byte < 0x20) & (byte != b'\t') & (byte != b'\n') & (byte != b'\r');
+    (is_escaped as u8 * ESCAPED) | ((is_control | (byte == 0xEF)) as u8 * DOUBTFUL)
 }
 
 /// XML 1.0 section 2.2, `Char`.

@@ -37,6 +37,7 @@
 mod attributes;
 mod decode;
 mod encode;
+mod lines;
 mod notation;
 
 pub use decode::decode_to_xml;
