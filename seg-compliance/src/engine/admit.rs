@@ -84,10 +84,9 @@ impl Shared {
         held: LeaseRef,
         moment: &Moment<'_>,
     ) -> Decision {
-        let rules = self.rules.load();
         let says = self.says(ask.user);
-        self.devices.update(device, |entry| {
-            let decision = self.judge_entry(&rules, ask, Some(entry), &says, moment);
+        self.devices.update_ruled(device, |rules, entry| {
+            let decision = self.judge_entry(rules, ask, Some(entry), &says, moment);
             if !decision.refuses() {
                 entry.leases.push(held);
             }

@@ -53,10 +53,10 @@ use crate::api;
 use crate::clock::Clock;
 use crate::intern::Interner;
 use crate::journal::{Store, Writer};
-use crate::judge::{Known, Rules, Silent, Steps, judge, user_row};
+use crate::judge::{Known, Rules, Steps, judge, judge_traced, user_row};
 use crate::policy::{Moment, Policies};
 use crate::table::{
-    Devices, Entry, LaneAsk, Lanes, LeaseRef, Marks, SEEN_MAX, Seen, UserSays, Users,
+    Devices, Entry, LaneAsk, Lanes, LeaseRef, Marks, SEEN_MAX, Says, Seen, UserSays, Users,
 };
 use crate::{Ask, Decision, DeviceKey, Settings, UserKey, UserMode, Verdict};
 pub use admit::{Admission, Lease};
@@ -115,6 +115,8 @@ pub(crate) struct Shared {
     seen: Seen,
     interner: Interner,
     rules: ArcSwap<Rules>,
+    /// Who changes the rules comes one after the other.
+    ruling: Mutex<()>,
     sources: sources::Sources,
     /// The devices of each user have their places; kept from the first policy that looks at them.
     ranked: AtomicBool,
@@ -151,14 +153,13 @@ impl Engine {
         let ages = shared
             .sources
             .ages(settings.stale_after, shared.clock.now());
-        shared.rules.rcu(move |held| Rules {
+        shared.rule(|held| Rules {
             settings,
-            policies: policies.clone(),
+            policies,
             generation: held.generation.wrapping_add(1),
             tried: false,
-            ages: ages.clone(),
+            ages,
         });
-        shared.epoch.fetch_add(1, Ordering::SeqCst);
         let cut = shared.judge_again(shared.lanes.pick(|_| true));
         shared.feed.publish(|revision| api::Event::Reload {
             revision,
@@ -208,16 +209,18 @@ impl Engine {
 
 impl Shared {
     fn new(settings: Settings, clock: Arc<dyn Clock>) -> Self {
+        let rules = Arc::new(Rules {
+            settings,
+            ..Rules::default()
+        });
         Self {
-            devices: Devices::new(),
+            devices: Devices::new(&rules),
             users: Users::new(),
             lanes: Lanes::new(),
             seen: Seen::new(SEEN_MAX),
             interner: Interner::default(),
-            rules: ArcSwap::from_pointee(Rules {
-                settings,
-                ..Rules::default()
-            }),
+            rules: ArcSwap::new(rules),
+            ruling: Mutex::default(),
             sources: sources::Sources::default(),
             ranked: AtomicBool::new(false),
             entries: AtomicU64::new(0),
@@ -232,13 +235,23 @@ impl Shared {
         }
     }
 
+    /// Puts other rules in force; whoever was judged by the former ones is to be judged again.
+    fn rule(&self, change: impl FnOnce(&Rules) -> Rules) {
+        let turn = self.ruling.lock();
+        let rules = Arc::new(change(&self.rules.load()));
+        self.rules.store(Arc::clone(&rules));
+        self.devices.rule(&rules);
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        drop(turn);
+    }
+
     /// The time of a judgement that begins now.
     fn moment(&self) -> Moment<'_> {
         Moment::new(&*self.clock)
     }
 
     /// What is said of a user.
-    fn says(&self, user: Option<&UserKey>) -> UserSays {
+    fn says(&self, user: Option<&UserKey>) -> Says {
         let mut says = self.users.says(user);
         if self.ranked.load(Ordering::SeqCst)
             && let Some(user) = user
@@ -252,7 +265,13 @@ impl Shared {
     }
 
     fn decide(&self, ask: &Ask<'_>, moment: &Moment<'_>) -> Decision {
-        self.decide_as(ask, &self.says(ask.user), moment)
+        let says = self.says(ask.user);
+        match ask.device {
+            Some(device) => self.devices.read_ruled(device, |rules, entry| {
+                self.judge_entry(rules, ask, entry, &says, moment)
+            }),
+            None => self.decide_as(ask, &says, moment),
+        }
     }
 
     /// The verdict, as if `says` was said of the user.
@@ -301,12 +320,12 @@ impl Shared {
                             || entry.owner().is_none_or(|owner| Some(owner) == ask.user))
                 });
                 (
-                    self.judge_traced(&rules, ask, entry, &says, &moment, steps),
+                    self.trace_entry(&rules, ask, entry, &says, &moment, steps),
                     known,
                 )
             }),
             None => (
-                self.judge_traced(&rules, ask, None, &says, &moment, steps),
+                self.trace_entry(&rules, ask, None, &says, &moment, steps),
                 false,
             ),
         };
@@ -333,6 +352,7 @@ impl Shared {
 
     /// The verdict for a device. While a change is not durable, the stricter of before and after;
     /// device and user can each be in that state.
+    #[inline(always)]
     fn judge_entry(
         &self,
         rules: &Rules,
@@ -341,10 +361,14 @@ impl Shared {
         says: &UserSays,
         moment: &Moment<'_>,
     ) -> Decision {
-        self.strictest(rules, ask, entry, says, moment).0
+        let pends = entry.is_some_and(|entry| entry.before.is_some()) || !says.before.is_empty();
+        if pends {
+            return self.strictest(rules, ask, entry, says, moment).0;
+        }
+        judge(rules, ask, current(entry, says), moment)
     }
 
-    fn judge_traced(
+    fn trace_entry(
         &self,
         rules: &Rules,
         ask: &Ask<'_>,
@@ -354,9 +378,10 @@ impl Shared {
         steps: &mut Steps,
     ) -> Decision {
         let (_, known) = self.strictest(rules, ask, entry, says, moment);
-        judge(rules, ask, known, moment, steps)
+        judge_traced(rules, ask, known, moment, steps)
     }
 
+    #[cold]
     fn strictest<'a>(
         &self,
         rules: &Rules,
@@ -366,17 +391,10 @@ impl Shared {
         moment: &Moment<'_>,
     ) -> (Decision, Known<'a>) {
         let user = says.current.as_ref();
-        let mut current = entry.map_or(
-            Known {
-                user,
-                ..Known::NOTHING
-            },
-            |entry| entry.current(user),
-        );
-        current.next_rank = says.next_rank;
-        let mut strictest = (judge(rules, ask, current, moment, &mut Silent), current);
+        let current = current(entry, says);
+        let mut strictest = (judge(rules, ask, current, moment), current);
         let mut also = |known: Known<'a>| {
-            let decision = judge(rules, ask, known, moment, &mut Silent);
+            let decision = judge(rules, ask, known, moment);
             if decision.verdict > strictest.0.verdict {
                 strictest = (decision, known);
             }
@@ -417,7 +435,7 @@ impl Shared {
                         .facts
                         .is_some_and(|facts| facts.user.as_ref() == ask.user);
                     his.then(|| {
-                        let decision = judge(rules, &ask, known, moment, &mut Silent);
+                        let decision = judge(rules, &ask, known, moment);
                         (device.clone(), decision)
                     })
                 };
@@ -441,7 +459,7 @@ impl Shared {
                     ..Known::NOTHING
                 };
                 let decision = chosen(rules.settings.user_mode, &list)
-                    .unwrap_or_else(|| judge(rules, ask, nothing, moment, &mut Silent));
+                    .unwrap_or_else(|| judge(rules, ask, nothing, moment));
                 if strictest
                     .as_ref()
                     .is_none_or(|held| decision.verdict > held.verdict)
@@ -542,6 +560,23 @@ impl Shared {
             }
             cutter.cut(core, of_core);
         }
+    }
+}
+
+/// What is known as it will be when everything is durable.
+#[inline(always)]
+fn current<'a>(entry: Option<&'a Entry>, says: &'a UserSays) -> Known<'a> {
+    let user = says.current.as_ref();
+    let Some(entry) = entry else {
+        return Known {
+            user,
+            next_rank: says.next_rank,
+            ..Known::NOTHING
+        };
+    };
+    Known {
+        next_rank: says.next_rank,
+        ..entry.current(user)
     }
 }
 

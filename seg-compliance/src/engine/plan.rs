@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::change::plain_ask;
 use super::{Engine, Shared};
 use crate::api::{Plan, PlanChange};
-use crate::judge::{Known, Rules, Silent, judge};
+use crate::judge::{Known, Rules, judge};
 use crate::record::Facts;
 use crate::{Decision, DeviceKey, Policies, UserKey};
 
@@ -129,7 +129,7 @@ impl Shared {
                 next_rank: says.next_rank,
                 ..Known::NOTHING
             };
-            judge(&rules, &ask, known, &moment, &mut Silent)
+            judge(&rules, &ask, known, &moment)
         });
         (was, will)
     }

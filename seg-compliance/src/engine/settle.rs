@@ -7,7 +7,7 @@ use super::{Engine, Shared};
 use crate::api;
 use crate::intern::Interner;
 use crate::journal::{Load, Sequenced, Sink};
-use crate::judge::{Known, Silent, judge};
+use crate::judge::{Known, judge};
 use crate::table::{Before, UserSays};
 use crate::{Decision, DeviceKey, UserKey, Verdict};
 
@@ -134,7 +134,7 @@ impl Shared {
         let says = self.says(user);
         let known = before.known(says.current.as_ref());
         let ask = plain_ask(Some(device), user, "");
-        judge(&self.rules.load(), &ask, known, &self.moment(), &mut Silent).verdict
+        judge(&self.rules.load(), &ask, known, &self.moment()).verdict
     }
 
     /// The store failed. What is stricter stays in force, marked so that the next change writes it
@@ -146,7 +146,7 @@ impl Shared {
             let verdict = |known: Known<'_>| {
                 let owner = known.facts.and_then(|facts| facts.user.as_ref());
                 let ask = plain_ask(Some(device), owner, "");
-                judge(&rules, &ask, known, &self.moment(), &mut Silent).verdict
+                judge(&rules, &ask, known, &self.moment()).verdict
             };
             let owners = (before.owner().cloned(), entry.owner().cloned());
             // Nothing was ordered that is not durable.

@@ -1,7 +1,6 @@
 //! Sources: when each has last reported everything it had to report, and how long that may be ago.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -174,11 +173,10 @@ impl Shared {
         if ages == rules.ages {
             return false;
         }
-        self.rules.rcu(|held| crate::judge::Rules {
-            ages: ages.clone(),
-            ..(**held).clone()
+        self.rule(|held| crate::judge::Rules {
+            ages: self.sources.ages(held.settings.stale_after, now),
+            ..held.clone()
         });
-        self.epoch.fetch_add(1, Ordering::SeqCst);
         true
     }
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::{Engine, Shared};
 use crate::api;
 use crate::intern::Symbol;
+use crate::judge::Override;
 use crate::record::{Facts, Record};
 use crate::table::{LastSeen, SeenDevice};
 use crate::{Ask, DeviceKey, UserKey, Verdict};
@@ -266,7 +267,7 @@ impl Shared {
             device_override: held.set,
             order: held.order,
             binding: None,
-            user_override: self.says(user).current.map(|set| set.wire()),
+            user_override: self.says(user).current.as_ref().map(Override::wire),
             decision: api::Decision::from(&decision),
             live: u32::try_from(held.live).unwrap_or(u32::MAX),
             first_request: seen.map(|seen| seen.first),

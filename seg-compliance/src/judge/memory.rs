@@ -27,6 +27,14 @@ fn number(generation: u32) -> u64 {
     u64::from(generation % (GENERATIONS - 1) + 1)
 }
 
+#[inline]
+fn word(generation: u32, until: u32, at: u16, fires: bool) -> u64 {
+    number(generation) << GENERATION
+        | u64::from(until) << UNTIL
+        | u64::from(at) << PLACE
+        | u64::from(fires)
+}
+
 impl Memory {
     /// What was kept under these rules, if it still holds, and until when it does.
     pub(crate) fn recall(&self, generation: u32, moment: &Moment<'_>) -> Option<(Presumed, i64)> {
@@ -49,16 +57,20 @@ impl Memory {
         Some((presumed, until))
     }
 
+    /// Whether it was kept under these rules, for as long as they and the record stand, that none of
+    /// `policies` policies fires, whatever is asked.
+    #[inline]
+    pub(crate) fn is_silent(&self, generation: u32, policies: usize) -> bool {
+        self.0.load(Ordering::Relaxed) == word(generation, ALWAYS, policies as u16, false)
+    }
+
     pub(crate) fn keep(&self, generation: u32, presumed: Presumed, until: i64) {
         let until = match until {
             Moment::ALWAYS => ALWAYS,
             // What lies behind the year 2106 is looked at again then.
             until => u32::try_from(until / 1_000).map_or(ALWAYS - 1, |until| until.min(ALWAYS - 1)),
         };
-        let word = number(generation) << GENERATION
-            | u64::from(until) << UNTIL
-            | u64::from(presumed.at) << PLACE
-            | u64::from(presumed.fires);
+        let word = word(generation, until, presumed.at, presumed.fires);
         self.0.store(word, Ordering::Relaxed);
     }
 

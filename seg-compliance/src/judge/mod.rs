@@ -15,7 +15,7 @@ use crate::policy::{Moment, Policies, Presumed, Subject};
 use crate::record::{Facts, Flag};
 use crate::{Ask, Decision, Mode, Settings, StaleAnswer, Step, Trial, Verdict};
 pub(crate) use memory::Memory;
-pub(crate) use trace::{Silent, Steps, Trace, user_row};
+pub(crate) use trace::{Steps, user_row};
 
 /// How long the facts of sources hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,7 +64,15 @@ impl Rules {
 
     /// Whether the facts are too old. While those of no source are, that costs a look at one word.
     fn is_stale(&self, facts: &Facts) -> bool {
-        self.ages.any_over && self.age(facts).is_some_and(|age| age.over)
+        self.ages.any_over && self.is_over(facts)
+    }
+
+    /// Apart, because the compiler would else look at the record's source in any case: that is a
+    /// third cache line of the device's row, as slow as the first two together.
+    #[cold]
+    #[inline(never)]
+    fn is_over(&self, facts: &Facts) -> bool {
+        self.age(facts).is_some_and(|age| age.over)
     }
 }
 
@@ -138,56 +146,32 @@ static USER: LazyLock<Arc<str>> = LazyLock::new(|| "user".into());
 ///
 /// Where the facts are too old, policies that read them and the default answer as configured for
 /// that. An override and what the management system pushed are words, not facts: they don't age.
-pub(crate) fn judge<T: Trace>(
+#[inline(always)]
+pub(crate) fn judge(
     rules: &Rules,
     ask: &Ask<'_>,
     known: Known<'_>,
     moment: &Moment<'_>,
-    trace: &mut T,
 ) -> Decision {
-    let mismatch = match (known.facts.and_then(|facts| facts.user.as_ref()), ask.user) {
-        (Some(owner), Some(user)) => owner != user,
-        _ => false,
-    };
-    let known = Known {
-        facts: known.facts.filter(|_| !mismatch),
-        ..known
-    };
-    let stale = known.facts.is_some_and(|facts| rules.is_stale(facts));
-    let case = Case {
-        rules,
-        known,
-        mismatch,
-        subject: Subject {
-            ask,
-            facts: known.facts,
-            rank: if known.facts.is_some() {
-                known.rank
-            } else {
-                known.next_rank
-            },
-            stale: stale.then_some(rules.settings.stale),
-        },
-        moment,
-    };
-    let mut trial = None;
-    let decision = case
-        .by_override()
-        .or_else(|| case.by_mdm())
-        .or_else(|| case.by_suspicion())
-        .or_else(|| case.by_policy(case.presumed(), &mut trial))
-        .unwrap_or_else(|| case.by_default());
-    let decision = Decision {
-        revision: known.revision.max(known.user.map_or(0, |set| set.revision)),
-        enforced: rules.settings.mode == Mode::Enforce,
-        trial,
-        ..decision
-    };
-    trace.walk(&case, &decision);
+    Case::new(rules, ask, known, moment).judged()
+}
+
+/// The verdict, and every step to it.
+pub(crate) fn judge_traced(
+    rules: &Rules,
+    ask: &Ask<'_>,
+    known: Known<'_>,
+    moment: &Moment<'_>,
+    steps: &mut Steps,
+) -> Decision {
+    let case = Case::new(rules, ask, known, moment);
+    let decision = case.judged();
+    steps.walk(&case, &decision);
     decision
 }
 
 /// Everything that one judgement looks at.
+#[derive(Clone, Copy)]
 pub(crate) struct Case<'c> {
     rules: &'c Rules,
     known: Known<'c>,
@@ -196,25 +180,102 @@ pub(crate) struct Case<'c> {
     moment: &'c Moment<'c>,
 }
 
-/// Revision and mode are filled in by [`judge`].
-fn found(
-    step: Step,
-    verdict: Verdict,
-    rule: Option<&Arc<str>>,
-    why: Option<&Arc<str>>,
-) -> Decision {
-    Decision {
-        verdict,
-        step,
-        rule: rule.cloned(),
-        reason: why.cloned(),
-        revision: 0,
-        enforced: true,
-        trial: None,
+impl<'c> Case<'c> {
+    #[inline(always)]
+    fn new(rules: &'c Rules, ask: &'c Ask<'c>, known: Known<'c>, moment: &'c Moment<'c>) -> Self {
+        let mismatch = match (known.facts.and_then(|facts| facts.user.as_ref()), ask.user) {
+            (Some(owner), Some(user)) => owner != user,
+            _ => false,
+        };
+        let facts = known.facts.filter(|_| !mismatch);
+        let stale = facts.is_some_and(|facts| rules.is_stale(facts));
+        Self {
+            rules,
+            known: Known { facts, ..known },
+            mismatch,
+            subject: Subject {
+                ask,
+                facts,
+                rank: if facts.is_some() {
+                    known.rank
+                } else {
+                    known.next_rank
+                },
+                stale: stale.then_some(rules.settings.stale),
+            },
+            moment,
+        }
     }
-}
 
-impl Case<'_> {
+    #[inline(always)]
+    fn judged(self) -> Decision {
+        if self.may_be_spoken_of() {
+            return self.spoken();
+        }
+        debug_assert_eq!(self.spoken(), self.by_default());
+        self.by_default()
+    }
+
+    /// Whether any step before the default may have something to say. Most requests are of devices
+    /// of which there is nothing to say, and for those nothing is made that a step would need: a
+    /// verdict is as fast as few instructions let the processor look for the next device meanwhile.
+    #[inline(always)]
+    fn may_be_spoken_of(&self) -> bool {
+        let (settings, known) = (&self.rules.settings, &self.known);
+        let overridden = known.device.is_some() || known.user.is_some();
+        let pushed = known.facts.is_some_and(|facts| {
+            !matches!(facts.verdict, None | Some(Verdict::Allow))
+                || facts.flag(Flag::Compliant) == Some(false)
+        });
+        let suspect = settings.suspect.is_some() && !self.subject.ask.via.suspect.is_empty();
+        let stale = self.subject.stale.is_some();
+        overridden || pushed || suspect || stale || !self.no_policy_fires()
+    }
+
+    /// Whether it is known that no policy does, whatever is asked.
+    #[inline(always)]
+    fn no_policy_fires(&self) -> bool {
+        self.rules.policies.is_empty()
+            || self.known.facts.is_some()
+                && !self.rules.tried
+                && self.known.memory.is_some_and(|memory| {
+                    memory.is_silent(self.rules.generation, self.rules.policies.len())
+                })
+    }
+
+    /// Every step, in order.
+    #[inline(never)]
+    fn spoken(self) -> Decision {
+        let mut trial = None;
+        let found = self
+            .by_override()
+            .or_else(|| self.by_mdm())
+            .or_else(|| self.by_suspicion())
+            .or_else(|| self.by_policy(self.presumed(), &mut trial));
+        let decision = found.unwrap_or_else(|| self.by_default());
+        Decision { trial, ..decision }
+    }
+
+    #[inline(always)]
+    fn found(
+        &self,
+        step: Step,
+        verdict: Verdict,
+        rule: Option<&Arc<str>>,
+        why: Option<&Arc<str>>,
+    ) -> Decision {
+        let known = &self.known;
+        Decision {
+            verdict,
+            step,
+            rule: rule.cloned(),
+            reason: why.cloned(),
+            revision: known.revision.max(known.user.map_or(0, |set| set.revision)),
+            enforced: self.rules.settings.mode == Mode::Enforce,
+            trial: None,
+        }
+    }
+
     fn by_override(&self) -> Option<Decision> {
         let device = self
             .known
@@ -229,7 +290,7 @@ impl Case<'_> {
             (None, None) => return None,
         };
         let reason = set.reason.as_ref();
-        Some(found(Step::Override, set.verdict, Some(rule), reason))
+        Some(self.found(Step::Override, set.verdict, Some(rule), reason))
     }
 
     /// `allow` is a fact for the last step, never a way around the policies; but who pushed it has
@@ -241,10 +302,10 @@ impl Case<'_> {
             (Some(verdict), _) => {
                 let reason: Option<Arc<str>> =
                     facts.reason.as_ref().map(|reason| reason.as_str().into());
-                Some(found(Step::Mdm, verdict, None, reason.as_ref()))
+                Some(self.found(Step::Mdm, verdict, None, reason.as_ref()))
             }
             (None, Some(false)) => {
-                Some(found(Step::Mdm, Verdict::Block, None, Some(&NOT_COMPLIANT)))
+                Some(self.found(Step::Mdm, Verdict::Block, None, Some(&NOT_COMPLIANT)))
             }
             (None, _) => None,
         }
@@ -258,7 +319,7 @@ impl Case<'_> {
             return None;
         }
         let reason: Arc<str> = suspect.into();
-        Some(found(Step::Policy, verdict, Some(&SUSPECT), Some(&reason)))
+        Some(self.found(Step::Policy, verdict, Some(&SUSPECT), Some(&reason)))
     }
 
     /// How far the record decides among the policies: as remembered, or found out now.
@@ -305,25 +366,28 @@ impl Case<'_> {
             } else {
                 policy.reason().unwrap_or_else(|| policy.id())
             };
-            found(Step::Policy, verdict, Some(policy.id()), Some(reason))
+            self.found(Step::Policy, verdict, Some(policy.id()), Some(reason))
         })
     }
 
+    #[inline(always)]
     fn by_default(&self) -> Decision {
         let settings = &self.rules.settings;
         match (self.known.facts, self.subject.stale) {
             (Some(_), Some(StaleAnswer::Block)) => {
-                found(Step::Default, Verdict::Block, None, Some(&STALE_FACTS))
+                self.found(Step::Default, Verdict::Block, None, Some(&STALE_FACTS))
             }
-            (Some(_), Some(StaleAnswer::Allow)) => found(Step::Default, Verdict::Allow, None, None),
-            (Some(_), _) => found(Step::Default, settings.known_device, None, None),
+            (Some(_), Some(StaleAnswer::Allow)) => {
+                self.found(Step::Default, Verdict::Allow, None, None)
+            }
+            (Some(_), _) => self.found(Step::Default, settings.known_device, None, None),
             (None, _) => {
                 let reason = if self.mismatch {
                     &*USER_MISMATCH
                 } else {
                     &*UNKNOWN_DEVICE
                 };
-                found(Step::Default, settings.unknown_device, None, Some(reason))
+                self.found(Step::Default, settings.unknown_device, None, Some(reason))
             }
         }
     }

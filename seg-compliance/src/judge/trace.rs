@@ -10,26 +10,13 @@ use crate::policy::{Fires, PolicyMode};
 use crate::record::{Flag, PackedTime};
 use crate::{Decision, Settings, Step, Verdict};
 
-/// Who listens to a walk.
-pub(crate) trait Trace {
-    /// The walk has ended with `decision`.
-    fn walk(&mut self, case: &Case<'_>, decision: &Decision);
-}
-
-/// Nobody: the path of a request.
-pub(crate) struct Silent;
-
-impl Trace for Silent {
-    #[inline]
-    fn walk(&mut self, _: &Case<'_>, _: &Decision) {}
-}
-
 /// `explain`.
 #[derive(Default)]
 pub(crate) struct Steps(pub(crate) Vec<ExplainStep>);
 
-impl Trace for Steps {
-    fn walk(&mut self, case: &Case<'_>, decision: &Decision) {
+impl Steps {
+    /// The walk has ended with `decision`.
+    pub(super) fn walk(&mut self, case: &Case<'_>, decision: &Decision) {
         let mut decided = None;
         let said = case.by_override();
         self.push(&mut decided, Step::Override, said, override_saw(case));
@@ -45,9 +32,7 @@ impl Trace for Steps {
         self.push(&mut decided, Step::Default, said, default_saw(case));
         debug_assert_eq!(decided, Some((decision.step, decision.verdict)));
     }
-}
 
-impl Steps {
     fn push(
         &mut self,
         decided: &mut Option<(Step, Verdict)>,

@@ -142,6 +142,11 @@ impl Policies {
         self.list.is_empty()
     }
 
+    /// How many there are, at most [`POLICIES_MAX`].
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
     /// Whether one of them looks at the place of a device among those of its user.
     pub(crate) fn look_at_ranks(&self) -> bool {
         self.ranks

@@ -1,5 +1,6 @@
 //! Users: override, devices, and the leases of requests that carry no device.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ahash::RandomState;
@@ -84,6 +85,35 @@ pub(crate) struct UserSays {
     pub(crate) next_rank: u16,
 }
 
+/// What is said of a user; for most of them nothing, and then nothing is made of it.
+#[derive(Default)]
+pub(crate) struct Says(Option<Box<UserSays>>);
+
+impl From<UserSays> for Says {
+    fn from(says: UserSays) -> Self {
+        Self(Some(Box::new(says)))
+    }
+}
+
+impl Deref for Says {
+    type Target = UserSays;
+
+    fn deref(&self) -> &UserSays {
+        static NOTHING: UserSays = UserSays {
+            current: None,
+            before: Vec::new(),
+            next_rank: 0,
+        };
+        self.0.as_deref().unwrap_or(&NOTHING)
+    }
+}
+
+impl DerefMut for Says {
+    fn deref_mut(&mut self) -> &mut UserSays {
+        self.0.get_or_insert_default()
+    }
+}
+
 /// The table of users.
 pub(crate) struct Users {
     map: DashMap<UserKey, Box<UserEntry>, RandomState>,
@@ -100,15 +130,12 @@ impl Users {
     }
 
     /// What an override says of `user`.
-    pub(crate) fn says(&self, user: Option<&UserKey>) -> UserSays {
+    pub(crate) fn says(&self, user: Option<&UserKey>) -> Says {
         if self.speaking.load(Ordering::SeqCst) == 0 {
-            return UserSays::default();
+            return Says::default();
         }
-        user.map_or_else(UserSays::default, |user| {
-            self.map
-                .get(user)
-                .map_or_else(UserSays::default, |held| held.says())
-        })
+        let held = user.and_then(|user| self.map.get(user));
+        held.map_or_else(Says::default, |held| held.says().into())
     }
 
     pub(crate) fn read<R>(&self, key: &UserKey, read: impl FnOnce(Option<&UserEntry>) -> R) -> R {
