@@ -48,6 +48,10 @@ async fn a_policy_looks_at_the_request_as_it_came() {
         id = "type"
         when = { device_type = "toaster" }
         action = "block"
+        [[policy]]
+        id = "nameless"
+        when = { user_agent_not = "*" }
+        action = "block"
     "#;
     let gateway = with(&sandbox, policies)
         .set("server.trusted.proxies", "127.0.0.0/8")
@@ -81,6 +85,7 @@ async fn a_policy_looks_at_the_request_as_it_came() {
             false,
         ),
         (typed, false),
+        (plain().without("User-Agent"), false),
     ] {
         let answer = gateway.ask(&request).await;
         assert_eq!(is_served(&answer), served, "{request:?}");

@@ -13,6 +13,7 @@ use super::subject::{Moment, Subject};
 use super::version::Version;
 use super::window::{self, Window};
 use super::{WORDS_MAX, span};
+use crate::Protocol;
 use crate::intern::{Symbol, Words};
 use crate::record::{Facts, Flag, PackedTime};
 
@@ -84,12 +85,38 @@ enum Fact {
     User,
     /// A text of the request.
     Asked(for<'a> fn(&Subject<'a>) -> Option<&'a str>),
+    /// A text that its client puts into every request, or keeps to itself.
+    Told(Told),
     List(for<'a> fn(&'a Facts) -> Option<&'a Words>),
     Address,
     Time(fn(&Facts) -> PackedTime),
     Rank,
     Now,
     Whatever,
+}
+
+/// What a client says of itself. Who leaves it out says that he is none of those whom a policy
+/// names: nobody gets around a policy by saying less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    Agent,
+    DeviceType,
+    Version,
+}
+
+impl Told {
+    /// The text; empty where the client has kept it to itself, `None` where nobody has asked: there
+    /// is no request, or its protocol has no such thing.
+    pub(super) fn read<'a>(self, subject: &Subject<'a>) -> Option<&'a str> {
+        let (ask, eas) = (subject.ask, subject.ask.protocol == Protocol::Eas);
+        let (text, has) = match self {
+            Self::Agent => (ask.agent, true),
+            Self::DeviceType => (ask.device_type, eas),
+            Self::Version => (ask.via.version, eas),
+        };
+        let asked = has && !ask.via.method.is_empty();
+        (asked || !text.is_empty()).then_some(text)
+    }
 }
 
 /// What a condition depends on besides the record.
@@ -117,7 +144,7 @@ const fn flag(flag: Flag) -> Key {
 
 /// Every key that `when` takes. Text is compared without case, `*` stands for anything, a list
 /// holds if one of its words does; `…_not` holds if something was reported and none of the words
-/// fits it.
+/// fits it, or if a client keeps to itself what every other says ([`Told`]).
 static KEYS: [Key; 57] = [
     key("known", Fact::Known, Takes::Flag),
     flag(Flag::Managed),
@@ -193,11 +220,11 @@ const OWNERSHIP: Fact = Fact::Recorded(|facts| symbol(&facts.ownership));
 const SOURCE: Fact = Fact::Recorded(|facts| symbol(&facts.source));
 const GROUPS: Fact = Fact::List(|facts| facts.groups.as_ref());
 const APPS: Fact = Fact::List(|facts| facts.apps.as_ref());
-const AGENT: Fact = Fact::Asked(|subject| reported(subject.ask.agent));
-const DEVICE_TYPE: Fact = Fact::Asked(|subject| reported(subject.ask.device_type));
+const AGENT: Fact = Fact::Told(Told::Agent);
+const DEVICE_TYPE: Fact = Fact::Told(Told::DeviceType);
 const PROTOCOL: Fact = Fact::Asked(|subject| Some(subject.ask.protocol.name()));
 const COMMAND: Fact = Fact::Asked(|subject| reported(subject.ask.command));
-const VERSION: Fact = Fact::Asked(|subject| reported(subject.ask.via.version));
+const VERSION: Fact = Fact::Told(Told::Version);
 const HOST: Fact = Fact::Asked(|subject| reported(subject.ask.via.host));
 const PATH: Fact = Fact::Asked(|subject| reported(subject.ask.via.path));
 const SUSPECT: Fact = Fact::Asked(|subject| reported(subject.ask.via.suspect));
@@ -257,7 +284,7 @@ impl Condition {
                 user: true,
                 ..nothing
             },
-            (Fact::Asked(_) | Fact::Address, _) => Reads {
+            (Fact::Asked(_) | Fact::Told(_) | Fact::Address, _) => Reads {
                 request: true,
                 ..nothing
             },
@@ -293,6 +320,11 @@ impl Condition {
             (Fact::Asked(read), test) => {
                 read(subject).is_some_and(|text| test.passes(std::iter::once(text)))
             }
+            (Fact::Told(told), test) => match told.read(subject) {
+                None => false,
+                Some("") => matches!(test, Test::NoWords(_) | Test::Below(_)),
+                Some(text) => test.passes(std::iter::once(text)),
+            },
             (Fact::List(read), Test::NoWords(required))
                 if matches!(self.key.name, "app_missing") =>
             {
@@ -306,11 +338,11 @@ impl Condition {
             (Fact::List(read), test) => facts
                 .and_then(read)
                 .is_some_and(|list| test.passes(list.iter())),
-            (Fact::Address, test) => subject
-                .ask
-                .via
-                .address
-                .is_some_and(|address| test.covers(address)),
+            (Fact::Address, test) => match subject.ask.via.address {
+                Some(address) => test.covers(address),
+                // A request from nobody knows where comes from none of the networks.
+                None => !subject.ask.via.method.is_empty() && matches!(test, Test::NoNetworks(_)),
+            },
             (Fact::Time(read), Test::OlderThan(length)) => facts
                 .and_then(|facts| read(facts).millisecond())
                 .is_some_and(|time| moment.reached(time.saturating_add(*length))),
@@ -353,6 +385,7 @@ impl Condition {
             }
             Fact::User => (base, subject.user().into()),
             Fact::Asked(read) => (base, read(subject).into()),
+            Fact::Told(told) => (base, told.read(subject).into()),
             Fact::List(read) => {
                 let name = if base == "group" { "group" } else { "apps" };
                 let list = facts.and_then(read);
@@ -634,7 +667,6 @@ mod tests {
             "inactive_days=1",
             "facts_older_than=\"1s\"",
             "user_agent=\"*\"",
-            "user_agent_not=\"x\"",
             "cel=\"device.managed == false\"",
             "cel=\"device.platform != 'ios'\"",
             "cel=\"!(device.platform == 'ios')\"",
@@ -648,6 +680,65 @@ mod tests {
             Some(r#"{"os_version":"unknown"}"#),
             ""
         ));
+    }
+
+    #[test]
+    fn nobody_gets_around_a_policy_by_saying_less() {
+        let clock = ManualClock::new("2026-11-22T12:00:00Z".parse().unwrap());
+        let fires = |when: &str, ask: &Ask<'_>| {
+            let text = format!("[[policy]]\nid=\"p\"\nwhen={{{when}}}\naction=\"block\"\n");
+            let policies = Policies::parse(&text).unwrap();
+            let subject = Subject {
+                ask,
+                facts: None,
+                rank: 0,
+                stale: None,
+            };
+            let moment = Moment::new(&clock);
+            policies.walk(&subject, &moment, None).ends.is_some()
+        };
+        let nobody = Ask {
+            device: None,
+            user: None,
+            agent: "",
+            device_type: "",
+            protocol: Protocol::Eas,
+            command: "Sync",
+            via: Via::default(),
+        };
+        let silent = Ask {
+            via: Via {
+                method: "POST",
+                ..Via::default()
+            },
+            ..nobody
+        };
+        let ews = Ask {
+            protocol: Protocol::Ews,
+            ..silent
+        };
+        for (when, of_eas, of_ews) in [
+            ("user_agent_not=\"Apple*\"", true, true),
+            ("user_agent=\"*\"", false, false),
+            ("cel=\"!request.agent.startsWith('Apple')\"", true, true),
+            ("device_type_not=\"iPhone\"", true, false),
+            ("cel=\"request.type != 'iPhone'\"", true, false),
+            ("protocol_version_below=\"14.1\"", true, false),
+            ("protocol_version_not=\"16.1\"", true, false),
+            ("protocol_version_at_least=\"14.1\"", false, false),
+            (
+                "cel=\"version(request.version) < version('14.1')\"",
+                true,
+                false,
+            ),
+            ("network_not=\"10.0.0.0/8\"", true, true),
+            ("network=\"0.0.0.0/0\"", false, false),
+        ] {
+            assert_eq!(fires(when, &silent), of_eas, "{when}, ActiveSync");
+            assert_eq!(fires(when, &ews), of_ews, "{when}, EWS");
+            // Where there is no request, nobody has kept anything to himself.
+            assert!(!fires(when, &nobody), "{when}, without a request");
+        }
     }
 
     #[test]

@@ -18,6 +18,8 @@ struct Now {
     agent: &'static str,
     command: &'static str,
     address: Option<&'static str>,
+    /// Whether it is a request, or a question without one.
+    asked: bool,
     /// Hours since the start.
     hours: i64,
 }
@@ -38,7 +40,7 @@ const CONDITIONS: [(&str, Holds); 14] = [
     ("user=\"alice\"", |_| true),
     ("user_agent=\"curl*\"", |now| now.agent.starts_with("curl")),
     ("user_agent_not=\"curl*\"", |now| {
-        !now.agent.is_empty() && !now.agent.starts_with("curl")
+        (now.asked || !now.agent.is_empty()) && !now.agent.starts_with("curl")
     }),
     ("command=[\"Ping\",\"Sync\"]", |now| {
         matches!(now.command, "Ping" | "Sync")
@@ -145,10 +147,11 @@ fn moments() -> impl Strategy<Value = Vec<(Now, bool)>> {
         prop_oneof![Just(""), Just("curl/8"), Just("Apple-iPhone/1")],
         prop_oneof![Just("Ping"), Just("Sync"), Just("FolderSync")],
         proptest::option::of(prop_oneof![Just("10.1.1.1"), Just("192.0.2.1")]),
+        any::<bool>(),
         0_i64..30,
     )
         .prop_map(
-            |(platform, encrypted, silent, owner, agent, command, address, hours)| Now {
+            |(platform, encrypted, silent, owner, agent, command, address, asked, hours)| Now {
                 platform,
                 encrypted,
                 silent,
@@ -156,6 +159,7 @@ fn moments() -> impl Strategy<Value = Vec<(Now, bool)>> {
                 agent,
                 command,
                 address,
+                asked,
                 hours,
             },
         );
@@ -209,6 +213,7 @@ proptest! {
                 command: now.command,
                 via: crate::Via {
                     address: now.address.map(|address| address.parse().unwrap()),
+                    method: if now.asked { "POST" } else { "" },
                     ..crate::Via::default()
                 },
                 ..ask(Some(&d1), Some(&alice))

@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use super::check::{Compare, Fact, Node, TextTest};
 use crate::clock::from_millisecond;
 use crate::intern::{Symbol, Words};
-use crate::policy::condition::reported;
+use crate::policy::condition::{Told, reported};
 use crate::policy::subject::{Moment, Subject};
 use crate::policy::version::Version;
 
@@ -63,11 +63,15 @@ pub(super) fn fact<'v>(
         Fact::LastSeen => time(facts?.last_seen.millisecond()),
         Fact::Updated => time(facts?.updated.millisecond()),
         Fact::Rank => (subject.rank > 0).then_some(Value::Whole(subject.rank.into())),
-        Fact::Agent => text(reported(ask.agent)),
-        Fact::DeviceType => text(reported(ask.device_type)),
+        Fact::Agent => text(Told::Agent.read(subject)),
+        Fact::DeviceType => text(Told::DeviceType.read(subject)),
         Fact::Protocol => text(Some(ask.protocol.name())),
         Fact::Command => text(reported(ask.command)),
-        Fact::Version => text(reported(via.version)),
+        // Who tells none speaks an older one than any.
+        Fact::Version => text(Told::Version.read(subject).map(|told| match told {
+            "" => "0",
+            version => version,
+        })),
         Fact::Suspect => text(reported(via.suspect)),
         Fact::Host => text(reported(via.host)),
         Fact::Path => text(reported(via.path)),
