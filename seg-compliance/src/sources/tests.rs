@@ -371,6 +371,30 @@ fn any_json_is_read_by_a_mapping_and_asked_again_where_it_may_help() {
 }
 
 #[test]
+fn a_busy_login_is_asked_again_and_a_refusing_one_is_not() {
+    for (first, tries) in [
+        ("429 Too Many Requests", 3),
+        ("503 Service Unavailable", 3),
+        ("400 Bad Request", 1),
+    ] {
+        let server = StandIn::serving(move |number, head| match number {
+            0 => answer(first, "retry-after: 0\r\n", ""),
+            _ if head.starts_with("POST /token") => ok(&json!({"access_token": "T"})),
+            _ => ok(&json!({"list": [{"eas": "G1"}]})),
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let source = definition(&format!(
+            "{GENERIC}url=\"{0}\"\ntoken_url=\"{0}/token\"\nclient_id=\"app\"\nclient_secret=\"{1}\"\n",
+            server.url,
+            secret(&folder, "client"),
+        ));
+        let read = pulled(&source, &nowhere());
+        assert_eq!(read.is_ok(), tries == 3, "{first}: {:?}", read.err());
+        assert_eq!(server.seen().len(), tries, "{first}");
+    }
+}
+
+#[test]
 fn what_is_read_in_part_is_an_error() {
     let total = StandIn::serving(|_, _| ok(&json!({"list": [{"eas": "G1"}], "all": 9})));
     let source = definition(&format!(

@@ -122,17 +122,11 @@ impl<'w> Asker<'w> {
             Err(error) => return Ok(Tried::Again(error.to_string(), None)),
         };
         let status = response.status();
-        let wait = response
-            .headers()
-            .get("retry-after")
-            .and_then(|value| retry_after(value.to_str().ok()?));
+        let wait = asked_to_wait(&response);
         Ok(match status {
             StatusCode::UNAUTHORIZED => Tried::LoginAgain,
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
-                Tried::Again(format!("answers {status}"), wait)
-            }
             StatusCode::NOT_IMPLEMENTED => Tried::Never(status),
-            status if status.is_server_error() => Tried::Again(format!("answers {status}"), wait),
+            status if may_help_later(status) => Tried::Again(format!("answers {status}"), wait),
             // Workspace ONE says so where there is nothing.
             StatusCode::NO_CONTENT => Tried::Got(Value::Null),
             status if !status.is_success() => Tried::Never(status),
@@ -193,7 +187,7 @@ impl<'w> Asker<'w> {
             tries += 1;
             self.keep_pace();
             let sent = self.agent.post(url).send_form(form.iter().copied());
-            let reason = match sent {
+            let (reason, wait) = match sent {
                 Ok(mut response) if response.status().is_success() => {
                     let value: Option<Value> = response
                         .body_mut()
@@ -210,15 +204,18 @@ impl<'w> Asker<'w> {
                         reason: "it has no access_token".to_owned(),
                     });
                 }
-                Ok(response) if response.status().is_client_error() => {
+                Ok(response) if !may_help_later(response.status()) => {
                     let reason = format!("gives no token: {}", response.status());
                     return Err(SourceError::Unreachable {
                         url: shown(),
                         reason,
                     });
                 }
-                Ok(response) => format!("answers {}", response.status()),
-                Err(error) => error.to_string(),
+                Ok(response) => (
+                    format!("answers {}", response.status()),
+                    asked_to_wait(&response),
+                ),
+                Err(error) => (error.to_string(), None),
             };
             if tries >= self.web.tries {
                 return Err(SourceError::Unreachable {
@@ -226,7 +223,7 @@ impl<'w> Asker<'w> {
                     reason,
                 });
             }
-            std::thread::sleep(backoff(tries));
+            std::thread::sleep(wait.unwrap_or_else(|| backoff(tries)));
         }
     }
 
@@ -271,6 +268,21 @@ fn backoff(tries: u32) -> Duration {
     let base = base.min(BACKOFF_MAX);
     let random = RandomState::new().hash_one(tries) % 1_000;
     base.mul_f64(0.5 + random as f64 / 1_000.0)
+}
+
+/// Whether the same question may have another answer later.
+fn may_help_later(status: StatusCode) -> bool {
+    status.is_server_error()
+        || matches!(
+            status,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
+        )
+}
+
+/// How long the server wants to be left alone (`Retry-After`).
+fn asked_to_wait(response: &ureq::http::Response<ureq::Body>) -> Option<Duration> {
+    let value = response.headers().get("retry-after")?;
+    retry_after(value.to_str().ok()?)
 }
 
 /// Seconds, or a date (RFC 9110 section 10.2.3).

@@ -201,6 +201,36 @@ async fn a_dry_run_counts_and_does_nothing() {
 }
 
 #[tokio::test]
+async fn an_import_that_broke_off_is_resumed_by_sending_it_again() {
+    let bench = bench(Settings::default());
+    let line = |number: usize| {
+        let patch = Patch {
+            managed: Some(Some(true)),
+            ..Patch::default()
+        };
+        Ok((key(&format!("d{number}")), patch))
+    };
+    let mut broken = bench.engine.begin_import(ImportOptions::default());
+    for number in 0..3_000 {
+        broken.push(line(number)).await.unwrap();
+    }
+    // Its sender has gone.
+    drop(broken);
+    let kept = bench.engine.counts().known;
+    assert!((1_024..3_000).contains(&kept), "whole batches: {kept}");
+    let mut again = bench.engine.begin_import(ImportOptions::default());
+    for number in 0..5_000 {
+        again.push(line(number)).await.unwrap();
+    }
+    let result = again.finish().await.unwrap();
+    assert_eq!(
+        (result.read, result.unchanged, result.applied),
+        (5_000, kept, 5_000 - kept)
+    );
+    assert_eq!(bench.engine.counts().known, 5_000);
+}
+
+#[tokio::test]
 async fn an_import_of_many_batches_is_whole() {
     let bench = bench(Settings::default());
     let mut import = bench.engine.begin_import(ImportOptions::default());
