@@ -134,7 +134,7 @@ pub fn content(data: &[u8]) {
         assert_eq!(again, Ok(None));
     }
     if let Ok(ids) = content::unseen(&rules, data, false) {
-        let asked = content::asks(&ids);
+        let asked = content::asks(&rules, &ids);
         assert!(item_operations::fetch_only(&asked) || ids.is_empty());
     }
     let _ = content::whole(&rules, data);

@@ -209,6 +209,35 @@ async fn what_was_withheld_can_not_be_fetched() {
             .any(|bytes| bytes == b"\x4d\x0316\x00\x01")
     );
 
+    // Another device of his has the same mailbox, and a reference may be written in other ways.
+    let answer = gateway.ask(&fetch("alice", "FETCH9")).await;
+    assert!(!has(&answer, "U0VDUkVU"), "{}", answer.text());
+    sandbox.clear_scripts();
+    gives(
+        &sandbox,
+        "ItemOperations",
+        fetch_answer("ref%2Dzip", "text/plain", "U0VDUkVU"),
+    );
+    let answer = gateway.ask(&fetch("alice", "FETCH1")).await;
+    assert!(!has(&answer, "U0VDUkVU"), "{}", answer.text());
+    let get = |name: &str| {
+        let command = format!("GetAttachment&AttachmentName={name}");
+        Request::eas(&command, "alice", "FETCH1", "")
+            .without("MS-ASProtocolVersion")
+            .header("MS-ASProtocolVersion", "12.1")
+    };
+    for name in ["ref-zip", "ref%2Dzip", "%72ef%252dzip"] {
+        assert_eq!(gateway.ask(&get(name)).await.status(), 403, "{name}");
+    }
+    // A piece of it is no way around: a server is asked for all of it.
+    let piece = get("ref-other").header("Range", "bytes=4-");
+    assert_eq!(gateway.ask(&piece).await.status(), 200);
+    let arrived = sandbox
+        .last(&Filter::name("GetAttachment"))
+        .expect("it has arrived");
+    let head = String::from_utf8_lossy(&arrived.head.bytes).to_lowercase();
+    assert!(!head.contains("range:"), "{head}");
+
     // Judged by its content, whatever it is called.
     sandbox.clear_scripts();
     let pdf = fetch_answer("ref-other", "text/plain", "JVBERi0xLjQKJSBTRUNSRVQ=");
@@ -497,6 +526,45 @@ async fn the_beginning_of_a_mail_is_judged_by_its_whole_text() {
     assert_eq!(sandbox.count(&fetches("WHOLE4")), 0);
 }
 
+/// A header marks a mail also where the device gets no headers: the gateway asks for them.
+#[tokio::test]
+async fn a_header_marks_a_mail_that_is_shown_without_it() {
+    let sandbox = sandbox::start();
+    let policies = "[[content]]\nid = 'secret'\n\
+        classified = { headers = { X-Class = 'secret' }, text = 'Not here.' }\n";
+    let gateway = with_policies(&sandbox, policies, LIMIT).await;
+    let given = sync_answer("plans", &[body("2", "<p>attack at dawn</p>")]);
+    let mime = |class: &str| {
+        let mail = format!("Subject: plans\r\nX-Class: {class}\r\n\r\nattack at dawn");
+        let fetch = [
+            text(0x0D, "1"),
+            page(0),
+            text(0x12, "5"),
+            text(0x0D, "5:1"),
+            page(20),
+            element(0x0B, &[page(17), body("4", &mail)].concat()),
+            page(20),
+        ];
+        let root = [
+            text(0x0D, "1"),
+            element(0x0E, &element(0x06, &fetch.concat())),
+        ];
+        [vec![3, 1, 0x6A, 0], page(20), element(0x05, &root.concat())].concat()
+    };
+    let withheld = "<html><body><p>Not here.</p></body></html>";
+    let withheld = sync_answer("plans", &[body("2", withheld)]);
+    for (device, class, answer) in [
+        ("HEADER1", "public", &given),
+        ("HEADER2", "Top Secret", &withheld),
+    ] {
+        sandbox.clear_scripts();
+        gives(&sandbox, "Sync", given.clone());
+        gives(&sandbox, "ItemOperations", mime(class));
+        let got = gateway.ask(&sync(device)).await;
+        assert_eq!(&got.body[..], &answer[..], "{}", got.text());
+    }
+}
+
 #[tokio::test]
 async fn a_classified_mail_is_withheld_whole() {
     let sandbox = sandbox::start();
@@ -586,6 +654,8 @@ async fn attachments_of_mail_as_mime_go_both_ways() {
 async fn mail_that_can_not_be_read_does_not_pass() {
     let zip = "Subject: s\r\nContent-Type: application/zip; name=a.zip\r\n\r\nPKPAYLOAD";
     let deep = "Content-Type:message/rfc822\n\n".repeat(33) + zip;
+    let two = "Subject: s\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b--x\r\n\
+               --b\r\nContent-Type: application/zip; name=a.zip\r\n\r\nPKPAYLOAD\r\n--b--\r\n";
     let split = {
         let (one, two) = zip.split_at(30);
         let piece = |part: &str| {
@@ -600,7 +670,7 @@ async fn mail_that_can_not_be_read_does_not_pass() {
         [vec![3, 1, 0x6A, 0], page(21), element(0x05, &mime)].concat()
     };
     let wbxml = |body: &[u8]| Request::eas("SendMail", "alice", "DEEP1", body);
-    let mime = |body: &str, kind: &str| {
+    let mime = |body: &[u8], kind: &str| {
         let request = Request::eas("SendMail", "alice", "DEEP1", body);
         let request = request.without("Content-Type").header("Content-Type", kind);
         let request = request.without("MS-ASProtocolVersion");
@@ -616,7 +686,11 @@ async fn mail_that_can_not_be_read_does_not_pass() {
             wbxml(&send_mail(&deep)),
             wbxml(&split),
             wbxml(&latin),
-            mime(&deep, "message/rfc822"),
+            mime(deep.as_bytes(), "message/rfc822"),
+            // Where two ends are told apart, or not.
+            wbxml(&send_mail(two)),
+            // A server may go by the version, whatever the body calls itself.
+            mime(&split, "message/rfc822"),
         ] {
             let before = sandbox.sent().len();
             let answer = gateway.ask(&request).await;
@@ -630,7 +704,7 @@ async fn mail_that_can_not_be_read_does_not_pass() {
             "MESSAGE/RFC822 ; charset=x",
         ] {
             let before = sandbox.sent().len();
-            gateway.ask(&mime(zip, kind)).await;
+            gateway.ask(&mime(zip.as_bytes(), kind)).await;
             assert_eq!(sandbox.sent().len(), before, "{kind}");
         }
         gives(&sandbox, "Sync", sync_answer("s", &[body("4", &deep)]));

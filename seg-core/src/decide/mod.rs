@@ -20,6 +20,7 @@ pub use proof::{Lesson, ProbeOutcome, Proofs};
 pub use rates::{OpenPing, Rates, TooBusy};
 pub use restarts::Restarts;
 pub use via::via;
+pub(crate) use withheld::Key;
 pub use withheld::Withheld;
 
 use std::future::poll_fn;

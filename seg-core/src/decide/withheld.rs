@@ -1,17 +1,16 @@
 //! Attachments that the rules keep from a device. The list of a mail's attachments names and sizes
-//! them; what the device asks for later is a reference and nothing more.
+//! them; what a device asks for later is a reference and nothing more. It is remembered for the user, whose
+//! mailbox it is one of: another DeviceId of his is no way around.
 
 use std::sync::Arc;
-
-use seg_compliance::DeviceKey;
 
 use super::Generations;
 
 /// References that are remembered at least.
 const REMEMBERED: usize = 200_000;
 
-/// Device and reference.
-type Key = (DeviceKey, Box<str>);
+/// Whose mailbox, and the reference.
+pub(crate) type Key = (Box<str>, Box<str>);
 
 /// The rules that have looked at an attachment: the generation of the snapshot that they are of, and
 /// their places in it.
@@ -21,7 +20,7 @@ pub(crate) type LookedAtBy = (u64, Arc<[usize]>);
 /// is fetched then is judged by its type and size alone.
 #[derive(Debug)]
 pub struct Withheld {
-    /// And the rule that withholds it.
+    /// And the rules that withhold it, each in a line: devices of one user may have rules of their own.
     withheld: Generations<Key, Box<str>>,
     /// And those that don't.
     passed: Generations<Key, LookedAtBy>,
@@ -48,11 +47,16 @@ impl Withheld {
     }
 
     /// Remembers that `rule` withholds a reference.
-    pub fn insert(&self, key: Key, rule: Box<str>) {
-        self.withheld.insert(key, rule);
+    pub fn insert(&self, key: Key, rule: &str) {
+        let rules = match self.withheld.recall(&key) {
+            Some(known) if known.lines().any(|known| known == rule) => known,
+            Some(known) => format!("{known}\n{rule}").into(),
+            None => rule.into(),
+        };
+        self.withheld.insert(key, rules);
     }
 
-    /// The rule that withholds a reference.
+    /// The rules that withhold a reference, each in a line.
     pub fn recall(&self, key: &Key) -> Option<Box<str>> {
         self.withheld.recall(key)
     }

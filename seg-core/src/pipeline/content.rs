@@ -10,7 +10,9 @@ use std::sync::OnceLock;
 use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, IF_RANGE, RANGE,
+};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use seg_compliance::{Ask, DeviceKey, Engine, UserKey};
 use seg_eas::Command;
@@ -20,7 +22,7 @@ use seg_eas::content::{self, Done, ItemId, Rule, Subject, TooLarge, Whole, Widen
 use super::folders::FolderRules;
 use super::whole::Further;
 use super::{Stop, Walk};
-use crate::decide::Admitted;
+use crate::decide::{Admitted, Key};
 use crate::filter::ChallengeRule;
 use crate::forward::{Errand, Held};
 use crate::message::Reply;
@@ -32,11 +34,15 @@ use crate::upstream::{Exchange, UpstreamBody};
 
 const WBXML: &[u8] = b"application/vnd.ms-sync";
 const MULTIPART: &[u8] = b"application/vnd.ms-sync.multipart";
+/// What a WBXML message begins with: version 1.3.
+const WBXML_VERSION: u8 = 3;
 
 /// The rules that hold for a request, by their places in the snapshot.
 #[derive(Debug)]
 pub(super) struct Rules {
     content: Vec<usize>,
+    /// Whose mailbox it is.
+    owner: Box<str>,
     pub(super) folders: Option<FolderRules>,
     /// What a device has asked for of attachments, where the server was asked for more.
     asked: OnceLock<Vec<Widened>>,
@@ -48,6 +54,12 @@ impl Rules {
     fn of<'s>(&self, snapshot: &'s Snapshot) -> Vec<&'s Rule> {
         let rules = self.content.iter();
         rules.filter_map(|at| snapshot.content.get(*at)).collect()
+    }
+
+    /// As what an attachment is remembered.
+    fn key(&self, reference: &str) -> Key {
+        let reference = content::canonical_reference(reference);
+        (self.owner.clone(), reference.into())
     }
 
     /// Keeps what is needed to ask for more in the device's name.
@@ -88,6 +100,7 @@ impl Walk<'_> {
         (!content.is_empty() || folders.is_some()).then(|| {
             Box::new(Rules {
                 content,
+                owner: ask.user.map_or(device.as_str(), UserKey::as_str).into(),
                 folders,
                 asked: OnceLock::new(),
                 further: OnceLock::new(),
@@ -105,6 +118,9 @@ impl Walk<'_> {
     ) -> Result<Held, Stop> {
         // What is compressed would have to be undone: the server is asked for it as it is.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        // A piece of an answer could not be looked into (RFC 9110 14).
+        headers.remove(RANGE);
+        headers.remove(IF_RANGE);
         let held = match &rules.folders {
             Some(folders) => self.folders_up(folders, call, held).await?,
             None => held,
@@ -116,7 +132,7 @@ impl Walk<'_> {
         match call.eas_command() {
             Some(Command::GetAttachment) => {
                 let name = call.attachment().unwrap_or_default();
-                match self.withheld(call, name) {
+                match self.withheld(rules, &found, name) {
                     Some(rule) => Err(self.attachment_refused(&rule).into()),
                     None => Ok(held),
                 }
@@ -145,7 +161,7 @@ impl Walk<'_> {
             Ok(held) => held,
             Err(error) => return Err(self.bad_body(&error)),
         };
-        let known = |reference: &str| self.is_looked_at(call, rules, reference);
+        let known = |reference: &str| self.is_looked_at(rules, reference);
         let widened = match held.whole() {
             Some(body) => content::widened(found, body, &known).map_err(|why| why.to_string()),
             None => Err("it is larger than is held".to_owned()),
@@ -178,7 +194,8 @@ impl Walk<'_> {
             self.record.bad_request("content_too_large", None);
             return Err(call.common(Status::AttachmentRefused).into());
         }
-        let looked = if call.has_wbxml() {
+        // A server may go by the version instead of the media type; no mail begins like WBXML.
+        let looked = if call.has_wbxml() || held.bytes.first() == Some(&WBXML_VERSION) {
             content::sent(rules, &held.bytes)
         } else {
             content::mail(rules, &held.bytes)
@@ -225,8 +242,9 @@ impl Walk<'_> {
             let begin = kind.trim_ascii_start().get(..with.len());
             begin.is_some_and(|begin| begin.eq_ignore_ascii_case(with))
         };
-        let (wbxml, multipart) = (begins(WBXML), begins(MULTIPART));
-        if exchange.status != StatusCode::OK || !(wbxml || attachment) || exchange.body.is_end() {
+        // Without a type it is what the command is answered with.
+        let (wbxml, multipart) = (begins(WBXML) || kind.is_empty(), begins(MULTIPART));
+        if !exchange.status.is_success() || !(wbxml || attachment) || exchange.body.is_end() {
             return Err(exchange);
         }
         let snapshot = self.snapshot;
@@ -291,14 +309,14 @@ impl Walk<'_> {
                 let found = told.iter().find(|(told, _)| told == id);
                 found.map_or(Whole::Unseen, |(_, whole)| whole.clone())
             };
-            let known = |reference: &str| self.withheld(eas, reference);
+            let known = |reference: &str| self.withheld(rules, &found, reference);
             match content::answered(&found, &body, multipart, &known, &whole) {
                 Ok(answered) => {
                     for (reference, rule) in &answered.withheld {
-                        self.withhold(eas, reference, rule);
+                        self.withhold(rules, reference, rule);
                     }
                     for reference in &answered.passed {
-                        self.looked_at(eas, rules, reference);
+                        self.looked_at(rules, reference);
                     }
                     self.note(&answered.done);
                     answered.body
@@ -363,42 +381,33 @@ impl Walk<'_> {
         }
     }
 
-    fn withhold(&self, call: &EasCall, reference: &str, rule: &str) {
-        if let Some(device) = call.device_key() {
-            let key = (device.clone(), reference.into());
-            let withheld = &self.connection.core.shared.withheld;
-            withheld.insert(key, rule.into());
-        }
+    fn withhold(&self, rules: &Rules, reference: &str, rule: &str) {
+        let withheld = &self.connection.core.shared.withheld;
+        withheld.insert(rules.key(reference), rule);
     }
 
     /// Remembers that an attachment was looked at, by the rules that hold now, and passes.
-    fn looked_at(&self, call: &EasCall, rules: &Rules, reference: &str) {
-        if let Some(device) = call.device_key() {
-            let key = (device.clone(), reference.into());
-            let by = (self.snapshot.generation, rules.content.clone().into());
-            let withheld = &self.connection.core.shared.withheld;
-            withheld.pass(key, by);
-        }
+    fn looked_at(&self, rules: &Rules, reference: &str) {
+        let by = (self.snapshot.generation, rules.content.clone().into());
+        let withheld = &self.connection.core.shared.withheld;
+        withheld.pass(rules.key(reference), by);
     }
 
-    fn is_looked_at(&self, call: &EasCall, rules: &Rules, reference: &str) -> bool {
+    fn is_looked_at(&self, rules: &Rules, reference: &str) -> bool {
         let withheld = &self.connection.core.shared.withheld;
-        let by = call.device_key().and_then(|device| {
-            let key = (device.clone(), reference.into());
-            withheld.passed(&key)
-        });
+        let by = withheld.passed(&rules.key(reference));
         by.is_some_and(|(generation, places)| {
             generation == self.snapshot.generation && *places == *rules.content
         })
     }
 
-    /// The rule that has withheld a reference, if there still is such a rule.
-    fn withheld(&self, call: &EasCall, reference: &str) -> Option<String> {
-        let key = (call.device_key()?.clone(), reference.into());
-        let rule = self.connection.core.shared.withheld.recall(&key)?;
-        let mut rules = self.snapshot.content.iter();
-        let stands = rules.any(|known| *known.id == *rule);
-        stands.then(|| rule.into_string())
+    /// The rule that has withheld a reference, if there still is such a rule for who asks.
+    fn withheld(&self, rules: &Rules, found: &[&Rule], reference: &str) -> Option<String> {
+        let known = &self.connection.core.shared.withheld;
+        let known = known.recall(&rules.key(reference))?;
+        let mut known = known.lines();
+        let holds = |known: &&str| found.iter().any(|rule| rule.id == **known);
+        known.find(holds).map(str::to_owned)
     }
 }
 

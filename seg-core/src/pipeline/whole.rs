@@ -108,7 +108,7 @@ impl Walk<'_> {
             .unwrap_or_default()
             .chunks(BATCH)
         {
-            let errand = further.errand(content::asks(batch));
+            let errand = further.errand(content::asks(rules, batch));
             let Some(mut going) = forward::start(&self.connection.core, errand) else {
                 break;
             };

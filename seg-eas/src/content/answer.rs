@@ -12,9 +12,11 @@ use std::borrow::Cow;
 
 use self::bodies::{UNREADABLE, marks_mail, replaced};
 use super::attachments::{Action, Met, decoded};
-use super::mime::html_text;
+use super::coding::base64;
+use super::mime::{Mail, Visit, html_text};
 use super::range::{LOOKED_AT, RANGE, begins, parts_of};
-use super::whole::{self, ItemId, Whole, looks_at_texts};
+use super::shape::Shape;
+use super::whole::{self, ItemId, Wanted, Whole};
 use super::{Done, Rule, TooLarge, judged, rtf};
 use crate::wbxml::{Edits, Limits, Outline, OutlineError, Place, Tag};
 
@@ -29,9 +31,27 @@ pub(super) const FETCH_STATUS: Tag = Tag::new(20, 0x0D);
 pub(super) const PART: Tag = Tag::new(20, 0x11);
 
 const EMAIL_SUBJECT: Tag = Tag::new(2, 0x14);
-const EMAIL_FROM: Tag = Tag::new(2, 0x18);
-const EMAIL_TO: Tag = Tag::new(2, 0x16);
-const CALENDAR_SUBJECT: Tag = Tag::new(4, 0x26);
+/// Of mail, appointments, tasks and notes.
+const SUBJECTS: [Tag; 4] = [
+    EMAIL_SUBJECT,
+    Tag::new(4, 0x26),
+    Tag::new(9, 0x20),
+    Tag::new(23, 0x05),
+];
+/// From, and the organizer of an appointment.
+const SENDERS: [Tag; 2] = [Tag::new(2, 0x18), Tag::new(4, 0x19)];
+/// To, Cc, Bcc, and those who are invited to an appointment.
+pub(super) const RECIPIENTS: [Tag; 4] = [
+    Tag::new(2, 0x16),
+    Tag::new(2, 0x17),
+    Tag::new(22, 0x16),
+    Tag::new(4, 0x09),
+];
+/// The code pages of mail and of contacts, which have no subject.
+const EMAIL: u8 = 2;
+const CONTACTS: u8 = 1;
+/// A document of a file server that was fetched.
+const LINK_ID: Tag = Tag::new(19, 0x05);
 /// Up to 2.5: the attachments and the text of a mail.
 const OLD_ATTACHMENTS: Tag = Tag::new(2, 0x06);
 const OLD_ATTACHMENT: Tag = Tag::new(2, 0x05);
@@ -165,16 +185,33 @@ fn withholds_unread(rules: &[&Rule]) -> Option<String> {
     Some(rule.id.clone())
 }
 
+/// The rule that would have to know which attachment this is.
+fn withholds_unnamed(rules: &[&Rule]) -> Option<String> {
+    let mut rules = rules.iter();
+    let rule = rules.find(|rule| {
+        let attachments = rule.attachments.as_ref();
+        attachments.is_some_and(|attachments| attachments.action != Action::Allow)
+            && rule.too_large == TooLarge::Withhold
+    })?;
+    Some(rule.id.clone())
+}
+
 /// Looks at the attachment that GetAttachment brings: the rule that withholds it.
 #[must_use]
 pub fn attachment<'r>(rules: &[&'r Rule], declared: Option<&str>, body: &[u8]) -> Option<&'r str> {
+    let begin = body.get(..body.len().min(BEGIN)).unwrap_or_default();
     let met = Met {
         declared,
-        begin: body.get(..body.len().min(BEGIN)).unwrap_or_default(),
+        begin,
         size: Some(body.len() as u64),
         ..Met::default()
     };
-    judged(rules, &met).map(|(rule, _)| rule.id.as_str())
+    let inside = || {
+        let is_mail = may_be_mail(declared, begin);
+        is_mail.then(|| withheld_in_mail(rules, declared, body))?
+    };
+    let rule = judged(rules, &met).map(|(rule, _)| rule).or_else(inside)?;
+    Some(rule.id.as_str())
 }
 
 pub(super) struct Walk<'w, 'a> {
@@ -194,16 +231,16 @@ impl<'w> Walk<'w, '_> {
         let outline = self.outline;
         // An item inside of an item has its own turn: a Fetch has Properties, never ApplicationData.
         let inside: Vec<_> = outline.inside(item).collect();
-        if let Some((rule, text)) = self.marked(item, &inside, whole) {
+        if let Some((rule, text)) = self.marked(&inside, whole) {
             return self.withhold(&inside, rule, &text);
         }
-        let from = outline.text_of(item, EMAIL_FROM);
-        let to = outline.text_of(item, EMAIL_TO);
+        let from = texts_of(outline, &inside, &SENDERS);
+        let to = texts_of(outline, &inside, &RECIPIENTS);
         let mut notes = Vec::new();
         for (at, tag) in &inside {
             match *tag {
-                ATTACHMENTS => self.attachments(*at, ATTACHMENT, from, to, &mut notes),
-                OLD_ATTACHMENTS => self.attachments(*at, OLD_ATTACHMENT, from, to, &mut notes),
+                ATTACHMENTS => self.attachments(*at, ATTACHMENT, (&from, &to), &mut notes),
+                OLD_ATTACHMENTS => self.attachments(*at, OLD_ATTACHMENT, (&from, &to), &mut notes),
                 _ => {}
             }
         }
@@ -225,59 +262,83 @@ impl<'w> Walk<'w, '_> {
         }
     }
 
-    /// The rule by which the item is marked, in what is there of it or in its whole text, or that keeps
+    /// The rule by which the item is marked, in what is there of it or in the whole of it, or that keeps
     /// back what nobody has seen whole; and the text that stands for it.
     fn marked(
         &self,
-        item: Place,
         inside: &[(Place, Tag)],
         whole: impl FnOnce() -> Whole,
     ) -> Option<(&'w str, String)> {
-        let found = self.classified(self.subject(item), inside);
-        if found.is_some() || !looks_at_texts(self.rules) || !self.is_beginning(inside) {
+        let found = self.classified(inside);
+        if found.is_some() {
             return found;
         }
-        let mut rules = self.rules.iter();
+        let mut wanting = self.wanting(inside).peekable();
+        wanting.peek()?;
         match whole() {
             Whole::Unmarked => None,
             Whole::Marked(id) => {
-                let rule = rules.find(|rule| rule.id == id)?;
+                let rule = self.rules.iter().find(|rule| rule.id == id)?;
                 let text = &rule.classified.as_ref()?.text;
                 Some((rule.id.as_str(), text.replace("{rule}", &rule.id)))
             }
             Whole::Unseen => {
-                let looks = |rule: &&&Rule| looks_at_texts(&[**rule]);
-                let rule = rules
-                    .filter(looks)
-                    .find(|rule| rule.too_large == TooLarge::Withhold)?;
+                let rule = wanting.find(|rule| rule.too_large == TooLarge::Withhold)?;
                 Some((rule.id.as_str(), UNREADABLE.to_owned()))
             }
         }
     }
 
-    fn subject(&self, item: Place) -> &'w str {
+    /// The rules that would have to see more of an item than is there.
+    fn wanting(&self, inside: &[(Place, Tag)]) -> impl Iterator<Item = &'w Rule> {
         let outline = self.outline;
-        outline
-            .text_of(item, EMAIL_SUBJECT)
-            .or_else(|| outline.text_of(item, CALENDAR_SUBJECT))
-            .unwrap_or_default()
+        let any = |wanted: &dyn Fn(Tag) -> bool| inside.iter().any(|(_, tag)| wanted(*tag));
+        // Whatever else of a marked mail is there, its head is shown all the same.
+        let has_content = any(&is_content);
+        let has_subject = any(&|tag| SUBJECTS.contains(&tag)) || any(&|tag| tag.page() == CONTACTS);
+        let is_mime = inside.iter().any(|(at, tag)| match *tag {
+            BODY => outline.text_of(*at, BODY_TYPE) == Some("4") && self.text_in(*at).is_some(),
+            OLD_MIME => true,
+            _ => false,
+        });
+        let has_headers = is_mime || !any(&|tag| tag.page() == EMAIL || tag == FIND_PREVIEW);
+        let is_beginning = self.is_beginning(inside);
+        self.rules.iter().copied().filter(move |rule| {
+            rule.classified.as_ref().is_some_and(|classified| {
+                !classified.body.is_empty() && is_beginning
+                    || !classified.subject.is_empty() && has_content && !has_subject
+                    || !classified.headers.is_empty() && has_content && !has_headers
+            })
+        })
     }
 
-    /// Whether an item must be seen whole: its text was cut off, and what is there is not marked.
-    pub(super) fn is_beginning_of_unmarked(&self, item: Place) -> bool {
+    /// Whether an item must be seen whole: what is there of it is not marked, and is not all.
+    pub(super) fn is_part_of_unmarked(&self, item: Place) -> bool {
         let inside: Vec<_> = self.outline.inside(item).collect();
-        self.is_beginning(&inside) && self.classified(self.subject(item), &inside).is_none()
+        self.wanting(&inside).next().is_some() && self.classified(&inside).is_none()
     }
 
     /// What an item says that was asked for as a whole.
     pub(super) fn whole(&self, item: Place) -> Whole {
-        let inside: Vec<_> = self.outline.inside(item).collect();
-        if let Some((rule, _)) = self.classified(self.subject(item), &inside) {
+        let outline = self.outline;
+        let inside: Vec<_> = outline.inside(item).collect();
+        if let Some((rule, _)) = self.classified(&inside) {
             return Whole::Marked(rule.to_owned());
         }
+        let wanted = Wanted::by(self.rules);
+        if !wanted.headers && !wanted.texts {
+            return Whole::Unmarked;
+        }
         let mut bodies = inside.iter().filter(|(_, tag)| *tag == BODY);
-        let is_there = bodies.any(|(at, _)| self.text_in(*at).is_some());
-        if is_there && !self.is_beginning(&inside) {
+        let is_there = bodies.any(|(at, _)| {
+            self.text_in(*at).is_some_and(|text| {
+                let is_mime = outline.text_of(*at, BODY_TYPE) == Some("4");
+                let is_whole = !self.is_truncated(*at);
+                let has_headers = is_mime && (is_whole || has_end_of_headers(&text.bytes));
+                (!wanted.headers || has_headers) && (!wanted.texts || is_whole)
+            })
+        });
+        if is_there {
             Whole::Unmarked
         } else {
             Whole::Unseen
@@ -311,21 +372,22 @@ impl<'w> Walk<'w, '_> {
     }
 
     /// The first rule by which the item is marked, and the text that stands for it.
-    fn classified(&self, subject: &str, inside: &[(Place, Tag)]) -> Option<(&'w str, String)> {
+    fn classified(&self, inside: &[(Place, Tag)]) -> Option<(&'w str, String)> {
         self.rules.iter().find_map(|rule| {
             let classified = rule.classified.as_ref()?;
-            let marked = classified.marks_subject(subject)
-                || inside.iter().any(|(at, tag)| match *tag {
-                    BODY | BODY_PART => {
-                        let text = self.text_in(*at);
-                        text.is_some_and(|text| self.marks(rule, *at, &text.bytes))
-                    }
-                    OLD_MIME => marks_mail(classified, &self.bytes_in(*at).unwrap_or_default()),
-                    OLD_BODY | OLD_CONTACT_BODY | OLD_EVENT_BODY | OLD_TASK_BODY | FIND_PREVIEW => {
-                        classified.marks_body(self.outline.text(*at))
-                    }
-                    _ => false,
-                });
+            // Of an appointment that repeats, one that does not is marked for all.
+            let marked = inside.iter().any(|(at, tag)| match *tag {
+                tag if SUBJECTS.contains(&tag) => classified.marks_subject(self.outline.text(*at)),
+                BODY | BODY_PART => {
+                    let text = self.text_in(*at);
+                    text.is_some_and(|text| self.marks(rule, *at, &text.bytes))
+                }
+                OLD_MIME => marks_mail(classified, &self.bytes_in(*at).unwrap_or_default()),
+                OLD_BODY | OLD_CONTACT_BODY | OLD_EVENT_BODY | OLD_TASK_BODY | FIND_PREVIEW => {
+                    classified.marks_body(self.outline.text(*at))
+                }
+                _ => false,
+            });
             marked.then(|| {
                 let text = classified.text.replace("{rule}", &rule.id);
                 (rule.id.as_str(), text)
@@ -402,8 +464,7 @@ impl<'w> Walk<'w, '_> {
         &mut self,
         list: Place,
         each: Tag,
-        from: Option<&str>,
-        to: Option<&str>,
+        (from, to): (&str, &str),
         notes: &mut Vec<String>,
     ) {
         let outline = self.outline;
@@ -419,13 +480,14 @@ impl<'w> Walk<'w, '_> {
                     .or_else(|| outline.text_of(at, old))
             };
             let size = text(ESTIMATED_SIZE, OLD_SIZE).and_then(|size| size.trim().parse().ok());
+            let names: Vec<&str> = text(DISPLAY_NAME, OLD_NAME).into_iter().collect();
             let met = Met {
-                name: text(DISPLAY_NAME, OLD_NAME),
+                names: &names,
                 declared: outline.text_of(at, CONTENT_TYPE),
-                begin: &[],
                 size,
-                from,
-                to,
+                from: Some(from),
+                to: Some(to),
+                ..Met::default()
             };
             let Some((rule, attachments)) = judged(self.rules, &met) else {
                 left += 1;
@@ -455,28 +517,20 @@ impl<'w> Walk<'w, '_> {
     /// An attachment that was fetched, or another thing.
     fn fetched(&mut self, fetch: Place, withheld: &dyn Fn(&str) -> Option<String>) {
         let outline = self.outline;
-        let Some(reference) = outline.text_of(fetch, FILE_REFERENCE) else {
-            return;
-        };
         let Some(properties) = outline.child(fetch, FETCH_PROPERTIES) else {
             return;
         };
+        let reference = outline.text_of(fetch, FILE_REFERENCE);
+        let is_document = outline.child(fetch, LINK_ID).is_some();
+        if reference.is_none() && (is_document || outline.child(properties, FETCH_DATA).is_none()) {
+            return;
+        }
+        let Fetched {
+            begin,
+            size,
+            content,
+        } = self.content_of(properties);
         let declared = outline.text_of(properties, CONTENT_TYPE);
-        let (begin, size) = match outline.child(properties, FETCH_DATA) {
-            Some(data) => {
-                let text = self.bytes_in(data).unwrap_or_default();
-                (decoded(&text, BEGIN), text.len() as u64 / 4 * 3)
-            }
-            None => {
-                let part = outline
-                    .text_of(properties, PART)
-                    .and_then(|part| part.trim().parse::<usize>().ok());
-                let bytes = part.and_then(|part| self.parts.get(part));
-                let bytes = bytes.map_or([].as_slice(), |bytes| bytes);
-                let begin = bytes.get(..bytes.len().min(BEGIN)).unwrap_or_default();
-                (Some(begin.to_vec()), bytes.len() as u64)
-            }
-        };
         // Of a piece the server tells how long the whole is.
         let total = outline.text_of(properties, FETCH_TOTAL);
         let total = total.and_then(|total| total.trim().parse::<u64>().ok());
@@ -488,13 +542,22 @@ impl<'w> Walk<'w, '_> {
             size: Some(total.unwrap_or_default().max(size)),
             ..Met::default()
         };
-        let rule = withheld(reference)
+        let is_mail = may_be_mail(declared, &begin);
+        let rule = reference
+            .and_then(withheld)
             .or_else(|| judged(self.rules, &met).map(|(rule, _)| rule.id.clone()))
             // What it is, nobody can tell.
-            .or_else(|| withholds_unread(self.rules).filter(|_| !is_read));
+            .or_else(|| withholds_unread(self.rules).filter(|_| !is_read))
+            // Which one of those that were listed it is, nobody can tell.
+            .or_else(|| withholds_unnamed(self.rules).filter(|_| reference.is_none()))
+            .or_else(|| {
+                let content = content().filter(|_| is_mail)?;
+                withheld_in_mail(self.rules, declared, &content).map(|rule| rule.id.clone())
+            });
         let Some(rule) = rule else {
             let range = outline.text_of(properties, RANGE);
-            if begins(range) && (begin.len() as u64 >= LOOKED_AT || range.is_none()) {
+            let is_enough = begin.len() as u64 >= LOOKED_AT && !is_mail || range.is_none();
+            if let Some(reference) = reference.filter(|_| begins(range) && is_enough) {
                 self.answered.passed.push(reference.to_owned());
             }
             return;
@@ -511,5 +574,136 @@ impl<'w> Walk<'w, '_> {
             self.drop_part(part);
         }
         self.edits.remove(properties);
+    }
+
+    /// What a Fetch has brought.
+    fn content_of(&self, properties: Place) -> Fetched<impl FnOnce() -> Option<Vec<u8>> + use<'w>> {
+        let outline = self.outline;
+        let data = outline.child(properties, FETCH_DATA);
+        let text = data.map(|data| self.bytes_in(data).unwrap_or_default());
+        let part = outline
+            .text_of(properties, PART)
+            .and_then(|part| part.trim().parse::<usize>().ok())
+            .and_then(|part| self.parts.get(part));
+        let bytes = part.map_or([].as_slice(), |bytes| bytes);
+        let (begin, size) = match &text {
+            Some(text) => (decoded(text, BEGIN), text.len() as u64 / 4 * 3),
+            None => {
+                let begin = bytes.get(..bytes.len().min(BEGIN)).unwrap_or_default();
+                (Some(begin.to_vec()), bytes.len() as u64)
+            }
+        };
+        let part = part.cloned();
+        Fetched {
+            begin,
+            size,
+            content: move || match (text, part) {
+                (Some(text), _) => Some(base64(&text, usize::MAX)),
+                (None, part) => part.map(Cow::into_owned),
+            },
+        }
+    }
+}
+
+/// What a Fetch has brought: its first bytes where they can be read, how many there are, and all of them.
+struct Fetched<C> {
+    begin: Option<Vec<u8>>,
+    size: u64,
+    content: C,
+}
+
+/// Whether an element holds what a marked mail must not show.
+const fn is_content(tag: Tag) -> bool {
+    matches!(
+        tag,
+        BODY | BODY_PART
+            | ATTACHMENTS
+            | OLD_ATTACHMENTS
+            | OLD_BODY
+            | OLD_CONTACT_BODY
+            | OLD_EVENT_BODY
+            | OLD_TASK_BODY
+            | FIND_PREVIEW
+    )
+}
+
+/// The texts of these elements in an item, as one list of addresses.
+pub(super) fn texts_of(outline: &Outline<'_>, inside: &[(Place, Tag)], tags: &[Tag]) -> String {
+    let found = inside.iter().filter(|(_, tag)| tags.contains(tag));
+    let texts: Vec<&str> = found.map(|(at, _)| outline.text(*at)).collect();
+    texts.join(", ")
+}
+
+/// Whether the beginning of a mail has all of its headers.
+fn has_end_of_headers(mail: &[u8]) -> bool {
+    ["\r\n\r\n", "\n\n"]
+        .iter()
+        .any(|end| memchr::memmem::find(mail, end.as_bytes()).is_some())
+}
+
+/// Whether what was fetched can be a mail: it says so, or begins with a header.
+fn may_be_mail(declared: Option<&str>, begin: &[u8]) -> bool {
+    let name = begin
+        .iter()
+        .take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'-');
+    let length = name.count();
+    is_declared_mail(declared) || length > 1 && begin.get(length) == Some(&b':')
+}
+
+fn is_declared_mail(declared: Option<&str>) -> bool {
+    declared.is_some_and(|declared| {
+        let class = declared.trim_start().get(.."message/".len());
+        class.is_some_and(|class| class.eq_ignore_ascii_case("message/"))
+    })
+}
+
+/// The rule that withholds a mail that was fetched as an attachment: for what is in it, as it would be
+/// taken out of a mail that is shown.
+fn withheld_in_mail<'r>(
+    rules: &[&'r Rule],
+    declared: Option<&str>,
+    raw: &[u8],
+) -> Option<&'r Rule> {
+    let marks = |rule: &&&Rule| {
+        let classified = rule.classified.as_ref();
+        classified.is_some_and(|classified| marks_mail(classified, raw))
+    };
+    if let Some(rule) = rules.iter().find(marks) {
+        return Some(rule);
+    }
+    let looked = Shape::of(raw).and_then(|shape| {
+        let mail = Mail::read(&shape)?;
+        let mut looking = Looking { rules, found: None };
+        if !mail.is_sealed() {
+            let _unchanged = mail.edited(&mut looking)?;
+        }
+        Ok(looking.found)
+    });
+    match looked {
+        Ok(found) => found,
+        // A text that begins like a mail and is none.
+        Err(_) if !is_declared_mail(declared) => None,
+        Err(_) => {
+            let mut rules = rules.iter().copied();
+            rules.find(|rule| rule.too_large == TooLarge::Withhold)
+        }
+    }
+}
+
+/// Looks for attachments that a rule withholds, and changes nothing.
+struct Looking<'l, 'r> {
+    rules: &'l [&'r Rule],
+    found: Option<&'r Rule>,
+}
+
+impl Visit for Looking<'_, '_> {
+    fn attachment(&mut self, met: &Met<'_>) -> Option<String> {
+        let found = judged(self.rules, met).map(|(rule, _)| rule);
+        self.found = self.found.or(found);
+        None
+    }
+
+    fn text(&mut self, _: bool, _: &str) -> Option<String> {
+        None
     }
 }

@@ -9,10 +9,10 @@ use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 
 use lol_html::errors::RewritingError;
-use lol_html::html_content::{ContentType, Element, TextChunk, TextType};
-use lol_html::{RewriteStrSettings, doc_text, element, rewrite_str, text};
+use lol_html::html_content::{Comment, ContentType, Element, TextChunk, TextType};
+use lol_html::{RewriteStrSettings, doc_comments, doc_text, element, rewrite_str, text};
 
-use super::links::Links;
+use super::links::{Links, is_bare};
 
 /// Where elements keep their targets.
 const TARGETS: [(&str, &str); 6] = [
@@ -73,7 +73,7 @@ impl Links {
         let found = if self.may_be_in_text(whole) {
             self.thoroughly(whole, depth)
         } else {
-            self.quickly(whole)
+            self.quickly(whole, depth)
         };
         let Ok(found) = found else {
             // Nobody knows what a mail program makes of it: every address in it counts.
@@ -86,8 +86,8 @@ impl Links {
     }
 
     /// The targets of a page, rewritten.
-    pub(super) fn quickly(&self, html: &str) -> Found {
-        let pass = Pass::new(self, 0);
+    pub(super) fn quickly(&self, html: &str, depth: usize) -> Found {
+        let pass = Pass::new(self, depth);
         let settings = targets(&pass, RewriteStrSettings::new().with_strict(false));
         pass.finish(rewrite_str(html, settings))
     }
@@ -139,10 +139,19 @@ fn targets<'p>(
             Ok(())
         }));
     }
-    settings.append_element_content_handler(element!("base[href]", |element| {
+    let settings = settings.append_element_content_handler(element!("base[href]", |element| {
         // Every link that names no host would lead to the one of the base.
         element.remove_attribute("href");
         pass.count.set(pass.count.get() + 1);
+        Ok(())
+    }));
+    let settings =
+        settings.append_element_content_handler(element!("meta[http-equiv][content]", |element| {
+            pass.refresh(element);
+            Ok(())
+        }));
+    settings.append_document_content_handler(doc_comments!(|comment| {
+        pass.condition(comment);
         Ok(())
     }))
 }
@@ -183,6 +192,38 @@ impl<'l> Pass<'l> {
             && element.set_attribute(name, &attribute(&new)).is_ok()
         {
             self.count.set(self.count.get() + 1);
+        }
+    }
+
+    /// A page that leads somewhere else by itself does so no more.
+    fn refresh(&self, element: &mut Element<'_, '_>) {
+        let is_refresh = element
+            .get_attribute("http-equiv")
+            .is_some_and(|name| name.trim().eq_ignore_ascii_case("refresh"));
+        let content = element.get_attribute("content").unwrap_or_default();
+        let target = Decoded::of(&content).text.to_ascii_lowercase();
+        if is_refresh && (target.contains("url") || target.contains("//")) {
+            element.remove();
+            self.count.set(self.count.get() + 1);
+        }
+    }
+
+    /// What stands in a comment with a condition is part of the page for some mail programs.
+    fn condition(&self, comment: &mut Comment<'_>) {
+        let text = comment.text();
+        let Some((condition, rest)) = text.split_once('>').filter(|(condition, _)| {
+            let condition = condition.trim_start().get(..3);
+            condition.is_some_and(|begin| begin.eq_ignore_ascii_case("[if"))
+        }) else {
+            return;
+        };
+        if self.depth >= DEPTH_MAX {
+            return;
+        }
+        if let Some((new, count)) = self.links.in_html_at(rest, false, self.depth + 1)
+            && comment.set_text(&format!("{condition}>{new}")).is_ok()
+        {
+            self.count.set(self.count.get() + count);
         }
     }
 
@@ -363,6 +404,15 @@ fn web_link(target: &str) -> Option<Cow<'_, str>> {
     } else {
         Cow::Borrowed(trimmed)
     };
+    // A mail has no place of its own: what names a host and no scheme leads to the web.
+    if link.starts_with(['/', '\\']) {
+        let place = link.trim_start_matches(['/', '\\']);
+        let is_host = link.len() > place.len() + 1 && !place.is_empty();
+        return is_host.then(|| Cow::Owned(format!("https://{place}")));
+    }
+    if is_bare(link.as_bytes()) {
+        return Some(link);
+    }
     let colon = link.find(':')?;
     let scheme = link.get(..colon)?;
     if !["http", "https"]
@@ -455,6 +505,9 @@ mod tests {
             "HTTPS:/evil.example/",
             "https:evil.example/",
             "https&colon;//evil&period;example/",
+            "//evil.example/",
+            "\\/evil.example/",
+            " \t//evil.example/",
         ] {
             let new = rewritten(&format!("<a href=\"{target}\">x</a>")).expect(target);
             assert!(
@@ -467,6 +520,63 @@ mod tests {
             rewritten("<base href='https://evil.example/'><a href=x>x</a>").as_deref(),
             Some("<base><a href=x>x</a>")
         );
+        let (two, _) = links("awbs://{url}")
+            .in_html(
+                "<a href='www.evil.example' href='https://corp.example'>x</a>",
+                false,
+            )
+            .unwrap();
+        assert!(
+            two.contains("href=\"awbs://http://www.evil.example\""),
+            "{two}"
+        );
+        for local in [
+            "/x",
+            "x/y.html",
+            "#top",
+            "mailto:a@b.example",
+            "/",
+            "//",
+            "?a=//b",
+        ] {
+            assert_eq!(
+                rewritten(&format!("<a href='{local}'>x</a>")),
+                None,
+                "{local}"
+            );
+        }
+        for meta in [
+            "<meta http-equiv=refresh content='0;url=https://evil.example'>",
+            "<META CONTENT=\"0; &#117;rl=//evil.example\" HTTP-EQUIV=' Refresh'>",
+        ] {
+            let page = format!("<head>{meta}</head>x");
+            assert_eq!(
+                rewritten(&page).as_deref(),
+                Some("<head></head>x"),
+                "{meta}"
+            );
+        }
+        assert_eq!(
+            rewritten("<meta http-equiv=content-type content='text/html'>"),
+            None
+        );
+        for (page, new) in [
+            (
+                "<!--[if mso]><a href=\"https://evil.example\">x</a><![endif]-->",
+                "<!--[if mso]><a href=\"awbs://https://evil.example\">x</a><![endif]-->",
+            ),
+            (
+                "<!-- [IF !x]>https://evil.example <![endif]-->",
+                "<!-- [IF !x]>awbs://https://evil.example <![endif]-->",
+            ),
+        ] {
+            assert_eq!(rewritten(page).as_deref(), Some(new));
+        }
+        let nested = format!(
+            "{}<a href='https://evil.example'>",
+            "<!--[if x]>".repeat(100_000)
+        );
+        let _shallow = rewritten(&nested);
         // Parsers disagree about this one.
         let odd = "<select><xmp><script>'use strict'</script></select><a href='https://evil.example'>x</a>";
         assert!(

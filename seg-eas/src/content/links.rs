@@ -34,6 +34,18 @@ impl TryFrom<String> for Template {
             }
         };
         let (prefix, suffix) = found;
+        let authority = scheme_length(prefix.as_bytes()).and_then(|scheme| prefix.get(scheme..));
+        let is_of_its_own = match authority {
+            Some(authority) => authority.contains(['/', '?', '#']),
+            None => !["http://", "https://", "www."]
+                .iter()
+                .any(|web| begins_with(web, &prefix)),
+        };
+        if !is_of_its_own {
+            return Err(format!(
+                "`{text}` must name its server whole before the link, or other links could pass for rewritten ones"
+            ));
+        }
         if prefix.is_empty() || suffix.contains('{') || prefix.contains('{') {
             return Err(format!(
                 "`{text}` must begin with something of its own, and hold nothing else in braces"
@@ -77,44 +89,32 @@ impl Template {
     }
 
     /// Puts the links back that were rewritten; the count says how many. Bytes, because the text of
-    /// a mail may stand in any character set that has ASCII in it.
+    /// a mail may stand in any character set that has ASCII in it. Anybody can write what looks like a
+    /// rewritten link: what a link can't hold is not put back.
     #[must_use]
-    pub fn restored(&self, text: &[u8]) -> Option<(Vec<u8>, usize)> {
+    pub fn restored(&self, text: &[u8], html: bool) -> Option<(Vec<u8>, usize)> {
         let finder = memchr::memmem::Finder::new(self.prefix.as_bytes());
+        let mut run = Run::default();
         let (mut out, mut copied, mut count) = (Vec::new(), 0, 0);
         for at in finder.find_iter(text) {
-            if at < copied {
+            let begin = at + self.prefix.len();
+            if at < copied || begin < run.barren {
                 continue;
             }
-            let begin = at + self.prefix.len();
-            let rest = text.get(begin..).unwrap_or_default();
-            let length = if self.encoded {
-                let part = |byte: &u8| unreserved(*byte) || *byte == b'%';
-                rest.iter().take_while(|byte| part(byte)).count()
-            } else {
-                let whole = link_length(rest);
-                let link = rest.get(..whole).unwrap_or_default();
-                match memchr::memmem::find(link, self.suffix.as_bytes()) {
-                    Some(end) if !self.suffix.is_empty() => end,
-                    _ => whole,
-                }
-            };
-            let link = rest.get(..length).unwrap_or_default();
-            let decoded = if self.encoded {
-                percent_decoded(link)
-            } else {
-                Some(link.to_vec())
-            };
-            let behind = rest.get(length..).unwrap_or_default();
-            let Some(decoded) = decoded
-                .filter(|link| scheme_length(link).is_some())
-                .filter(|_| behind.starts_with(self.suffix.as_bytes()))
-            else {
+            let end = run.end(text, begin, self);
+            let link = text.get(begin..end).unwrap_or_default();
+            let behind = text.get(end..).unwrap_or_default();
+            let restored = self
+                .link_in(link, html)
+                .filter(|_| behind.starts_with(self.suffix.as_bytes()));
+            let Some(restored) = restored else {
+                // What comes later in the same run is the end of this one.
+                run.barren = run.whole;
                 continue;
             };
             out.extend_from_slice(text.get(copied..at).unwrap_or_default());
-            out.extend_from_slice(&decoded);
-            copied = begin + length + self.suffix.len();
+            out.extend_from_slice(&restored);
+            copied = end + self.suffix.len();
             count += 1;
         }
         if count == 0 {
@@ -122,6 +122,65 @@ impl Template {
         }
         out.extend_from_slice(text.get(copied..).unwrap_or_default());
         Some((out, count))
+    }
+
+    /// The link that was rewritten into this.
+    fn link_in(&self, rewritten: &[u8], html: bool) -> Option<Vec<u8>> {
+        if !self.encoded {
+            return scheme_length(rewritten).map(|_| rewritten.to_vec());
+        }
+        let link = String::from_utf8(percent_decoded(rewritten)?).ok()?;
+        scheme_length(link.as_bytes())?;
+        let is_out_of_place = |letter: char| {
+            letter.is_control() || letter.is_whitespace() || "\"'<>`".contains(letter)
+        };
+        if html && link.contains(is_out_of_place) || link.contains(char::is_control) {
+            return None;
+        }
+        let link = if html {
+            link.replace('&', "&amp;")
+        } else {
+            link
+        };
+        Some(link.into_bytes())
+    }
+}
+
+/// Letters in a row that may belong to a link. Each is looked at once, however many links seem to begin
+/// in it.
+#[derive(Default)]
+struct Run {
+    /// Where they end.
+    whole: usize,
+    /// Where the template's suffix stands in them next; none: at their end.
+    suffix: Option<usize>,
+    /// Up to here nothing can be put back.
+    barren: usize,
+}
+
+impl Run {
+    /// Where the link ends that begins here.
+    fn end(&mut self, text: &[u8], begin: usize, template: &Template) -> usize {
+        let rest = text.get(begin..).unwrap_or_default();
+        if self.whole <= begin {
+            let length = if template.encoded {
+                let part = |byte: &u8| unreserved(*byte) || *byte == b'%';
+                rest.iter().take_while(|byte| part(byte)).count()
+            } else {
+                link_length(rest)
+            };
+            self.whole = begin + length;
+            self.suffix = None;
+        }
+        if template.encoded || template.suffix.is_empty() {
+            return self.whole;
+        }
+        if self.suffix.is_none_or(|suffix| suffix < begin) {
+            let link = text.get(begin..self.whole).unwrap_or_default();
+            let found = memchr::memmem::find(link, template.suffix.as_bytes());
+            self.suffix = Some(found.map_or(self.whole, |at| begin + at));
+        }
+        self.suffix.unwrap_or(self.whole)
     }
 }
 
@@ -243,7 +302,7 @@ fn begin_of(text: &[u8], at: usize) -> Option<(usize, usize)> {
 
 /// Whether an address has no scheme and is one of the web all the same: `www.`, a name, a dot and
 /// another one.
-fn is_bare(text: &[u8]) -> bool {
+pub(super) fn is_bare(text: &[u8]) -> bool {
     let Some((www, name)) = text.split_at_checked(4) else {
         return false;
     };
@@ -272,6 +331,11 @@ fn scheme_length(text: &[u8]) -> Option<usize> {
                 .is_some_and(|begin| begin.eq_ignore_ascii_case(scheme))
         })
         .map(<[u8]>::len)
+}
+
+fn begins_with(text: &str, begin: &str) -> bool {
+    text.get(..begin.len())
+        .is_some_and(|found| found.eq_ignore_ascii_case(begin))
 }
 
 /// The host of a web link, without user and port.
@@ -422,11 +486,11 @@ mod tests {
             let (there, count) = links.in_text(text, false).unwrap();
             assert_eq!(count, 2);
             assert_eq!(
-                links.template.restored(there.as_bytes()),
+                links.template.restored(there.as_bytes(), false),
                 Some((text.as_bytes().to_vec(), 2)),
                 "{template}"
             );
-            assert_eq!(links.template.restored(text.as_bytes()), None);
+            assert_eq!(links.template.restored(text.as_bytes(), false), None);
         }
     }
 
@@ -443,13 +507,82 @@ mod tests {
         assert!(!is_below("notcorp.example", "corp.example"));
     }
 
+    #[test]
+    fn a_template_that_other_links_pass_for_is_refused() {
+        for bad in [
+            "https://{url_encoded}.safe.example/",
+            "https://safe{url}",
+            "http{url}",
+            "www.{url}",
+            "HTTPS://user@{url}",
+        ] {
+            let refused = Template::try_from(bad.to_owned()).unwrap_err();
+            assert!(
+                refused.contains("name its server whole"),
+                "{bad}: {refused}"
+            );
+        }
+    }
+
+    /// Whoever writes what looks like a rewritten link puts nothing into the answer to it.
+    #[test]
+    fn nothing_but_a_link_is_restored() {
+        let template = Template::try_from("https://s.example/?u={url_encoded}".to_owned()).unwrap();
+        let restored = |url: &str, html| {
+            let there = template.rewritten(url);
+            let back = template.restored(there.as_bytes(), html);
+            back.map(|(back, _)| String::from_utf8(back).unwrap())
+        };
+        let query = "https://a.example/?a=1&copy=2";
+        assert_eq!(restored(query, false).as_deref(), Some(query));
+        assert_eq!(
+            restored(query, true).as_deref(),
+            Some("https://a.example/?a=1&amp;copy=2")
+        );
+        for evil in [
+            "https://a.example/\"><script>",
+            "https://a.example/'",
+            "https://a.example/ x",
+            "https://a.example/\u{7}",
+        ] {
+            assert_eq!(restored(evil, true), None, "{evil}");
+        }
+        assert_eq!(restored("https://a.example/\r\nBcc: x", false), None);
+        assert_eq!(
+            template.restored(b"https://s.example/?u=https%3A%2F%2F%ff", false),
+            None
+        );
+    }
+
+    /// A text of nothing but beginnings of links: each letter is looked at a few times at most.
+    #[test]
+    fn a_text_full_of_beginnings_is_read_once() {
+        for (template, piece) in [
+            ("awbs://{url}", "awbs://"),
+            ("awbs://{url}|end", "awbs://http://a"),
+            ("x{url_encoded}", "x"),
+            ("x{url_encoded}!", "xhttp%3A%2F%2F"),
+            ("http://s/{url}", "http://s/http"),
+        ] {
+            let template = Template::try_from(template.to_owned()).unwrap();
+            let text = piece.repeat((4 << 20) / piece.len());
+            let (done, waits) = std::sync::mpsc::channel();
+            std::thread::spawn(move || {
+                let restored = template.restored(text.as_bytes(), false);
+                let _heard = done.send(restored.map_or(0, |(_, count)| count));
+            });
+            let minute = std::time::Duration::from_secs(60);
+            assert!(waits.recv_timeout(minute).is_ok(), "{piece}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_text_returns(text in ".{0,80}", cut: bool) {
             let links = links("awbs://{url}");
             let _ = links.in_text(&text, cut);
             let _ = links.in_html(&text, cut);
-            let _ = links.template.restored(text.as_bytes());
+            let _ = links.template.restored(text.as_bytes(), false);
         }
 
         #[test]
@@ -458,7 +591,8 @@ mod tests {
             for template in ["p://{url_encoded}!", "https://safe/?{url_encoded}"] {
                 let template = Template::try_from(template.to_owned()).unwrap();
                 let there = template.rewritten(&url);
-                prop_assert_eq!(template.restored(there.as_bytes()), Some((url.clone().into_bytes(), 1)));
+                prop_assert_eq!(template.restored(there.as_bytes(), false), Some((url.clone().into_bytes(), 1)));
+                prop_assert_eq!(template.restored(there.as_bytes(), true), Some((url.replace('&', "&amp;").into_bytes(), 1)));
             }
         }
     }

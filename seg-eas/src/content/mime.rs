@@ -1,33 +1,37 @@
 //! Mail as it stands in a body of type 4 and in what a device sends (RFC 2045 to 2049): parts are
 //! taken out or changed, everything else stays byte for byte.
+//!
+//! The parser says where the parts are, and what their headers are; what stands in them is read here,
+//! as mail programs read it.
+
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use mail_parser::decoders::base64::base64_decode;
-use mail_parser::decoders::quoted_printable::quoted_printable_decode;
-use mail_parser::{Encoding, Message, MessageParser, MessagePart, MimeHeaders, PartType};
+use mail_parser::parsers::MessageStream;
+use mail_parser::{HeaderName, Message, MessageParser, MessagePart, MimeHeaders, PartType};
 
 /// What is read of HTML: the words, without tags and references.
 pub(super) use mail_parser::decoders::html::html_to_text as html_text;
 
+use super::Classified;
 use super::attachments::Met;
+use super::boundaries;
+use super::coding::{Read, Transfer, Way, base64_lines};
 use super::shape::{self, Kind, Shape, Unreadable};
 
 /// How much of an attachment is looked at to find its type, in bytes.
-const BEGIN: usize = 512;
-/// Characters on a line of base64 and of quoted-printable (RFC 2045 6.7, 6.8).
-const LINE: usize = 76;
+const BEGIN: usize = 8192;
 
 /// Who looks at the parts of a mail.
 pub(super) trait Visit {
     /// An attachment: the text that stands in its place, if it goes.
     fn attachment(&mut self, met: &Met<'_>) -> Option<String>;
 
-    /// A text that is shown, its transfer encoding undone: what it becomes, if it changes.
-    fn text(&mut self, html: bool, text: &[u8]) -> Option<Vec<u8>>;
+    /// A text that is shown: what it becomes, if it changes.
+    fn text(&mut self, html: bool, text: &str) -> Option<String>;
 }
 
 /// A mail that has been read.
@@ -40,22 +44,60 @@ pub(super) struct Mail<'a> {
     depth: usize,
 }
 
+/// A part that is not made of parts.
+struct Leaf<'m> {
+    /// With its headers.
+    whole: Place,
+    body: Place,
+    raw: &'m [u8],
+    /// The type that it declares.
+    declared: Option<String>,
+    /// All that it is called.
+    names: Vec<&'m str>,
+    transfer: Transfer,
+    charset: Option<&'m str>,
+    kind: LeafKind,
+    /// It has a name, or says that it is an attachment.
+    is_attached: bool,
+    /// It says that it is an attachment.
+    is_offered: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LeafKind {
+    Mail,
+    /// A text that a mail program shows.
+    Shown {
+        html: bool,
+    },
+    Other,
+}
+
 impl<'a> Mail<'a> {
     /// Reads a mail, or its beginning.
     ///
     /// # Errors
-    /// When it has no headers.
+    /// When it has no headers, or two readers could see two mails in it.
     pub(super) fn read(shape: &'a Shape<'a>) -> Result<Self, Unreadable> {
         let message = MessageParser::default()
             .parse(&*shape.shown)
             .ok_or(Unreadable::NoHeaders)?;
-        let addresses = |lists: &[Option<&mail_parser::Address<'_>>]| {
-            let all = lists.iter().flatten().flat_map(|list| list.iter());
-            let found: Vec<_> = all.filter_map(|one| one.address()).collect();
+        boundaries::check(shape.raw, &shape.shown, &message)?;
+        let addresses = |names: &[HeaderName<'_>]| {
+            let headers = message.parts.first().map(|part| part.headers.iter());
+            let headers = headers.into_iter().flatten();
+            let lists = headers
+                .filter(|header| names.contains(&header.name))
+                .filter_map(|header| header.value.as_address());
+            let all = lists.flat_map(|list| list.iter());
+            let found: Vec<_> = all
+                .filter_map(|one| one.address())
+                .map(|address| format!("<{address}>"))
+                .collect();
             found.join(", ")
         };
-        let from = addresses(&[message.from()]);
-        let to = addresses(&[message.to(), message.cc(), message.bcc()]);
+        let from = addresses(&[HeaderName::From]);
+        let to = addresses(&[HeaderName::To, HeaderName::Cc, HeaderName::Bcc]);
         Ok(Self {
             raw: shape.raw,
             message,
@@ -65,35 +107,53 @@ impl<'a> Mail<'a> {
         })
     }
 
-    /// The subject, decoded.
-    pub(super) fn subject(&self) -> &str {
-        self.message.subject().unwrap_or_default()
+    /// Whether it is marked: in a subject, in a header or in a text, its own or those of a mail in it.
+    ///
+    /// # Errors
+    /// When a mail in it can't be looked into.
+    pub(super) fn is_marked(&self, classified: &Classified) -> Result<bool, Unreadable> {
+        if self.has_marked_header(classified) {
+            return Ok(true);
+        }
+        for leaf in self.leaves() {
+            let marked = match leaf.kind {
+                LeafKind::Mail => {
+                    match self.inner(&leaf.decoded(), |mail| mail.is_marked(classified)) {
+                        Err(Unreadable::NoHeaders) => {
+                            classified.marks_body(&String::from_utf8_lossy(&leaf.decoded()))
+                        }
+                        marked => marked?,
+                    }
+                }
+                LeafKind::Shown { html } => {
+                    let text = leaf.text().text;
+                    classified.marks_body(&text) || html && classified.marks_body(&html_text(&text))
+                }
+                LeafKind::Other => false,
+            };
+            if marked {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
-    /// The value of a header as it stands there.
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
-        let headers = &self.message.parts.first()?.headers;
-        let header = headers
-            .iter()
-            .find(|header| header.name().eq_ignore_ascii_case(name))?;
-        let (begin, end) = (header.offset_start as usize, header.offset_end as usize);
-        let value = self.raw.get(begin..end)?;
-        std::str::from_utf8(value).ok().map(str::trim)
-    }
-
-    /// The texts that are shown; of HTML as it is written, and as it is read.
-    pub(super) fn texts(&self) -> impl Iterator<Item = Cow<'_, str>> {
-        let parts = self.message.parts.iter();
-        parts
-            .flat_map(|part| match &part.body {
-                PartType::Text(text) => [Some(Cow::Borrowed(&**text)), None],
-                PartType::Html(html) => [
-                    Some(Cow::Borrowed(&**html)),
-                    Some(Cow::Owned(html_text(html))),
-                ],
-                _ => [None, None],
+    fn has_marked_header(&self, classified: &Classified) -> bool {
+        let headers = self.message.parts.first().map(|part| &part.headers);
+        let mut headers = headers.into_iter().flatten();
+        headers.any(|header| {
+            let value = (header.offset_start as usize, header.offset_end as usize);
+            let value = self.raw.get(value.0..value.1).unwrap_or_default();
+            let line = [value.trim_ascii(), b"\n\n"].concat();
+            let decoded = MessageStream::new(&line).parse_unstructured().into_text();
+            let written = String::from_utf8_lossy(value);
+            let values = [&*written, decoded.as_deref().unwrap_or_default()];
+            let is_subject = header.name == HeaderName::Subject;
+            values.into_iter().any(|value| {
+                is_subject && classified.marks_subject(value)
+                    || classified.marks_header(header.name(), value)
             })
-            .flatten()
+        })
     }
 
     /// Whether it is signed or encrypted as a whole: a change would break the one and can't reach the
@@ -120,7 +180,10 @@ impl<'a> Mail<'a> {
     /// # Errors
     /// When a mail in it can't be looked into.
     pub(super) fn edited(&self, visit: &mut dyn Visit) -> Result<Option<Vec<u8>>, Unreadable> {
-        let mut edits = self.edits(visit)?;
+        let mut edits = Vec::new();
+        for leaf in self.leaves() {
+            edits.extend(self.edit(&leaf, visit)?);
+        }
         if edits.is_empty() {
             return Ok(None);
         }
@@ -146,68 +209,135 @@ impl<'a> Mail<'a> {
             .first()
             .map_or(0, |part| part.offset_body);
         let headers = self.raw.get(..end as usize).unwrap_or_default();
-        [kept_headers(headers), text_part(text)].concat()
+        [kept_headers(headers, &[b"content-"]), text_part(text)].concat()
     }
 
-    fn edits(&self, visit: &mut dyn Visit) -> Result<Vec<Edit>, Unreadable> {
-        let mut edits = Vec::new();
-        let digested = self.digested();
-        for (index, part) in self.message.parts.iter().enumerate() {
-            let root = index == 0;
-            let whole = (part.offset_header as usize, part.offset_end as usize);
-            let body = (part.offset_body as usize, part.offset_end as usize);
-            let (kind, declared) = declared(part);
-            let declared = declared.as_deref();
-            let raw = self.raw.get(body.0..body.1).unwrap_or_default();
-            let is_mail = kind == Some(Kind::Mail)
-                || part.content_type().is_none() && digested.contains(&index);
-            match &part.body {
-                PartType::Multipart(_) => {}
-                _ if is_mail => {
-                    let inner = decoded(part.encoding, raw);
-                    let inner = inner.as_deref().unwrap_or(raw);
-                    if let Some(text) =
-                        visit.attachment(&self.met(part, declared, b"", raw.len() as u64))
-                    {
-                        edits.push((whole.0, whole.1, self.in_place(root, whole, body, &text)));
-                    } else if let Some(new) = self.inner(inner, visit)? {
-                        edits.push((body.0, body.1, encoded(part.encoding, &new)));
-                    }
-                }
-                PartType::Text(_) | PartType::Html(_) if !is_attached(part) => {
-                    let html = matches!(part.body, PartType::Html(_));
-                    let Some(decoded) = decoded(part.encoding, raw) else {
-                        continue;
-                    };
-                    if let Some(new) = visit.text(html, &decoded) {
-                        edits.push((body.0, body.1, encoded(part.encoding, &new)));
-                    }
-                }
-                // Nothing that the parser was shown is mail.
-                PartType::Message(_) => return Err(Unreadable::Depth),
-                PartType::Text(_)
-                | PartType::Html(_)
-                | PartType::Binary(_)
-                | PartType::InlineBinary(_) => {
-                    let contents = part.contents();
-                    let met = self.met(part, declared, contents, contents.len() as u64);
-                    if let Some(text) = visit.attachment(&met) {
-                        edits.push((whole.0, whole.1, self.in_place(root, whole, body, &text)));
-                    }
-                }
+    fn edit(&self, leaf: &Leaf<'_>, visit: &mut dyn Visit) -> Result<Option<Edit>, Unreadable> {
+        let is_shown = matches!(leaf.kind, LeafKind::Shown { .. });
+        let is_plain = !leaf.is_attached && leaf.is_text_of_a_mail();
+        if !is_plain {
+            let begin = match leaf.kind {
+                LeafKind::Mail => Cow::Borrowed(b"".as_slice()),
+                _ => leaf.transfer.begin(leaf.raw, BEGIN),
+            };
+            let met = Met {
+                names: &leaf.names,
+                is_shown: is_shown && !leaf.is_attached,
+                declared: leaf.declared.as_deref(),
+                begin: &begin,
+                size: Some(leaf.transfer.length(leaf.raw)),
+                from: Some(&self.from),
+                to: Some(&self.to),
+            };
+            if let Some(text) = visit.attachment(&met) {
+                let new = self.in_place(leaf, &text);
+                return Ok(Some((leaf.whole.0, leaf.whole.1, new)));
             }
         }
-        Ok(edits)
+        match leaf.kind {
+            LeafKind::Mail => {
+                let inner = leaf.decoded();
+                let new = match self.inner(&inner, |mail| mail.edited(visit)) {
+                    // Without headers it is shown as a text.
+                    Err(Unreadable::NoHeaders) => {
+                        let text = String::from_utf8_lossy(&inner);
+                        visit.text(false, &text).map(String::into_bytes)
+                    }
+                    new => new?,
+                };
+                Ok(new.map(|new| (leaf.body.0, leaf.body.1, leaf.transfer.encoded(&new))))
+            }
+            // A file that is offered stays as it is; a mail that is nothing else is shown all the same.
+            LeafKind::Shown { .. } if leaf.is_offered && leaf.whole.0 > 0 => Ok(None),
+            LeafKind::Shown { html } => {
+                let Read { text, way } = leaf.text();
+                let Some(new) = visit.text(html, &text) else {
+                    return Ok(None);
+                };
+                if way == Way::Anew {
+                    let new = self.anew(leaf, &new);
+                    return Ok(Some((leaf.whole.0, leaf.whole.1, new)));
+                }
+                let new = leaf.transfer.encoded(&way.back(new));
+                Ok(Some((leaf.body.0, leaf.body.1, new)))
+            }
+            LeafKind::Other => Ok(None),
+        }
     }
 
-    /// A mail that is in this one.
-    fn inner(&self, raw: &[u8], visit: &mut dyn Visit) -> Result<Option<Vec<u8>>, Unreadable> {
+    /// Has a mail that is in this one looked at.
+    fn inner<T>(
+        &self,
+        raw: &[u8],
+        look: impl FnOnce(&Mail<'_>) -> Result<T, Unreadable>,
+    ) -> Result<T, Unreadable> {
         let shape = Shape::within(raw, self.depth + 1)?;
-        match Mail::read(&shape) {
-            Ok(mail) => mail.edited(visit),
-            // Without headers it is shown as a text.
-            Err(Unreadable::NoHeaders) => Ok(visit.text(false, raw)),
-            Err(error) => Err(error),
+        look(&Mail::read(&shape)?)
+    }
+
+    fn leaves(&self) -> impl Iterator<Item = Leaf<'_>> {
+        let digested = self.digested();
+        let parts = self.message.parts.iter().enumerate();
+        parts
+            .filter(|(_, part)| !matches!(part.body, PartType::Multipart(_)))
+            .map(move |(index, part)| self.leaf(part, digested.contains(&index)))
+    }
+
+    fn leaf<'m>(&'m self, part: &'m MessagePart<'_>, is_digested: bool) -> Leaf<'m> {
+        let whole = (part.offset_header as usize, part.offset_end as usize);
+        let body = (part.offset_body as usize, part.offset_end as usize);
+        let raw = self.raw.get(body.0..body.1).unwrap_or_default();
+        let (kind, declared) = declared(part);
+        let named = |name: HeaderName<'static>, parameter: &'static str| {
+            let headers = part
+                .headers
+                .iter()
+                .filter(move |header| header.name == name);
+            let values = headers.filter_map(|header| header.value.as_content_type());
+            let parameters = values.filter_map(|value| value.attributes()).flatten();
+            parameters
+                .filter(move |found| found.name == parameter)
+                .map(|found| &*found.value)
+        };
+        let mut names: Vec<&str> = named(HeaderName::ContentDisposition, "filename").collect();
+        names.extend(named(HeaderName::ContentType, "name"));
+        names.dedup();
+        let class = declared.as_deref().unwrap_or("text/plain");
+        let kind = if kind == Some(Kind::Mail) || part.content_type().is_none() && is_digested {
+            LeafKind::Mail
+        } else if class.starts_with("text/") || class.starts_with("multipart/") {
+            let html = class == "text/html";
+            LeafKind::Shown { html }
+        } else if class == "application/xhtml+xml" {
+            LeafKind::Shown { html: true }
+        } else {
+            LeafKind::Other
+        };
+        let mut dispositions = part.headers.iter();
+        let is_offered = dispositions.any(|header| {
+            header.name == HeaderName::ContentDisposition
+                && header
+                    .value
+                    .as_content_type()
+                    .is_some_and(|found| !found.is_inline())
+        });
+        let transfer = part.headers.iter();
+        let transfer = transfer
+            .filter(|header| header.name == HeaderName::ContentTransferEncoding)
+            .find_map(|header| header.value.as_text());
+        Leaf {
+            whole,
+            body,
+            raw,
+            kind,
+            is_attached: is_offered || !names.is_empty(),
+            is_offered,
+            names,
+            transfer: transfer.map_or(Transfer::Plain, Transfer::of),
+            charset: part
+                .content_type()
+                .and_then(|found| found.attribute("charset")),
+            declared,
         }
     }
 
@@ -222,33 +352,43 @@ impl<'a> Mail<'a> {
         inside.flatten().map(|part| *part as usize).collect()
     }
 
-    fn met<'m>(
-        &'m self,
-        part: &'m MessagePart<'_>,
-        declared: Option<&'m str>,
-        contents: &'m [u8],
-        size: u64,
-    ) -> Met<'m> {
-        Met {
-            name: part.attachment_name(),
-            declared,
-            begin: contents
-                .get(..contents.len().min(BEGIN))
-                .unwrap_or_default(),
-            size: Some(size),
-            from: Some(&self.from),
-            to: Some(&self.to),
-        }
-    }
-
     /// A part that says what stood in its place. Of the mail itself the headers stay.
-    fn in_place(&self, root: bool, whole: Place, body: Place, text: &str) -> Vec<u8> {
-        let headers = self.raw.get(whole.0..body.0).unwrap_or_default();
-        if root {
-            [kept_headers(headers), text_part(text)].concat()
+    fn in_place(&self, leaf: &Leaf<'_>, text: &str) -> Vec<u8> {
+        let headers = self.headers_of(leaf);
+        if leaf.whole.0 == 0 {
+            [kept_headers(headers, &[b"content-"]), text_part(text)].concat()
         } else {
             text_part(text)
         }
+    }
+
+    /// A text in a character set of our own choice, under the headers that it has had.
+    fn anew(&self, leaf: &Leaf<'_>, text: &str) -> Vec<u8> {
+        let says: [&[u8]; 2] = [b"content-type:", b"content-transfer-encoding:"];
+        let headers = kept_headers(self.headers_of(leaf), &says);
+        let kind = leaf.declared.as_deref().unwrap_or("text/plain");
+        [headers, part_of(kind, text)].concat()
+    }
+
+    fn headers_of(&self, leaf: &Leaf<'_>) -> &[u8] {
+        self.raw.get(leaf.whole.0..leaf.body.0).unwrap_or_default()
+    }
+}
+
+impl Leaf<'_> {
+    fn decoded(&self) -> Cow<'_, [u8]> {
+        self.transfer.decoded(self.raw)
+    }
+
+    fn text(&self) -> Read<'_> {
+        Read::of(self.decoded(), self.charset)
+    }
+
+    /// Whether it is what mail is written in. Other texts may be shown, or be offered as a file.
+    fn is_text_of_a_mail(&self) -> bool {
+        let declared = self.declared.as_deref().unwrap_or("text/plain");
+        let is_multipart = declared.starts_with("multipart/");
+        is_multipart || matches!(declared, "text/plain" | "text/html")
     }
 }
 
@@ -265,83 +405,26 @@ fn declared(part: &MessagePart<'_>) -> (Option<Kind>, Option<String>) {
     };
     match shape::uncovered(class, subtype) {
         Some((kind, declared)) => (Some(kind), Some(declared)),
-        None => (None, Some(format!("{class}/{subtype}"))),
+        None => (
+            None,
+            Some(format!("{class}/{subtype}").to_ascii_lowercase()),
+        ),
     }
-}
-
-fn is_attached(part: &MessagePart<'_>) -> bool {
-    part.attachment_name().is_some()
-        || part
-            .content_disposition()
-            .is_some_and(|disposition| disposition.is_attachment())
-}
-
-fn decoded(encoding: Encoding, raw: &[u8]) -> Option<Cow<'_, [u8]>> {
-    match encoding {
-        Encoding::None => Some(Cow::Borrowed(raw)),
-        Encoding::Base64 => base64_decode(raw).map(Cow::Owned),
-        Encoding::QuotedPrintable => quoted_printable_decode(raw).map(Cow::Owned),
-    }
-}
-
-fn encoded(encoding: Encoding, bytes: &[u8]) -> Vec<u8> {
-    match encoding {
-        Encoding::None => bytes.to_vec(),
-        Encoding::Base64 => base64_lines(bytes),
-        Encoding::QuotedPrintable => quoted_printable(bytes),
-    }
-}
-
-fn base64_lines(bytes: &[u8]) -> Vec<u8> {
-    let text = STANDARD.encode(bytes);
-    let mut out = Vec::with_capacity(text.len() + text.len() / LINE * 2 + 2);
-    for line in text.as_bytes().chunks(LINE) {
-        if !out.is_empty() {
-            out.extend_from_slice(b"\r\n");
-        }
-        out.extend_from_slice(line);
-    }
-    out
-}
-
-/// RFC 2045 6.7. Line ends of the text stay line ends.
-fn quoted_printable(bytes: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(bytes.len() + bytes.len() / 8);
-    let mut column = 0;
-    for (at, &byte) in bytes.iter().enumerate() {
-        if byte == b'\n' || byte == b'\r' {
-            out.push(byte);
-            column = 0;
-            continue;
-        }
-        let last = bytes
-            .get(at + 1)
-            .is_none_or(|next| matches!(next, b'\r' | b'\n'));
-        let plain = matches!(byte, b'!'..=b'<' | b'>'..=b'~') || byte == b' ' && !last;
-        let width = if plain { 1 } else { 3 };
-        if column + width >= LINE {
-            out.extend_from_slice(b"=\r\n");
-            column = 0;
-        }
-        if plain {
-            out.push(byte);
-        } else {
-            out.extend_from_slice(format!("={byte:02X}").as_bytes());
-        }
-        column += width;
-    }
-    out
 }
 
 /// A part, or a mail, that is a plain text.
 pub(super) fn text_part(text: &str) -> Vec<u8> {
-    let head =
-        b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\n";
-    [head.as_slice(), &base64_lines(text.as_bytes()), b"\r\n"].concat()
+    part_of("text/plain", text)
 }
 
-/// The header lines that say nothing about the content, without the empty line behind them.
-fn kept_headers(headers: &[u8]) -> Vec<u8> {
+fn part_of(kind: &str, text: &str) -> Vec<u8> {
+    let head =
+        format!("Content-Type: {kind}; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\n");
+    [head.as_bytes(), &base64_lines(text.as_bytes()), b"\r\n"].concat()
+}
+
+/// The header lines whose names begin with none of `without`, and without the empty line behind them.
+fn kept_headers(headers: &[u8], without: &[&[u8]]) -> Vec<u8> {
     let mut kept = Vec::with_capacity(headers.len());
     let mut keeps = true;
     for line in headers.split_inclusive(|byte| *byte == b'\n') {
@@ -350,325 +433,14 @@ fn kept_headers(headers: &[u8]) -> Vec<u8> {
         }
         let folded = line.first().is_some_and(u8::is_ascii_whitespace);
         if !folded {
-            keeps = !line
-                .get(..8)
-                .is_some_and(|name| name.eq_ignore_ascii_case(b"content-"));
+            // Blanks in a name are nothing to some readers.
+            let name = line.iter().filter(|byte| !matches!(byte, b' ' | b'\t'));
+            let name: Vec<u8> = name.take(40).map(u8::to_ascii_lowercase).collect();
+            keeps = !without.iter().any(|begin| name.starts_with(begin));
         }
         if keeps {
             kept.extend_from_slice(line);
         }
     }
     kept
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    struct Taker {
-        met: Vec<String>,
-        takes: &'static str,
-        becomes: Option<&'static [u8]>,
-    }
-
-    impl Visit for Taker {
-        fn attachment(&mut self, met: &Met<'_>) -> Option<String> {
-            let name = met.name.unwrap_or_default();
-            self.met.push(format!(
-                "{name} {} {:?}",
-                met.size.unwrap_or(0),
-                met.declared
-            ));
-            (name == self.takes).then(|| "gone".to_owned())
-        }
-
-        fn text(&mut self, _: bool, text: &[u8]) -> Option<Vec<u8>> {
-            self.met.push(String::from_utf8_lossy(text).into_owned());
-            self.becomes.map(<[u8]>::to_vec)
-        }
-    }
-
-    fn taker(takes: &'static str) -> Taker {
-        Taker {
-            met: Vec::new(),
-            takes,
-            becomes: None,
-        }
-    }
-
-    fn edited(raw: &[u8], visit: &mut Taker) -> Result<Option<Vec<u8>>, Unreadable> {
-        Mail::read(&Shape::of(raw)?)?.edited(visit)
-    }
-
-    fn is_sealed(raw: &[u8]) -> bool {
-        Mail::read(&Shape::of(raw).unwrap()).unwrap().is_sealed()
-    }
-
-    const MIXED: &str = "From: Bob <bob@x.example>\r\nTo: alice@corp.example\r\nSubject: =?utf-8?Q?a=C3=A4?=\r\n\
-        MIME-Version: 1.0\r\nX-Class: secret\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\npreamble\r\n--b\r\n\
-        Content-Type: text/plain; charset=iso-8859-1\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n\
-        caf=E9 https://a.example/=\r\nx\r\n--b\r\nContent-Type: application/pdf; name=a.pdf\r\n\
-        Content-Transfer-Encoding: base64\r\nContent-Disposition: attachment; filename=a.pdf\r\n\r\nJVBERi0=\r\n--b\r\n\
-        Content-Type: message/rfc822\r\n\r\nFrom: c@y.example\r\nSubject: in\r\nContent-Type: multipart/mixed; boundary=i\r\n\r\n\
-        --i\r\nContent-Type: application/x-msdownload; name=\"v.exe\"\r\n\r\nMZ\r\n--i--\r\n--b--\r\nepilogue";
-
-    #[test]
-    fn parts_are_met_with_what_they_are() {
-        let shape = Shape::of(MIXED.as_bytes()).unwrap();
-        let mail = Mail::read(&shape).unwrap();
-        assert_eq!(
-            (mail.subject(), mail.header("x-class")),
-            ("aä", Some("secret"))
-        );
-        assert!(!mail.is_sealed());
-        let mut visit = taker("nothing");
-        assert_eq!(mail.edited(&mut visit), Ok(None), "nothing is changed");
-        assert!(
-            visit.met[0].contains("https://a.example/x"),
-            "{:?}",
-            visit.met
-        );
-        assert!(
-            visit
-                .met
-                .contains(&"a.pdf 5 Some(\"application/pdf\")".to_owned()),
-            "{:?}",
-            visit.met
-        );
-        assert!(
-            visit.met.iter().any(|met| met.starts_with("v.exe 2")),
-            "{:?}",
-            visit.met
-        );
-    }
-
-    #[test]
-    fn a_part_goes_and_the_rest_stays() {
-        for (name, gone) in [("a.pdf", "JVBERi0="), ("v.exe", "MZ")] {
-            let new = edited(MIXED.as_bytes(), &mut taker(name)).unwrap().unwrap();
-            let new = String::from_utf8(new).unwrap();
-            assert!(!new.contains(gone), "{new}");
-            assert!(new.contains(&STANDARD.encode("gone")), "{new}");
-            assert!(
-                new.starts_with("From: Bob") && new.ends_with("--b--\r\nepilogue"),
-                "{new}"
-            );
-            let mut visit = taker("nothing");
-            assert_eq!(edited(new.as_bytes(), &mut visit), Ok(None));
-            assert!(
-                !visit.met.iter().any(|met| met.starts_with(name)),
-                "{:?}",
-                visit.met
-            );
-            assert_eq!(
-                visit.met.iter().filter(|met| *met == "gone").count(),
-                1,
-                "{:?}",
-                visit.met
-            );
-        }
-    }
-
-    #[test]
-    fn a_text_changes_in_its_own_encoding() {
-        let mut visit = Taker {
-            becomes: Some(b"caf\xE9 =\r\nend "),
-            ..taker("nothing")
-        };
-        let new = edited(MIXED.as_bytes(), &mut visit).unwrap().unwrap();
-        let text = String::from_utf8_lossy(&new);
-        assert!(text.contains("caf=E9 =3D\r\nend=20\r\n--b"), "{text}");
-    }
-
-    #[test]
-    fn a_mail_that_is_an_attachment_keeps_its_headers() {
-        let raw =
-            b"From: a@x\r\nContent-Type: application/zip;\r\n name=z.zip\r\nSubject: s\r\n\r\nPK";
-        let shape = Shape::of(raw).unwrap();
-        let mail = Mail::read(&shape).unwrap();
-        let new = mail.edited(&mut taker("z.zip")).unwrap().unwrap();
-        let new = String::from_utf8(new).unwrap();
-        assert!(
-            new.starts_with("From: a@x\r\nSubject: s\r\nContent-Type: text/plain"),
-            "{new}"
-        );
-        assert!(!new.contains("zip"), "{new}");
-        let replaced = String::from_utf8(mail.replaced("x")).unwrap();
-        assert!(replaced.starts_with("From: a@x\r\nSubject: s\r\nContent-Type: text/plain"));
-    }
-
-    #[test]
-    fn a_mail_is_sealed_by_its_root_alone() {
-        let signed = b"Content-Type: Multipart/Signed; boundary=s\r\n\r\n--s\r\n\r\nx\r\n--s--\r\n";
-        assert!(is_sealed(signed));
-        assert!(is_sealed(b"Content-Type: application/pkcs7-mime\r\n\r\nx"));
-        let dummy = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: application/pkcs7-mime\r\n\r\nx\r\n\
-            --b\r\nContent-Type: application/zip; name=z.zip\r\n\r\nPK\r\n--b--\r\n";
-        assert!(!is_sealed(dummy));
-        let new = edited(dummy, &mut taker("z.zip")).unwrap().unwrap();
-        assert!(!new.windows(2).any(|bytes| bytes == b"PK"));
-    }
-
-    /// Mail in mail, `level` deep, each by another header; in the innermost an attachment.
-    fn nested(headers: &[&str]) -> Vec<u8> {
-        let mut mail = b"Content-Type: application/zip; name=z.zip\n\nPK".to_vec();
-        for (level, header) in headers.iter().enumerate().rev() {
-            let coded = match header.split_once("Encoding: ") {
-                Some((_, "base64")) => base64_lines(&mail),
-                Some((_, "quoted-printable")) => quoted_printable(&mail),
-                _ => mail,
-            };
-            mail = if header.contains("digest") {
-                let mut digest =
-                    format!("{header}; boundary=b{level}z\n\n--b{level}z\n\n").into_bytes();
-                digest.extend_from_slice(&coded);
-                digest.extend_from_slice(format!("\n--b{level}z--\n").as_bytes());
-                digest
-            } else {
-                [header.as_bytes(), b"\n\n", &coded].concat()
-            };
-        }
-        mail
-    }
-
-    const NESTING: [&str; 7] = [
-        "Content-Type: message/rfc822",
-        "CONTENT-TYPE: MESSAGE (a)\n / (b) \"RFC822\" ; x=y",
-        "Subject: x\nc o n t e n t-type: message/global",
-        "Content-Type: multipart/digest",
-        "Content-Type: message/rfc822\nContent-Transfer-Encoding: base64",
-        "Content-Type: message/rfc822\nContent-Transfer-Encoding: quoted-printable",
-        "Content-Type: message\n \n /\\rfc822(",
-    ];
-
-    #[test]
-    fn mail_in_mail_is_looked_into_however_it_is_named() {
-        for header in NESTING {
-            for depth in [1, 3, shape::DEPTH] {
-                let raw = nested(&vec![header; depth]);
-                let new = edited(&raw, &mut taker("z.zip"));
-                assert!(matches!(new, Ok(Some(_))), "{header} {depth}: {new:?}");
-            }
-            let raw = nested(&vec![
-                header;
-                if header.contains("Encoding") { 8 } else { 40 }
-            ]);
-            let new = edited(&raw, &mut taker("z.zip"));
-            let expected = if header.contains("Encoding") {
-                Ok(())
-            } else {
-                Err(Unreadable::Depth)
-            };
-            assert_eq!(new.map(|_| ()), expected, "{header}");
-        }
-    }
-
-    /// A stack of 256 KiB, where a thread of a runtime has 2 MiB.
-    #[test]
-    fn a_hundred_thousand_mails_in_each_other_fill_no_stack() {
-        let level = "Content-Type:message/rfc822\n\n";
-        let plain = level.repeat(100_000);
-        let coded = [
-            "Content-Type:message/rfc822\nContent-Transfer-Encoding:=?utf-8?Q?base64?=\n\n"
-                .as_bytes(),
-            &base64_lines(plain.as_bytes()),
-        ]
-        .concat();
-        let boundaries: String = (0..100_000)
-            .map(|level| format!("Content-Type:multipart/x;boundary=b{level}z\n\n--b{level}z\n"))
-            .collect();
-        let looked = std::thread::Builder::new()
-            .stack_size(256 * 1024)
-            .spawn(move || {
-                [plain.as_bytes(), &coded, boundaries.as_bytes()]
-                    .map(|raw| edited(raw, &mut taker("z.zip")))
-            });
-        let looked = looked.unwrap().join().unwrap();
-        assert_eq!(
-            looked,
-            [
-                Err(Unreadable::Depth),
-                Err(Unreadable::Depth),
-                Err(Unreadable::Parts)
-            ]
-        );
-    }
-
-    #[test]
-    fn parts_and_headers_are_bounded() {
-        let parts = format!(
-            "Content-Type: multipart/x; boundary=b\n\n{}",
-            "--b\n\n".repeat(100_000)
-        );
-        assert_eq!(Shape::of(parts.as_bytes()).unwrap_err(), Unreadable::Parts);
-        let multiparts = "--b\nContent-Type: multipart/x; Boundary=n\n\n".repeat(1_000);
-        let multiparts = format!("Content-Type: multipart/x; boundary=b\n\n{multiparts}");
-        assert_eq!(
-            Shape::of(multiparts.as_bytes()).unwrap_err(),
-            Unreadable::Parts
-        );
-        for headers in [
-            "a:\n".repeat(100_000),
-            format!("To: {}", "a,".repeat(4 << 20)),
-        ] {
-            assert_eq!(
-                Shape::of(headers.as_bytes()).unwrap_err(),
-                Unreadable::Headers
-            );
-            let behind = format!("Content-Type: multipart/x; boundary=b\n\n--b{headers}");
-            assert_eq!(
-                Shape::of(behind.as_bytes()).unwrap_err(),
-                Unreadable::Headers
-            );
-            let text = format!("Subject: s\n\n{headers}");
-            assert!(Shape::of(text.as_bytes()).is_ok(), "a text is no headers");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_return(cut in 0..MIXED.len(), junk in proptest::collection::vec(any::<u8>(), 0..40)) {
-            let raw = [&MIXED.as_bytes()[..cut], &junk].concat();
-            let mut visit = Taker { becomes: Some(b"x"), ..taker("a.pdf") };
-            let _ = edited(&raw, &mut visit);
-        }
-
-        #[test]
-        fn mail_in_mail_is_found_to_its_depth(
-            headers in proptest::collection::vec(proptest::sample::select(&NESTING[..]), 0..40)
-        ) {
-            let coded = headers.iter().filter(|header| header.contains("Encoding")).count();
-            prop_assume!(coded < 6);
-            let new = edited(&nested(&headers), &mut taker("z.zip"));
-            if headers.len() > shape::DEPTH {
-                prop_assert_eq!(new, Err(Unreadable::Depth));
-            } else {
-                prop_assert!(matches!(new, Ok(Some(_))), "{:?}", new);
-            }
-        }
-
-        #[test]
-        fn the_parser_is_shown_no_mail_in_mail(
-            pieces in proptest::collection::vec(proptest::sample::select(&[
-                "Content-Type:", "message", "multipart", "/", "rfc822", "global", "digest", ";", "(", ")", "\"", "\\",
-                "\n", "\r\n", " ", "\t", "boundary=b", "--b", "--b--", ":", "x", "MESSAGE/RFC822\n\n", "=", "*",
-                "Content-Type: message/rfc822\n\n", "Content-Transfer-Encoding: base64\n",
-            ][..]), 0..60)
-        ) {
-            let raw = pieces.concat();
-            let shape = Shape::of(raw.as_bytes()).unwrap();
-            if let Ok(mail) = Mail::read(&shape) {
-                let mut parts = mail.message.parts.iter();
-                prop_assert!(!parts.any(|part| matches!(part.body, PartType::Message(_))));
-            }
-        }
-
-        #[test]
-        fn quoted_printable_comes_back(text in "[ -~\t\u{e4}]{0,200}") {
-            let coded = quoted_printable(text.as_bytes());
-            prop_assert!(coded.split(|byte| *byte == b'\n').all(|line| line.len() <= LINE + 1));
-            prop_assert_eq!(quoted_printable_decode(&coded), Some(text.into_bytes()));
-        }
-    }
 }

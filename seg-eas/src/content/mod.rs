@@ -7,6 +7,8 @@
 
 mod answer;
 mod attachments;
+mod boundaries;
+mod coding;
 mod glance;
 mod html;
 mod links;
@@ -18,12 +20,12 @@ mod upload;
 mod whole;
 
 pub use answer::{Answered, answered, attachment};
-pub use attachments::{Action, Attachments, Met};
+pub use attachments::{Action, Attachments, Met, canonical_reference};
 pub use links::{Links, Template};
 pub use range::{Widened, Wider, cut, widened};
 pub use shape::Unreadable;
 pub use upload::{NotLookedInto, Sent, mail, sent};
-pub use whole::{ItemId, Whole, asks, looks_at_texts as may_want_whole, read as whole, unseen};
+pub use whole::{ItemId, Whole, asks, looks_for_marks as may_want_whole, read as whole, unseen};
 
 use std::collections::BTreeMap;
 
@@ -143,8 +145,8 @@ impl Rule {
                 self.id
             ));
         }
-        if self.id.is_empty() {
-            return Err("a content rule needs an id".to_owned());
+        if self.id.is_empty() || self.id.contains(char::is_control) {
+            return Err("a content rule needs an id, in one line".to_owned());
         }
         let unmarked = |classified: &Classified| {
             classified.subject.is_empty()
@@ -205,13 +207,10 @@ impl Classified {
         holds_one(&self.body, text)
     }
 
-    fn marks_header<'h>(&self, header: impl Fn(&str) -> Option<&'h str>) -> bool {
-        self.headers.iter().any(|(name, value)| {
-            header(name).is_some_and(|found| {
-                found
-                    .to_ascii_lowercase()
-                    .contains(&value.to_ascii_lowercase())
-            })
+    fn marks_header(&self, name: &str, value: &str) -> bool {
+        let mut headers = self.headers.iter();
+        headers.any(|(listed, mark)| {
+            listed.eq_ignore_ascii_case(name) && words(value).contains(&words(mark))
         })
     }
 }
@@ -220,15 +219,38 @@ fn holds_one(marks: &[String], text: &str) -> bool {
     if marks.is_empty() {
         return false;
     }
-    // A line may end in the middle of a marking.
-    let words = |text: &str| {
-        text.to_lowercase()
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ")
-    };
     let text = words(text);
     marks.iter().any(|mark| text.contains(&words(mark)))
+}
+
+/// The words of a text as they are compared: without case, with one blank between them, because a line
+/// may end in the middle of a marking, and without what nobody sees.
+fn words(text: &str) -> String {
+    let mut words = String::with_capacity(text.len());
+    let mut is_between = false;
+    for letter in text.chars().filter(|letter| !is_unseen(*letter)) {
+        if letter.is_whitespace() {
+            is_between = true;
+            continue;
+        }
+        if std::mem::take(&mut is_between) && !words.is_empty() {
+            words.push(' ');
+        }
+        words.extend(letter.to_lowercase());
+    }
+    words
+}
+
+/// Characters that are not shown, and that stand in words all the same: soft hyphens, joiners, marks of
+/// the direction, and controls.
+const fn is_unseen(letter: char) -> bool {
+    matches!(
+        letter,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{180e}' | '\u{feff}'
+            | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}'
+            | '\u{2066}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}'
+            | '\u{0}'..='\u{8}' | '\u{e}'..='\u{1f}' | '\u{7f}'
+    )
 }
 
 /// What was done, for the log.
@@ -348,6 +370,11 @@ mod tests {
                 .is_err()
         );
         assert!(rule("id = ''\nsealed = 'withhold'\n").check().is_err());
+        assert!(
+            rule("id = \"a\\nb\"\nsealed = 'withhold'\n")
+                .check()
+                .is_err()
+        );
         assert!(toml::from_str::<Rule>("id = 'r'\nlinks = { template = 'none' }\n").is_err());
     }
 }

@@ -10,15 +10,17 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::Rule;
 use super::answer::{
     BEGIN, FETCH, FETCH_DATA, FETCH_PROPERTIES, FETCH_STATUS, FILE_REFERENCE, PART,
 };
 use super::attachments::decoded;
+use super::{Action, Rule};
 use crate::multipart::Multipart;
 use crate::wbxml::{Content, Edits, Limits, Outline, OutlineError, Place, Tag};
 
 pub(super) const RANGE: Tag = Tag::new(20, 0x09);
+/// Which properties of an item are wanted.
+const SCHEMA: Tag = Tag::new(20, 0x10);
 
 /// ItemOperations Status 8: the byte range is not one of the attachment.
 const INVALID_RANGE: &[u8] = b"8";
@@ -44,14 +46,19 @@ pub struct Wider {
     pub asked: Vec<Widened>,
 }
 
-/// Whether a rule must see the beginning of an attachment.
+/// Whether a rule must see the beginning of an attachment: what it is, or what is in it where it is a
+/// mail.
 fn looks_inside(rules: &[&Rule]) -> bool {
-    let mut attachments = rules.iter().filter_map(|rule| rule.attachments.as_ref());
-    attachments.any(|attachments| !attachments.types.is_empty())
+    rules.iter().any(|rule| {
+        let attachments = rule.attachments.as_ref();
+        attachments.is_some_and(|attachments| attachments.action != Action::Allow)
+            || rule.classified.is_some()
+    })
 }
 
-/// The body of an ItemOperations request with its ranges begun at the first byte; `None`: it stays as it
-/// is. `is_known`: this attachment was looked at before.
+/// The body of an ItemOperations request with its ranges begun at the first byte, and for items as they
+/// are: who asks for a body without its subject, or for attachments without their sender, hides what a
+/// rule must see. `None`: it stays as it is. `is_known`: this attachment was looked at before.
 ///
 /// # Errors
 /// When the body can't be read, or two readers could read two ranges in it.
@@ -60,9 +67,10 @@ pub fn widened(
     body: &[u8],
     is_known: &dyn Fn(&str) -> bool,
 ) -> Result<Option<Wider>, OutlineError> {
-    if body.is_empty() || !looks_inside(rules) {
+    if body.is_empty() {
         return Ok(None);
     }
+    let looks_inside = looks_inside(rules);
     let outline = Outline::read(body, Limits::TRAFFIC)?;
     let joined = outline.joined()?;
     let outline = match &joined {
@@ -78,6 +86,10 @@ pub fn widened(
             let found = outline.inside(fetch).filter(move |(_, tag)| *tag == wanted);
             found.map(|(at, _)| at).collect::<Vec<_>>()
         };
+        all(SCHEMA).into_iter().for_each(|at| edits.remove(at));
+        if !looks_inside {
+            continue;
+        }
         let (ranges, references) = (all(RANGE), all(FILE_REFERENCE));
         let [reference] = references[..] else {
             if references.is_empty() {
@@ -350,10 +362,9 @@ mod tests {
         // Nothing to widen, or no rule that would look.
         let whole = asks(&[("whole", None), ("first", Some("0-4095"))]);
         assert_eq!(widened(&[&rule], &whole, &known), Ok(None));
-        let by_name: Rule =
-            toml::from_str("id = 'r'\nattachments = { action = 'remove', extensions = ['exe'] }\n")
-                .unwrap();
-        assert_eq!(widened(&[&by_name], &given, &known), Ok(None));
+        let links: Rule =
+            toml::from_str("id = 'r'\nlinks = { template = 'awbs://{url}' }\n").unwrap();
+        assert_eq!(widened(&[&links], &given, &known), Ok(None));
         // Two ranges: nobody knows which of them a server takes.
         let mut writer = Writer::message();
         writer.start(Tag::new(20, 0x05));
@@ -368,6 +379,34 @@ mod tests {
             widened(&[&rule], &two, &known),
             Err(OutlineError::Scattered)
         );
+    }
+
+    /// Who asks for a body alone gets the subject with it: a rule may have to see it.
+    #[test]
+    fn an_item_is_asked_for_with_all_that_it_has() {
+        let asks = |schema: bool| {
+            let mut writer = Writer::message();
+            writer.start(Tag::new(20, 0x05));
+            writer.start(FETCH);
+            writer.element(Tag::new(0, 0x0D), "5:1").unwrap();
+            writer.start(Tag::new(20, 0x08));
+            writer.element(Tag::new(0, 0x22), "2").unwrap();
+            if schema {
+                writer.start(SCHEMA);
+                writer.empty(Tag::new(17, 0x0A));
+                writer.end().unwrap();
+            }
+            for _ in 0..3 {
+                writer.end().unwrap();
+            }
+            writer.finish().unwrap()
+        };
+        let marks: Rule = toml::from_str("id = 'r'\nclassified = { subject = ['x'] }\n").unwrap();
+        let wider = widened(&[&marks], &asks(true), &|_| false).unwrap();
+        let wider = wider.unwrap();
+        assert_eq!(told(&wider.body), told(&asks(false)));
+        assert_eq!(wider.asked, []);
+        assert_eq!(widened(&[&marks], &asks(false), &|_| false), Ok(None));
     }
 
     /// All elements and their texts.

@@ -9,6 +9,8 @@
 
 use std::borrow::Cow;
 
+use super::boundaries;
+
 /// Parts of a mail: lines that may hold a boundary.
 const PARTS: usize = 20_000;
 /// Parts that are made of parts: lines that may name a boundary. The parser looks for each to the
@@ -16,6 +18,8 @@ const PARTS: usize = 20_000;
 const MULTIPARTS: usize = 200;
 /// Header lines of all parts.
 const HEADERS: usize = 50_000;
+/// Parameters of headers that are continued or encoded (RFC 2231).
+const CONTINUED: usize = 10_000;
 /// Bytes of all headers.
 const HEADER_BYTES: usize = 4 << 20;
 /// Mail in mail in mail: so deep it is looked into.
@@ -38,11 +42,17 @@ pub enum Unreadable {
     #[error("the mail has more than {PARTS} parts, or {MULTIPARTS} that are made of parts")]
     Parts,
     /// More headers than are looked at.
-    #[error("the headers of the mail are more than {HEADERS} or larger than {HEADER_BYTES} bytes")]
+    #[error(
+        "the headers of the mail are more than {HEADERS}, larger than {HEADER_BYTES} bytes, or have more than \
+         {CONTINUED} parameters that are continued"
+    )]
     Headers,
     /// Mail in mail, too deep.
     #[error("the mail has mail in it, more than {DEPTH} deep")]
     Depth,
+    /// Two readers could see two things in it.
+    #[error("the mail can be read in two ways: it has {0}")]
+    Ambiguous(&'static str),
 }
 
 /// A mail that may be parsed.
@@ -80,7 +90,9 @@ impl<'a> Shape<'a> {
 
 fn shown(raw: &[u8]) -> Result<Cow<'_, [u8]>, Unreadable> {
     let mut shown = Cow::Borrowed(raw);
-    let (mut at, mut parts, mut multiparts, mut headers, mut bytes) = (0, 0, 0, 0, 0);
+    let mut boundaries = Vec::new();
+    let (mut at, mut parts, mut multiparts) = (0, 0, 0);
+    let (mut headers, mut bytes, mut continued) = (0, 0, 0);
     let mut in_headers = true;
     for line in raw.split_inclusive(|byte| *byte == b'\n') {
         // A boundary counts wherever it stands in its line, and headers may begin right behind it.
@@ -93,18 +105,28 @@ fn shown(raw: &[u8]) -> Result<Cow<'_, [u8]>, Unreadable> {
         if in_headers {
             headers += usize::from(memchr::memchr(b':', line).is_some());
             bytes += line.len();
+            continued += continued_in(line);
             multiparts += usize::from(names_boundary(line));
+            boundaries.extend(boundaries::named(line));
             hide(line, at, &mut shown);
         }
         if parts > PARTS || multiparts > MULTIPARTS {
             return Err(Unreadable::Parts);
         }
-        if headers > HEADERS || bytes > HEADER_BYTES {
+        if headers > HEADERS || bytes > HEADER_BYTES || continued > CONTINUED {
             return Err(Unreadable::Headers);
         }
         at += line.len();
     }
+    boundaries::hide(raw, &boundaries, &mut shown);
     Ok(shown)
+}
+
+fn continued_in(line: &[u8]) -> usize {
+    let behind = memchr::memchr_iter(b'*', line).filter_map(|at| line.get(at + 1));
+    behind
+        .filter(|byte| byte.is_ascii_digit() || **byte == b'=')
+        .count()
 }
 
 fn names_boundary(line: &[u8]) -> bool {

@@ -2,7 +2,7 @@
 //! appointments of 16.x). Links that were rewritten for it are restored, attachments that the rules
 //! keep from it do not leave by it.
 
-use super::answer::{APPLICATION_DATA, BEGIN, escaped};
+use super::answer::{APPLICATION_DATA, BEGIN, RECIPIENTS, escaped, texts_of};
 use super::attachments::Action;
 use super::mime::{Mail, Visit};
 use super::shape::{Shape, Unreadable};
@@ -19,7 +19,6 @@ const ADD: Tag = Tag::new(17, 0x1C);
 const DISPLAY_NAME: Tag = Tag::new(17, 0x10);
 const CONTENT_TYPE: Tag = Tag::new(17, 0x17);
 const CONTENT: Tag = Tag::new(17, 0x1F);
-const TO: Tag = Tag::new(2, 0x16);
 
 /// A mail on its way out that was looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -116,16 +115,23 @@ struct Uploading<'u, 'a> {
 impl Uploading<'_, '_> {
     fn item(&mut self, item: Place) -> Result<(), NotLookedInto> {
         let outline = self.outline;
-        let to = outline.text_of(item, TO);
+        // Of an appointment its exceptions have texts and attachments of their own. The root of a Sync
+        // holds items, which have their turns.
+        let inside: Vec<_> = match item {
+            0 => outline.children(item).collect(),
+            _ => outline.inside(item).collect(),
+        };
+        let to = texts_of(outline, &inside, &RECIPIENTS);
         let mut notes = Vec::new();
-        for (at, tag) in outline.children(item) {
-            if tag == ATTACHMENTS {
-                self.attachments(at, to, &mut notes)?;
+        for (at, tag) in &inside {
+            if *tag == ATTACHMENTS {
+                self.attachments(*at, &to, &mut notes)?;
             }
         }
-        for (at, tag) in outline.children(item) {
-            if tag == BODY {
-                self.text(at, &notes)?;
+        for (at, tag) in &inside {
+            if *tag == BODY {
+                let notes = std::mem::take(&mut notes);
+                self.text(*at, &notes)?;
             }
         }
         Ok(())
@@ -136,7 +142,7 @@ impl Uploading<'_, '_> {
     fn attachments(
         &mut self,
         list: Place,
-        to: Option<&str>,
+        to: &str,
         notes: &mut Vec<String>,
     ) -> Result<(), NotLookedInto> {
         let outline = self.outline;
@@ -146,13 +152,14 @@ impl Uploading<'_, '_> {
                 Some(content) => bytes_of(outline, content, "an attachment")?,
                 None => &[],
             };
+            let names: Vec<&str> = outline.text_of(at, DISPLAY_NAME).into_iter().collect();
             let met = Met {
-                name: outline.text_of(at, DISPLAY_NAME),
+                names: &names,
                 declared: outline.text_of(at, CONTENT_TYPE),
                 begin: content.get(..content.len().min(BEGIN)).unwrap_or_default(),
                 size: Some(content.len() as u64),
-                from: None,
-                to,
+                to: Some(to),
+                ..Met::default()
             };
             let judged = judged(self.rules, &met).filter(|_| tag == ADD);
             let Some((rule, attachments)) = judged else {
@@ -182,6 +189,7 @@ impl Uploading<'_, '_> {
             return Err(NotLookedInto::Pieces("a body"));
         }
         let bytes = bytes_of(outline, data, "a body")?;
+        let html = outline.text_of(body, BODY_TYPE) == Some("2");
         let mut new = match outline.text_of(body, BODY_TYPE) {
             Some("4") => {
                 let looked = looked_at(self.rules, bytes, false)?;
@@ -189,9 +197,8 @@ impl Uploading<'_, '_> {
                 self.sent.refused = self.sent.refused.take().or(looked.refused);
                 looked.body
             }
-            _ => restored(self.rules, bytes, &mut self.sent.done),
+            _ => restored(self.rules, bytes, html, &mut self.sent.done),
         };
-        let html = outline.text_of(body, BODY_TYPE) == Some("2");
         if matches!(outline.text_of(body, BODY_TYPE), Some("1" | "2")) {
             for note in notes {
                 let text = new.get_or_insert_with(|| bytes.to_vec());
@@ -210,12 +217,12 @@ impl Uploading<'_, '_> {
 }
 
 /// A text with the links in it that were rewritten as they were.
-fn restored(rules: &[&Rule], text: &[u8], done: &mut Done) -> Option<Vec<u8>> {
+fn restored(rules: &[&Rule], text: &[u8], html: bool, done: &mut Done) -> Option<Vec<u8>> {
     let mut new: Option<Vec<u8>> = None;
     for rule in rules {
         let Some(links) = &rule.links else { continue };
         let text = new.as_deref().unwrap_or(text);
-        if let Some((restored, count)) = links.template.restored(text) {
+        if let Some((restored, count)) = links.template.restored(text, html) {
             done.links += count;
             done.by(&rule.id);
             new = Some(restored);
@@ -283,8 +290,9 @@ impl Visit for Outgoing<'_> {
         Some(attachments.text_for(met, &rule.id))
     }
 
-    fn text(&mut self, _html: bool, text: &[u8]) -> Option<Vec<u8>> {
-        restored(self.rules, text, self.done)
+    fn text(&mut self, html: bool, text: &str) -> Option<String> {
+        let new = restored(self.rules, text.as_bytes(), html, self.done)?;
+        Some(String::from_utf8_lossy(&new).into_owned())
     }
 }
 
@@ -306,7 +314,9 @@ mod tests {
         }
         writer.element(tag(0, 0x0C), "new-1").unwrap();
         writer.start(APPLICATION_DATA);
-        writer.element(TO, "carol@partner.example").unwrap();
+        writer
+            .element(RECIPIENTS[0], "carol@partner.example")
+            .unwrap();
         writer.start(BODY);
         writer.element(BODY_TYPE, kind).unwrap();
         writer.element(DATA, text).unwrap();
@@ -361,6 +371,45 @@ mod tests {
         assert_eq!(only.body, Some(draft("1", "x\r\n\r\nNO c.zip", &[])));
         let harmless = draft("1", "x", &[("b.txt", b"words")]);
         assert_eq!(super::sent(&rules, &harmless).unwrap(), Sent::default());
+    }
+
+    /// An exception of an appointment is written as the appointment is.
+    #[test]
+    fn what_an_exception_adds_is_judged_too() {
+        let zip = rule(
+            "id = 'no-zip'\nattachments = { action = 'remove', extensions = ['zip'], text = 'NO {name}' }\n",
+        );
+        let event = |text: &str, name: Option<&str>| {
+            let tag = |page, token| Tag::new(page, token);
+            let mut writer = Writer::message();
+            for open in [0x05, 0x1C, 0x0F, 0x16, 0x08, 0x1D] {
+                writer.start(tag(0, open));
+            }
+            writer.start(tag(4, 0x14));
+            writer.start(tag(4, 0x13));
+            writer.start(BODY);
+            writer.element(BODY_TYPE, "1").unwrap();
+            writer.element(DATA, text).unwrap();
+            writer.end().unwrap();
+            if let Some(name) = name {
+                writer.start(ATTACHMENTS);
+                writer.start(ADD);
+                writer.start(CONTENT);
+                writer.opaque(b"PK").unwrap();
+                writer.end().unwrap();
+                writer.element(DISPLAY_NAME, name).unwrap();
+                writer.end().unwrap();
+                writer.end().unwrap();
+            }
+            for _ in 0..8 {
+                writer.end().unwrap();
+            }
+            writer.finish().unwrap()
+        };
+        let sent = sent(&[&zip], &event("x", Some("c.zip"))).unwrap();
+        assert_eq!(sent.body, Some(event("x\r\n\r\nNO c.zip", None)));
+        let harmless = event("x", Some("c.txt"));
+        assert_eq!(super::sent(&[&zip], &harmless), Ok(Sent::default()));
     }
 
     /// A SendMail whose mail stands in these strings and byte arrays.

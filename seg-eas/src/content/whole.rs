@@ -1,8 +1,9 @@
-//! Mail of which an answer shows the beginning only.
+//! Mail of which an answer shows a part only.
 //!
-//! A marking may stand behind the place where a body was cut off. Where a rule looks for words in
-//! bodies, the whole text is asked for before the beginning is given away: one ItemOperations request
-//! for all such mails of an answer ([`asks`]), whose answer is read here ([`read`]) and goes nowhere.
+//! A marking may stand behind the place where a body was cut off, in a header, which only mail as MIME
+//! has, or in a subject that the device has not asked for. Where a rule looks there, the mail is asked
+//! for whole before the part is given away: one ItemOperations request for all such mails of an answer
+//! ([`asks`]), whose answer is read here ([`read`]) and goes nowhere.
 
 use super::Rule;
 use super::answer::{FETCH, FETCH_PROPERTIES, FETCH_STATUS, walked};
@@ -26,6 +27,11 @@ const STORE: Tag = Tag::new(20, 0x07);
 const OPTIONS: Tag = Tag::new(20, 0x08);
 const BODY_PREFERENCE: Tag = Tag::new(17, 0x05);
 const BODY_TYPE: Tag = Tag::new(17, 0x06);
+const TRUNCATION_SIZE: Tag = Tag::new(17, 0x07);
+const MIME_SUPPORT: Tag = Tag::new(0, 0x22);
+
+/// Bytes of a mail of which the headers alone are wanted.
+const HEADERS: &str = "65536";
 
 /// How a server knows a mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,11 +58,33 @@ pub enum Whole {
     Unseen,
 }
 
-/// Whether a rule looks for words in bodies, and so may want mail whole.
+/// What the rules must see of a mail, besides its subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wanted {
+    /// Its headers, which only mail as MIME has.
+    pub(super) headers: bool,
+    /// Its text, to the end.
+    pub(super) texts: bool,
+}
+
+impl Wanted {
+    pub(super) fn by(rules: &[&Rule]) -> Self {
+        let mut wanted = Self {
+            headers: false,
+            texts: false,
+        };
+        for classified in rules.iter().filter_map(|rule| rule.classified.as_ref()) {
+            wanted.headers |= !classified.headers.is_empty();
+            wanted.texts |= !classified.body.is_empty();
+        }
+        wanted
+    }
+}
+
+/// Whether a rule looks for markings, and so may want mail whole.
 #[must_use]
-pub fn looks_at_texts(rules: &[&Rule]) -> bool {
-    let mut marks = rules.iter().filter_map(|rule| rule.classified.as_ref());
-    marks.any(|classified| !classified.body.is_empty())
+pub fn looks_for_marks(rules: &[&Rule]) -> bool {
+    rules.iter().any(|rule| rule.classified.is_some())
 }
 
 /// The mails of an answer that must be seen whole. One that has no id can't be, and is not among them.
@@ -64,33 +92,34 @@ pub fn looks_at_texts(rules: &[&Rule]) -> bool {
 /// # Errors
 /// When the answer can't be read.
 pub fn unseen(rules: &[&Rule], body: &[u8], multipart: bool) -> Result<Vec<ItemId>, OutlineError> {
-    if body.is_empty() || !looks_at_texts(rules) {
+    if body.is_empty() || !looks_for_marks(rules) {
         return Ok(Vec::new());
     }
     let found = walked(rules, body, multipart, |walk| {
         let items = items(walk.outline).into_iter();
         items
-            .filter(|(at, _)| walk.is_beginning_of_unmarked(*at))
+            .filter(|(at, _)| walk.is_part_of_unmarked(*at))
             .filter_map(|(_, id)| id)
             .collect()
     })?;
     Ok(found.unwrap_or_default())
 }
 
-/// A request for the whole text of these mails.
+/// A request for as much of these mails as the rules must see.
 #[must_use]
-pub fn asks(ids: &[ItemId]) -> Vec<u8> {
+pub fn asks(rules: &[&Rule], ids: &[ItemId]) -> Vec<u8> {
+    let wanted = Wanted::by(rules);
     let mut writer = Writer::message();
     writer.start(ITEM_OPERATIONS);
     for id in ids {
         // What a writer refuses is a NUL in an id, and that came out of a string.
-        let _written = fetch(&mut writer, id);
+        let _written = fetch(&mut writer, id, wanted);
     }
     let _root = writer.end();
     writer.finish().unwrap_or_default()
 }
 
-fn fetch(writer: &mut Writer, id: &ItemId) -> Result<(), crate::wbxml::WriteError> {
+fn fetch(writer: &mut Writer, id: &ItemId, wanted: Wanted) -> Result<(), crate::wbxml::WriteError> {
     writer.start(FETCH);
     writer.element(STORE, "Mailbox")?;
     match id {
@@ -101,9 +130,20 @@ fn fetch(writer: &mut Writer, id: &ItemId) -> Result<(), crate::wbxml::WriteErro
         ItemId::Long(id) => writer.element(LONG_ID, id)?,
     }
     writer.start(OPTIONS);
+    if wanted.headers {
+        // For every mail, not for signed ones alone.
+        writer.element(MIME_SUPPORT, "2")?;
+    }
     writer.start(BODY_PREFERENCE);
-    // Plain text: the server makes it of whatever the mail is written in.
-    writer.element(BODY_TYPE, "1")?;
+    if wanted.headers {
+        writer.element(BODY_TYPE, "4")?;
+    } else {
+        // Plain text: the server makes it of whatever the mail is written in.
+        writer.element(BODY_TYPE, "1")?;
+    }
+    if !wanted.texts {
+        writer.element(TRUNCATION_SIZE, HEADERS)?;
+    }
     writer.end()?;
     writer.end()?;
     writer.end()

@@ -194,22 +194,16 @@ impl Visit for Parts<'_> {
         Some(attachments.text_for(met, &rule.id))
     }
 
-    fn text(&mut self, html: bool, text: &[u8]) -> Option<Vec<u8>> {
-        let text = std::str::from_utf8(text).ok()?;
-        links_in(self.rules, text, html, self.cut, self.done).map(String::into_bytes)
+    fn text(&mut self, html: bool, text: &str) -> Option<String> {
+        links_in(self.rules, text, html, self.cut, self.done)
     }
 }
 
-/// Whether a mail is marked in its subject, its headers or its texts.
+/// Whether a mail is marked in its subject, its headers or its texts. One that can't be read is not: it
+/// is withheld by itself.
 pub(super) fn marks_mail(classified: &Classified, raw: &[u8]) -> bool {
-    let Ok(shape) = Shape::of(raw) else {
-        return false;
-    };
-    Mail::read(&shape).is_ok_and(|mail| {
-        classified.marks_subject(mail.subject())
-            || classified.marks_header(|name| mail.header(name))
-            || mail.texts().any(|text| classified.marks_body(&text))
-    })
+    let marked = Shape::of(raw).and_then(|shape| Mail::read(&shape)?.is_marked(classified));
+    marked.unwrap_or(false)
 }
 
 fn links_in(rules: &[&Rule], text: &str, html: bool, cut: bool, done: &mut Done) -> Option<String> {

@@ -354,7 +354,7 @@ fn what_was_cut_off_is_judged_by_the_whole() {
 fn a_whole_text_is_asked_for_and_read() {
     let [_, marks] = links_and_marks();
     let ids = [by_server("5:2"), ItemId::Long("abc".to_owned())];
-    let asked = whole::asks(&ids);
+    let asked = whole::asks(&[&marks], &ids);
     let outline = Outline::read(&asked, Limits::TRAFFIC).unwrap();
     let told: Vec<&str> = outline
         .inside(0)
@@ -402,4 +402,295 @@ fn a_whole_text_is_asked_for_and_read() {
             (by_server("5:5"), Whole::Unseen),
         ])
     );
+}
+
+/// A Sync answer with one item that holds these elements.
+fn item_of(write: impl FnOnce(&mut Writer)) -> Vec<u8> {
+    let mut writer = Writer::message();
+    for token in [0x05, 0x1C, 0x0F] {
+        writer.start(Tag::new(0, token));
+    }
+    writer.element(Tag::new(0, 0x12), "5").unwrap();
+    writer.start(Tag::new(0, 0x16));
+    writer.start(Tag::new(0, 0x08));
+    writer.element(Tag::new(0, 0x0D), "5:1").unwrap();
+    writer.start(APPLICATION_DATA);
+    write(&mut writer);
+    for _ in 0..6 {
+        writer.end().unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+fn body_of(writer: &mut Writer, kind: &str, text: &str) {
+    writer.start(BODY);
+    writer.element(BODY_TYPE, kind).unwrap();
+    writer.element(DATA, text).unwrap();
+    writer.end().unwrap();
+}
+
+fn rule(toml: &str) -> Rule {
+    toml::from_str(&format!("id = 'r'\n{toml}\n")).unwrap()
+}
+
+/// A rule looks where a device has not: a change without the subject, a body without the headers.
+#[test]
+fn what_a_rule_must_see_is_asked_for() {
+    let read = Tag::new(2, 0x15);
+    let mail = |kind: &'static str, subject: bool, has_body: bool| {
+        item_of(move |writer| {
+            writer.element(read, "1").unwrap();
+            if subject {
+                writer.element(EMAIL_SUBJECT, "lunch").unwrap();
+            }
+            if has_body {
+                body_of(writer, kind, "X-Class: low\r\n\r\nwords");
+            }
+        })
+    };
+    let subject = rule("classified = { subject = ['secret'], text = 'GONE' }");
+    let header = rule("classified = { headers = { X-Class = 'secret' }, text = 'GONE' }");
+    let asked = |rule: &Rule, given: &[u8]| whole::unseen(&[rule], given, false).unwrap().len();
+    for (rule, given, count) in [
+        (&subject, mail("1", true, true), 0),
+        (&subject, mail("1", false, true), 1),
+        (&subject, mail("1", false, false), 0),
+        (&header, mail("1", true, true), 1),
+        (&header, mail("2", false, true), 1),
+        (&header, mail("4", true, true), 0),
+        (&header, mail("1", true, false), 0),
+    ] {
+        assert_eq!(asked(rule, &given), count, "{rule:?}");
+        for (whole, withheld) in [
+            (Whole::Unmarked, 0),
+            (Whole::Marked("r".to_owned()), count),
+            (Whole::Unseen, count),
+        ] {
+            let found = answered(&[rule], &given, false, &|_| None, &|_| whole.clone()).unwrap();
+            assert_eq!(found.done.withheld, withheld);
+            let left = found.body.unwrap_or_default();
+            assert!(withheld == 0 || memchr::memmem::find(&left, b"words").is_none());
+        }
+    }
+    // A contact has no subject, and an appointment no headers.
+    let contact = item_of(|writer| {
+        writer.element(Tag::new(1, 0x1E), "Bob").unwrap();
+        body_of(writer, "1", "words");
+    });
+    let event = item_of(|writer| {
+        writer.element(Tag::new(4, 0x26), "lunch").unwrap();
+        body_of(writer, "1", "words");
+    });
+    assert_eq!((asked(&subject, &contact), asked(&header, &event)), (0, 0));
+
+    // What is asked for: headers stand in mail as MIME alone.
+    let told = |rule: &Rule| {
+        let asked = whole::asks(&[rule], &[by_server("5:1")]);
+        let outline = Outline::read(&asked, Limits::TRAFFIC).unwrap();
+        let texts = outline.inside(0).map(|(at, _)| outline.text(at).to_owned());
+        texts.filter(|text| !text.is_empty()).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&subject), ["Mailbox", "5", "5:1", "1", "65536"]);
+    assert_eq!(told(&header), ["Mailbox", "5", "5:1", "2", "4", "65536"]);
+    let both = rule("classified = { headers = { X-Class = 'secret' }, body = ['zz'] }");
+    assert_eq!(told(&both), ["Mailbox", "5", "5:1", "2", "4"]);
+
+    // And what is made of it.
+    let answer = |kind: &str, truncated: &str, text: &str| {
+        let mut writer = Writer::message();
+        writer.start(Tag::new(20, 0x05));
+        writer.start(Tag::new(20, 0x0E));
+        writer.start(FETCH);
+        writer.element(FETCH_STATUS, "1").unwrap();
+        writer.element(Tag::new(0, 0x12), "5").unwrap();
+        writer.element(Tag::new(0, 0x0D), "5:1").unwrap();
+        writer.start(FETCH_PROPERTIES);
+        writer.start(BODY);
+        writer.element(BODY_TYPE, kind).unwrap();
+        writer.element(TRUNCATED, truncated).unwrap();
+        writer.element(DATA, text).unwrap();
+        for _ in 0..5 {
+            writer.end().unwrap();
+        }
+        writer.finish().unwrap()
+    };
+    let secret = "X-Class: secret\r\n\r\nx";
+    for (rule, kind, truncated, text, seen) in [
+        (&header, "4", "0", "X-Class: low\r\n\r\nx", Whole::Unmarked),
+        (&header, "4", "1", "X-Class: low\r\n\r\nx", Whole::Unmarked),
+        (&header, "4", "1", "Subject: s\r\n", Whole::Unseen),
+        (&header, "1", "0", "words", Whole::Unseen),
+        (&header, "4", "0", secret, Whole::Marked("r".to_owned())),
+        (&both, "4", "1", "X-Class: low\r\n\r\nx", Whole::Unseen),
+        (&subject, "1", "1", "words", Whole::Unmarked),
+    ] {
+        let read = whole::read(&[rule], &answer(kind, truncated, text)).unwrap();
+        assert_eq!(
+            read,
+            [(by_server("5:1"), seen)],
+            "{kind} {truncated} {text}"
+        );
+    }
+}
+
+/// Who else gets a mail, and who has sent it, stands in more places than one.
+#[test]
+fn attachments_are_judged_by_all_who_send_and_get_them() {
+    let list = |tag: Tag, who: &'static str| {
+        item_of(move |writer| {
+            writer.element(tag, who).unwrap();
+            writer.start(ATTACHMENTS);
+            writer.start(ATTACHMENT);
+            writer.element(DISPLAY_NAME, "a.txt").unwrap();
+            writer.element(FILE_REFERENCE, "ref").unwrap();
+            writer.end().unwrap();
+            writer.end().unwrap();
+        })
+    };
+    let removed = |toml: &str, given: &[u8]| {
+        let rule = rule(toml);
+        let found = answered(&[&rule], given, false, &|_| None, &|_| Whole::Unseen);
+        found.unwrap().done.removed
+    };
+    let to = "attachments = { action = 'remove', recipient_domains = ['partner.example'] }";
+    let from = "attachments = { action = 'remove', sender_domains = ['partner.example'] }";
+    for tag in RECIPIENTS {
+        assert_eq!(
+            removed(to, &list(tag, "Al <a@partner.example>")),
+            1,
+            "{tag:?}"
+        );
+        assert_eq!(removed(from, &list(tag, "Al <a@partner.example>")), 0);
+    }
+    for tag in SENDERS {
+        assert_eq!(
+            removed(from, &list(tag, "Al <a@partner.example>")),
+            1,
+            "{tag:?}"
+        );
+        let name = "\"a@partner.example\" <b@evil.example>";
+        assert_eq!(removed(from, &list(tag, name)), 0);
+    }
+}
+
+/// What an appointment's exceptions hold is the appointment's.
+#[test]
+fn exceptions_of_appointments_are_looked_at() {
+    let event = |subject: &'static str, text: &'static str, name: Option<&'static str>| {
+        item_of(move |writer| {
+            writer.element(Tag::new(4, 0x26), "weekly").unwrap();
+            writer.start(Tag::new(4, 0x14));
+            writer.start(Tag::new(4, 0x13));
+            writer.element(Tag::new(4, 0x26), subject).unwrap();
+            body_of(writer, "1", text);
+            if let Some(name) = name {
+                writer.start(ATTACHMENTS);
+                writer.start(ATTACHMENT);
+                writer.element(DISPLAY_NAME, name).unwrap();
+                writer.element(FILE_REFERENCE, "ref").unwrap();
+                writer.end().unwrap();
+                writer.end().unwrap();
+            }
+            writer.end().unwrap();
+            writer.end().unwrap();
+        })
+    };
+    let look = |toml: &str, given: &[u8]| {
+        let rule = rule(toml);
+        answered(&[&rule], given, false, &|_| None, &|_| Whole::Unseen).unwrap()
+    };
+    let exe = "attachments = { action = 'remove', extensions = ['exe'], text = 'NO {name}' }";
+    let found = look(exe, &event("s", "words", Some("v.exe")));
+    assert_eq!(found.body, Some(event("s", "words\r\n\r\nNO v.exe", None)));
+    let links = "links = { template = 'awbs://{url}' }";
+    let found = look(links, &event("s", "http://a.example/ ", None));
+    assert_eq!(
+        found.body,
+        Some(event("s", "awbs://http://a.example/ ", None))
+    );
+    let marks = "classified = { subject = ['secret'], text = 'GONE' }";
+    let found = look(marks, &event("top secret", "words", Some("a.txt")));
+    assert_eq!(found.body, Some(event("top secret", "GONE", None)));
+    assert_eq!(found.withheld, [("ref".to_owned(), "r".to_owned())]);
+}
+
+/// A mail that is fetched as an attachment is a mail: what must not be seen in it is not fetched in it.
+#[test]
+fn a_mail_that_is_fetched_is_looked_into() {
+    let mail = |name: &str, text: &str| {
+        format!(
+            "Subject: fwd\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\
+             Content-Type: text/plain\r\n\r\n{text}\r\n--b\r\nContent-Type: application/octet-stream; name={name}\r\n\r\n\
+             MZ\r\n--b--\r\n"
+        )
+    };
+    let exe = rule("attachments = { action = 'remove', extensions = ['exe'] }");
+    let marks = rule("classified = { body = ['tlp:red'] }");
+    for (content, by_exe, by_marks) in [
+        (mail("v.exe", "x"), true, false),
+        (mail("a.txt", "TLP:RED"), false, true),
+        (mail("a.txt", "x"), false, false),
+        (
+            format!(
+                "Subject: s\r\nContent-Type: message/rfc822\r\n\r\n{}",
+                mail("v.exe", "x")
+            ),
+            true,
+            false,
+        ),
+        ("Subject: a text, and no mail".to_owned(), false, false),
+        ("Error: --b\r\nnone".to_owned(), false, false),
+    ] {
+        for (rule, wanted) in [(&exe, by_exe), (&marks, by_marks)] {
+            let refused = attachment(&[rule], Some("text/plain"), content.as_bytes());
+            assert_eq!(refused.is_some(), wanted, "{content}");
+            let given = fetched(&[("a", Err(&STANDARD.encode(&content)))]);
+            let found = answered(&[rule], &given, false, &|_| None, &|_| Whole::Unseen).unwrap();
+            assert_eq!(found.done.blocked, usize::from(wanted), "{content}");
+            let message = fetched(&[("a", Ok("1"))]);
+            let parts =
+                Multipart::written(&[message, content.clone().into_bytes()].map(Cow::Owned));
+            let found = answered(&[rule], &parts, true, &|_| None, &|_| Whole::Unseen).unwrap();
+            assert_eq!(found.done.blocked, usize::from(wanted), "{content}");
+        }
+    }
+    // One that says that it is a mail, and can't be read.
+    let deep = "Content-Type: message/rfc822\n\n".repeat(100);
+    assert!(attachment(&[&exe], Some("message/rfc822"), deep.as_bytes()).is_some());
+    assert!(attachment(&[&exe], Some("text/plain"), deep.as_bytes()).is_none());
+}
+
+/// Which one of the attachments that were listed it is, a Fetch must say.
+#[test]
+fn what_is_fetched_has_a_name() {
+    let mut writer = Writer::message();
+    for token in [0x05, 0x0E, 0x06] {
+        writer.start(Tag::new(20, token));
+    }
+    writer.element(FETCH_STATUS, "1").unwrap();
+    writer.start(FETCH_PROPERTIES);
+    writer.element(FETCH_DATA, "d29yZHM=").unwrap();
+    for _ in 0..4 {
+        writer.end().unwrap();
+    }
+    let given = writer.finish().unwrap();
+    for (toml, blocked) in [
+        (
+            "attachments = { action = 'remove', extensions = ['exe'] }",
+            1,
+        ),
+        (
+            "too_large = 'pass'\nattachments = { action = 'remove', extensions = ['exe'] }",
+            0,
+        ),
+        (
+            "attachments = { action = 'allow', extensions = ['exe'] }",
+            0,
+        ),
+        ("links = { template = 'awbs://{url}' }", 0),
+    ] {
+        let rule = rule(toml);
+        let found = answered(&[&rule], &given, false, &|_| None, &|_| Whole::Unseen).unwrap();
+        assert_eq!(found.done.blocked, blocked, "{toml}");
+    }
 }
