@@ -104,6 +104,68 @@ scope = { users = ["carol@lab.test"] }
 classified = { subject = ["long html"], text = "Withheld." }
 "#;
 
+/// Rules for everybody but one group.
+const ALL: &str = r#"
+[[content]]
+id = "no-csv"
+except = { groups = ["Board"] }
+attachments = { action = "remove", extensions = ["csv"] }
+
+[[content]]
+id = "no-pdf"
+except = { groups = ["Board"] }
+attachments = { action = "block-fetch", types = ["application/pdf"] }
+
+[[content]]
+id = "clicks"
+except = { groups = ["Board"] }
+links = { template = "https://safe.test/?u={url_encoded}" }
+
+[[content]]
+id = "marked"
+except = { groups = ["Board"] }
+classified = { subject = ["long html"], body = ["tlp:red"], headers = { X-Classification = "secret" }, text = "Withheld." }
+
+[[eas.folders]]
+id = "no-sent"
+except = { groups = ["Board"] }
+action = "hide"
+types = ["sent"]
+"#;
+
+/// All that the rules and an administrator do to a device, read by pyactivesync; and one of the same user
+/// that is exempt, whose mail passes byte for byte.
+#[tokio::test]
+async fn pyactivesync_sees_what_the_rules_make_of_mail() {
+    let rig = Rig::with(ALL).await;
+    let (strict, exempt) = ("PYSTRICT1", "PYEXEMPT1");
+    for (device, group) in [(strict, "Staff"), (exempt, "Board")] {
+        let record = format!(r#"{{"groups":["{group}"],"user":"heidi@lab.test"}}"#);
+        let target = format!("/v1/devices/{device}");
+        let (status, _) = rig.gateway.admin.request("PUT", &target, &record).await;
+        assert_eq!(status, 200);
+    }
+    let mut arguments = rig.arguments();
+    arguments.extend(rig.administration());
+    arguments.extend(["--strict", strict, "--exempt", exempt].map(str::to_owned));
+    println!(
+        "{}",
+        interop::run("pyactivesync_policies.py", arguments).await
+    );
+    rig.compare_legs_of(|exchange| exchange.request.target().contains(exempt));
+
+    // Whole mail was asked for in the device's name, and told to nobody.
+    let asks = |exchanges: &[Exchange]| {
+        let of_device = exchanges.iter().filter(|exchange| {
+            let target = exchange.request.target();
+            target.contains("Cmd=ItemOperations") && target.contains(strict)
+        });
+        of_device.count()
+    };
+    let (outer, inner) = (asks(&rig.outer.exchanges()), asks(&rig.inner.exchanges()));
+    assert!(inner > outer, "{inner} fetches of {outer}");
+}
+
 #[tokio::test]
 async fn content_is_changed_for_whom_the_rules_are_about() {
     let rig = Rig::with(CONTENT).await;
@@ -205,13 +267,9 @@ impl Rig {
         arguments
     }
 
-    /// Runs one as a user of its own: mail for somebody else must not end its Ping.
-    async fn scenario(&self, name: &str, user: &str, version: &str) {
-        let mut arguments = vec![name.to_owned()];
-        arguments.extend(self.arguments());
+    /// How its administrator reaches the gateway.
+    fn administration(&self) -> Vec<String> {
         let more = [
-            ("--user", user.to_owned()),
-            ("--version", version.to_owned()),
             ("--admin", format!("http://{}", self.gateway.admin.address)),
             ("--token", self.gateway.token_path().display().to_string()),
             (
@@ -219,24 +277,33 @@ impl Rig {
                 program("sync-compliance").display().to_string(),
             ),
         ];
-        arguments.extend(
-            more.into_iter()
-                .flat_map(|(flag, value)| [flag.to_owned(), value]),
-        );
+        let more = more.into_iter();
+        more.flat_map(|(flag, value)| [flag.to_owned(), value])
+            .collect()
+    }
+
+    /// Runs one as a user of its own: mail for somebody else must not end its Ping.
+    async fn scenario(&self, name: &str, user: &str, version: &str) {
+        let mut arguments = vec![name.to_owned()];
+        arguments.extend(self.arguments());
+        arguments.extend(["--user", user, "--version", version].map(str::to_owned));
+        arguments.extend(self.administration());
         println!("{}", interop::run("eas_scenarios.py", arguments).await);
     }
 
     /// What the client and the server saw of the same exchanges is the same, but for the written
     /// differences.
     fn compare_legs(&self) {
-        let outer = self.outer.exchanges();
-        let inner: Vec<Exchange> = self
-            .inner
-            .exchanges()
-            .into_iter()
-            .filter(|exchange| !is_health(exchange))
-            .collect();
-        assert!(outer.len() > 10, "only {} exchanges", outer.len());
+        self.compare_legs_of(|exchange| !is_health(exchange));
+    }
+
+    /// The same of some exchanges.
+    fn compare_legs_of(&self, among: impl Fn(&Exchange) -> bool) {
+        let some = |exchanges: Vec<Exchange>| -> Vec<Exchange> {
+            exchanges.into_iter().filter(&among).collect()
+        };
+        let (outer, inner) = (some(self.outer.exchanges()), some(self.inner.exchanges()));
+        assert!(outer.len() >= 10, "only {} exchanges", outer.len());
         let starts = |exchanges: &[Exchange]| -> Vec<String> {
             exchanges
                 .iter()
