@@ -531,7 +531,8 @@ impl<'w> Walk<'w> {
             plan,
         };
         if let Some(rules) = &rules {
-            rules.keep(self.snapshot, &errand);
+            let login = logged_in.as_ref().map(|_| login::login_of(&known));
+            rules.keep(self.snapshot, &errand, login);
         }
         // What is not needed any more must not wait with it: the target is a slice of the
         // connection's read buffer and would keep it from being used again.

@@ -4,10 +4,11 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use seg_core::sandbox::{Answer, Filter, Framing, Sandbox, Script};
 use seg_tests::Gateway;
+use seg_tests::ad::Lab;
 use seg_tests::eas::Request;
 use seg_tests::message::Message;
 
-use crate::sandbox;
+use crate::{kerberos, sandbox};
 
 async fn with_policies(sandbox: &Sandbox, policies: &str, limit: &str) -> Gateway {
     let builder = Gateway::before(sandbox);
@@ -524,6 +525,55 @@ async fn the_beginning_of_a_mail_is_judged_by_its_whole_text() {
         assert_eq!(gateway.ask(&sync("WHOLE4")).await.status(), 200);
     }
     assert_eq!(sandbox.count(&fetches("WHOLE4")), 0);
+}
+
+/// A Kerberos message serves one request: for the whole of a mail there is another one.
+#[tokio::test]
+async fn whole_mail_is_asked_for_behind_a_kerberos_login_too() {
+    let lab = Lab::shared();
+    let policies = "[[content]]\nid = 'secret'\n\
+        classified = { body = ['TLP:RED'], text = 'Not here.' }\n";
+    let cut = |text_of: &str, truncated: &str| {
+        let content = [text(0x06, "1"), text(0x0D, truncated), text(0x0B, text_of)];
+        element(0x0A, &content.concat())
+    };
+    let given = sync_answer("plans", &[cut("attack at", "1")]);
+    let withheld = sync_answer("plans", &[cut("Not here.", "0")]);
+    for (whole, expected) in [
+        ("attack at dawn", &given),
+        ("attack at dawn, tlp:red", &withheld),
+    ] {
+        let answers = tempfile::tempdir().expect("a folder");
+        let fetch = [
+            text(0x0D, "1"),
+            page(0),
+            text(0x12, "5"),
+            text(0x0D, "5:1"),
+            page(20),
+            element(0x0B, &[page(17), cut(whole, "0")].concat()),
+            page(20),
+        ];
+        let root = [
+            text(0x0D, "1"),
+            element(0x0E, &element(0x06, &fetch.concat())),
+        ];
+        let whole = [vec![3, 1, 0x6A, 0], page(20), element(0x05, &root.concat())].concat();
+        for (name, body) in [("Sync", &given), ("ItemOperations", &whole)] {
+            std::fs::write(answers.path().join(name), body).expect("the file is written");
+        }
+        let server = lab.bound_server_with(Some(answers.path()));
+        let builder = kerberos::before(&lab).set(
+            "email.server.host.and.port",
+            format!("https://{}:{}", lab.address(), server.port),
+        );
+        builder.file("policies.toml", policies);
+        let gateway = builder.start().await;
+        let request = sync("KRBWHOLE1").without("Authorization");
+        for _ in 0..2 {
+            let answer = kerberos::ask_as(&gateway, &lab, "alice", &request).await;
+            assert_eq!(&answer.body[..], &expected[..], "{}", answer.text());
+        }
+    }
 }
 
 /// A header marks a mail also where the device gets no headers: the gateway asks for them.

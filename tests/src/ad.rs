@@ -184,11 +184,21 @@ impl Lab {
     /// When it does not start.
     #[must_use]
     pub fn bound_server(&self) -> BoundServer {
+        self.bound_server_with(None)
+    }
+
+    /// The same with the answers to ActiveSync commands that stand in a folder.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn bound_server_with(&self, answers: Option<&Path>) -> BoundServer {
         use std::io::BufRead as _;
         let mut child = Command::new("python3")
             .arg(workspace_root().join("tests/interop/ad/bound_server.py"))
             .arg(&self.folder)
             .arg(&self.address)
+            .args(answers)
             .env("KRB5_CONFIG", self.path("krb5.conf"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -63,9 +63,9 @@ impl Rules {
     }
 
     /// Keeps what is needed to ask for more in the device's name.
-    pub(super) fn keep(&self, snapshot: &Snapshot, errand: &Errand) {
+    pub(super) fn keep(&self, snapshot: &Snapshot, errand: &Errand, login: Option<&UserKey>) {
         if content::may_want_whole(&self.of(snapshot)) {
-            let _first = self.further.set(Further::of(errand));
+            let _first = self.further.set(Further::of(errand, login));
         }
     }
 

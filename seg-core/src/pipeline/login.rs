@@ -8,6 +8,7 @@ use seg_compliance::UserKey;
 
 use super::{Stop, Walk, leg_of};
 use crate::delegate::{Answer, Refusal, Ticket};
+use crate::forward::Errand;
 use crate::identify::{Caller, Known, Scheme, Unreadable};
 use crate::message::Reply;
 use crate::route::Route;
@@ -98,6 +99,23 @@ impl Walk<'_> {
         }
     }
 
+    /// A further request of a user who is logged in carries a message of its own; `None`: there is none.
+    pub(super) async fn log_in_again(
+        &self,
+        user: &UserKey,
+        errand: &mut Errand,
+    ) -> Option<Box<Answer>> {
+        let delegation = self.snapshot.delegation.as_ref()?;
+        let upstream = errand.leg.upstream(errand.choice)?;
+        let runtime = self.connection.core.shared.outbound.runtime();
+        let authorized = Arc::clone(delegation)
+            .authorize(runtime, user, &errand.leg, upstream, None)
+            .await;
+        let (value, answer) = authorized.ok()?;
+        errand.inward.headers.insert(header::AUTHORIZATION, value);
+        Some(Box::new(answer))
+    }
+
     /// What the phone is told: an account that is refused today is refused tomorrow, everything
     /// else is ours to mend.
     fn no_ticket(&mut self, refusal: &Refusal) -> Stop {
@@ -168,8 +186,14 @@ impl Walk<'_> {
     }
 }
 
+/// Whether the server of a further request is the one that was meant.
+pub(super) fn proves_itself(answer: Answer, headers: &HeaderMap) -> bool {
+    let line = headers.get(header::WWW_AUTHENTICATE);
+    line.is_none_or(|line| answer.check(line.as_bytes()).is_ok())
+}
+
 /// By which name the domain controller is asked: the account's, where the directory has told it.
-fn login_of(known: &Known) -> &UserKey {
+pub(super) fn login_of(known: &Known) -> &UserKey {
     let person = known.person.as_ref();
     person.map_or(&known.user, |person| &person.login)
 }

@@ -7,11 +7,13 @@ use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_TYPE};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
+use seg_compliance::UserKey;
 use seg_eas::content::{self, ItemId, Rule, Whole};
 use seg_eas::{Command, request_line};
 
 use super::Walk;
 use super::content::{Missing, decoded, gathered};
+use super::login::proves_itself;
 use crate::decide::Admitted;
 use crate::forward::{self, Errand, Held};
 use crate::identify::CredentialDigest;
@@ -38,11 +40,13 @@ pub(super) struct Further {
     private: Option<CredentialDigest>,
     stays: bool,
     plan: Plan,
+    /// Who is logged in by Kerberos, whose messages serve one request each.
+    login: Option<UserKey>,
 }
 
 impl Further {
     /// As the device would send an ItemOperations; `None` where its query can't be turned into one.
-    pub(super) fn of(errand: &Errand) -> Option<Box<Self>> {
+    pub(super) fn of(errand: &Errand, login: Option<&UserKey>) -> Option<Box<Self>> {
         let query = request_line::as_command(errand.path.query()?, Command::ItemOperations)?;
         let path = format!("{}?{query}", errand.path.path());
         let mut inward = errand.inward.clone();
@@ -64,6 +68,7 @@ impl Further {
                 detached: false,
                 poll: false,
             },
+            login: login.cloned(),
         }))
     }
 
@@ -108,7 +113,14 @@ impl Walk<'_> {
             .unwrap_or_default()
             .chunks(BATCH)
         {
-            let errand = further.errand(content::asks(rules, batch));
+            let mut errand = further.errand(content::asks(rules, batch));
+            let login = match &further.login {
+                Some(user) => match self.log_in_again(user, &mut errand).await {
+                    Some(login) => Some(login),
+                    None => break,
+                },
+                None => None,
+            };
             let Some(mut going) = forward::start(&self.connection.core, errand) else {
                 break;
             };
@@ -117,7 +129,8 @@ impl Walk<'_> {
                 forward::Went::Signalled(signal) => return Err(signal),
                 forward::Went::Failed(_) => continue,
             };
-            if exchange.status != StatusCode::OK {
+            let is_ours = login.is_none_or(|login| proves_itself(*login, &exchange.headers));
+            if exchange.status != StatusCode::OK || !is_ours {
                 continue;
             }
             let body = match gathered(&mut exchange.body, limit, admitted).await {

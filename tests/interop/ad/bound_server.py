@@ -2,18 +2,22 @@
 Apache's module does not: it answers BOUND=yes where the client's ticket was bound to this TLS
 connection, and BOUND=no where it was bound to nothing. MIT's library is asked directly.
 
-bound_server.py LAB_FOLDER ADDRESS; prints its port."""
+bound_server.py LAB_FOLDER ADDRESS [ANSWERS]; prints its port. Where ANSWERS has a file of a command's name,
+what stands in it is the answer to that ActiveSync command. The library lets no message in twice."""
 
 import base64
 import ctypes
 import hashlib
 import http.server
 import os
+import pathlib
 import ssl
 import sys
+import urllib.parse
 
 GSS_C_CHANNEL_BOUND_FLAG = 2048  # MIT 1.19 and later
 folder, address = sys.argv[1:3]
+answers = pathlib.Path(sys.argv[3]) if len(sys.argv) > 3 else None
 os.environ["KRB5_KTNAME"] = f"FILE:{folder}/keytabs/http.keytab"
 gss = ctypes.CDLL("libgssapi_krb5.so.2")
 
@@ -70,7 +74,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         else:
             status, challenge = 200, "Negotiate " + base64.b64encode(accepted[0]).decode()
             body = b"BOUND=yes\n" if accepted[1] else b"BOUND=no\n"
+        kind = "text/plain"
+        given = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query).get("Cmd", [""])[0]
+        if status == 200 and answers and given.isalpha() and (answers / given).exists():
+            kind, body = "application/vnd.ms-sync.wbxml", (answers / given).read_bytes()
         self.send_response(status)
+        self.send_header("Content-Type", kind)
         self.send_header("WWW-Authenticate", challenge)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
