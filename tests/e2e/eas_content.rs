@@ -22,15 +22,15 @@ async fn with_policies(sandbox: &Sandbox, policies: &str, limit: &str) -> Gatewa
 const LIMIT: &str = "1000000";
 
 /// An element of the current page with this content.
-fn element(token: u8, content: &[u8]) -> Vec<u8> {
+pub(crate) fn element(token: u8, content: &[u8]) -> Vec<u8> {
     [&[token | 0x40], content, &[0x01]].concat()
 }
 
-fn text(token: u8, text: &str) -> Vec<u8> {
+pub(crate) fn text(token: u8, text: &str) -> Vec<u8> {
     element(token, &[&[0x03], text.as_bytes(), &[0x00]].concat())
 }
 
-fn page(number: u8) -> Vec<u8> {
+pub(crate) fn page(number: u8) -> Vec<u8> {
     vec![0x00, number]
 }
 
@@ -78,7 +78,7 @@ fn sync(device: &str) -> Request {
     Request::eas("Sync", "alice", device, body)
 }
 
-fn gives(sandbox: &Sandbox, command: &str, body: Vec<u8>) {
+pub(crate) fn gives(sandbox: &Sandbox, command: &str, body: Vec<u8>) {
     let answer = Answer::wbxml(body);
     sandbox.script(Script::answer(Filter::name(command), answer).always());
 }

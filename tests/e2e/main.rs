@@ -22,6 +22,7 @@ mod drain;
 mod eas_content;
 mod eas_firewall;
 mod eas_folders;
+mod eas_newest;
 mod eas_orders;
 mod enrolment;
 mod ens;
