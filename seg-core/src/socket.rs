@@ -1,29 +1,34 @@
 //! A TCP connection on the path of every request.
 //!
-//! Like tokio's own, but for three things that show in a profile: it calls the kernel directly
+//! Like tokio's own, but for four things that show in a profile: it calls the kernel directly
 //! instead of through libc, whose calls are cancellation points and cost a process with threads two
 //! locked instructions each; what is written goes out by `send`, which is cheaper than `writev`
-//! for the one slice that TLS makes of a message; and who waits for bytes is noted once, not at each
+//! for the one slice that TLS makes of a message; small messages of one turn leave together
+//! ([`gathered`]); and who waits for bytes is noted once, not at each
 //! poll: a request is polled for its own sake, its connection's and its server's.
+
+mod gathered;
+
+pub(crate) use gathered::Gathering;
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::coop::has_budget_remaining;
 
+use self::gathered::Wire;
+
 /// A connected TCP socket.
 #[derive(Debug)]
 pub struct Socket {
-    tcp: TcpStream,
-    /// Bytes that the kernel has accepted. Below TLS this is the only place that can tell whether
-    /// a request may have left the house.
-    accepted: u64,
+    wire: Arc<Wire>,
     /// Who waits for bytes, as tokio knows it too: set only while its note of him stands.
     waits: Option<Waker>,
 }
@@ -32,15 +37,24 @@ impl Socket {
     /// Takes over a stream of tokio's.
     pub fn new(tcp: TcpStream) -> Self {
         Self {
-            tcp,
-            accepted: 0,
+            wire: Arc::new(Wire::new(tcp)),
             waits: None,
         }
     }
 
-    /// Bytes that the kernel has accepted over the life of the connection.
+    /// Bytes that the kernel has accepted over the life of the connection, or will be given at the
+    /// end of this turn. Below TLS this is the only place that can tell whether a request may have left
+    /// the house.
     pub fn accepted(&self) -> u64 {
-        self.accepted
+        self.wire.outbox().accepted()
+    }
+
+    /// Ready once the kernel has taken everything: nothing waits for the end of the turn. For messages
+    /// of which it must be known whether they can have left.
+    pub fn poll_sent(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut outbox = self.wire.outbox();
+        outbox.send(&self.wire);
+        outbox.poll_free(cx)
     }
 
     /// The address of our end.
@@ -48,25 +62,35 @@ impl Socket {
     /// # Errors
     /// The socket is gone.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp.local_addr()
+        self.wire.tcp.local_addr()
     }
 
-    /// Writes once the socket takes something; `write` may take less than it was given.
+    /// Writes once the socket takes something; `write` may take less than it was given. What has
+    /// waited for the end of the turn goes first.
     fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
         wanted: usize,
         write: impl Fn(&TcpStream) -> rustix::io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
+        let tcp = &self.wire.tcp;
+        let mut outbox = self.wire.outbox();
+        outbox.send(&self.wire);
+        ready!(outbox.poll_free(cx))?;
         let written = loop {
-            ready!(self.tcp.poll_write_ready(cx))?;
-            if let Some(outcome) = once(&self.tcp, Interest::WRITABLE, wanted, || write(&self.tcp))
-            {
+            ready!(tcp.poll_write_ready(cx))?;
+            if let Some(outcome) = once(tcp, Interest::WRITABLE, wanted, || write(tcp)) {
                 break outcome?;
             }
         };
-        self.accepted = self.accepted.wrapping_add(written as u64);
+        outbox.accept(written);
         Poll::Ready(Ok(written))
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.wire.outbox().abandon();
     }
 }
 
@@ -109,9 +133,9 @@ impl AsyncRead for Socket {
         loop {
             let room = buffer.initialize_unfilled();
             let mut asked = false;
-            let outcome = once(&this.tcp, Interest::READABLE, room.len(), || {
+            let outcome = once(&this.wire.tcp, Interest::READABLE, room.len(), || {
                 asked = true;
-                rustix::net::recv(&this.tcp, room, RecvFlags::empty()).map(|(_, read)| read)
+                rustix::net::recv(&this.wire.tcp, room, RecvFlags::empty()).map(|(_, read)| read)
             });
             if asked {
                 // What made the socket ready has woken whoever waited, and his note went with it.
@@ -135,7 +159,7 @@ impl AsyncRead for Socket {
             }
             // A task that has used up its budget is put off without a note.
             let noted = has_budget_remaining();
-            match this.tcp.poll_read_ready(cx) {
+            match this.wire.tcp.poll_read_ready(cx) {
                 Poll::Pending => {
                     this.waits = noted.then(|| cx.waker().clone());
                     return Poll::Pending;
@@ -152,7 +176,11 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.get_mut().poll_send(cx, bytes.len(), |socket| {
+        let this = self.get_mut();
+        if let Some(joined) = gathered::poll_join(cx, &this.wire, bytes) {
+            return joined;
+        }
+        this.poll_send(cx, bytes.len(), |socket| {
             rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)
         })
     }
@@ -176,12 +204,17 @@ impl AsyncWrite for Socket {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    /// What waits for the end of the turn counts as sent; what the kernel has not taken then does not.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.wire.outbox().poll_free(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_sent(cx))?;
+        match rustix::net::shutdown(&self.wire.tcp, Shutdown::Write) {
+            Ok(()) | Err(Errno::NOTCONN) => Poll::Ready(Ok(())),
+            Err(error) => Poll::Ready(Err(error.into())),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::Shared;
 use super::slots::{CutOrder, Signal, Slots};
 use crate::accept::{self, Door};
+use crate::socket::Gathering;
 use crate::upstream::Pool;
 
 /// How often a draining core looks whether it is done.
@@ -109,6 +110,7 @@ impl Core {
         listeners: Vec<(StdListener, Door)>,
         mut commands: mpsc::UnboundedReceiver<CoreCommand>,
     ) {
+        let _gathering = Gathering::begin();
         let stop_accepting = watch::Sender::new(false);
         for (listener, door) in listeners {
             match TcpListener::from_std(listener) {

@@ -188,11 +188,20 @@ impl Connection {
         &mut self.io
     }
 
-    /// Hands on what TLS still holds back.
+    /// Hands on what TLS or the socket still holds back.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.io {
-            Io::Plain(_) => Poll::Ready(Ok(())),
+            Io::Plain(socket) => Pin::new(socket).poll_flush(cx),
             Io::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    /// Hands on what TLS still holds back; ready once the kernel has taken it.
+    pub(super) fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_flush(cx))?;
+        match &self.io {
+            Io::Plain(socket) => socket.poll_sent(cx),
+            Io::Tls(stream) => stream.socket().poll_sent(cx),
         }
     }
 }

@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use super::reading::HeadError;
 use super::{Exchange, Sending, Stage};
 use crate::upstream::chunked::{end_chunks, open_chunk};
+use crate::upstream::connection::Connection;
 use crate::upstream::error::{Phase, SendError, SendErrorKind};
 use crate::upstream::source::{BodySource, SourceError};
 
@@ -154,7 +155,7 @@ impl<S: BodySource> Sending<S> {
             }
             let whole = self.feed.is_over();
             if whole || self.gate == Gate::Waiting {
-                ready!(connection.poll_flush(cx)).map_err(UploadError::Io)?;
+                ready!(poll_out(connection, self.replay, cx)).map_err(UploadError::Io)?;
                 return if self.gate == Gate::Open {
                     Poll::Ready(Ok(()))
                 } else {
@@ -174,7 +175,7 @@ impl<S: BodySource> Sending<S> {
                     self.timer.restart();
                 }
                 Poll::Pending => {
-                    ready!(connection.poll_flush(cx)).map_err(UploadError::Io)?;
+                    ready!(poll_out(connection, self.replay, cx)).map_err(UploadError::Io)?;
                     return Poll::Pending;
                 }
             }
@@ -196,6 +197,20 @@ impl<S: BodySource> Sending<S> {
         } else {
             Blocked::Source
         }
+    }
+}
+
+/// What may not be sent twice is given to the kernel now: whether it took any of it decides whether the
+/// request can be moved to another connection.
+fn poll_out(
+    connection: &mut Connection,
+    replay: bool,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    if replay {
+        connection.poll_flush(cx)
+    } else {
+        connection.poll_sent(cx)
     }
 }
 
