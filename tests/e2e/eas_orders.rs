@@ -341,6 +341,87 @@ async fn a_quarantine_becomes_a_block_in_the_middle_of_a_ping() {
     assert_eq!(from_us(&wire.answer().await), sandbox::PING_REFUSED);
 }
 
+/// Every action is there for people and for programs, is shown, and outlives the process.
+#[tokio::test]
+async fn every_action_is_given_in_both_ways_is_shown_and_outlives_a_restart() {
+    let sandbox = sandbox::start();
+    let mut gateway = Gateway::before(&sandbox).start().await;
+    // An action, where it is shown, and as what.
+    let actions = [
+        ("wipe", "/order/action", "wipe"),
+        ("reprovision", "/order/action", "reprovision"),
+        ("resync", "/order/action", "resync"),
+        ("block", "/override/verdict", "block"),
+        ("quarantine", "/override/verdict", "quarantine"),
+    ];
+    for (action, ..) in actions {
+        let by_hand = format!("CLI{action}");
+        assert_eq!(compliance(&gateway, &[action, &by_hand]), 0, "{action}");
+        let (method, target, body) = match action {
+            "block" | "quarantine" => (
+                "PUT",
+                format!("/v1/devices/API{action}/override"),
+                format!(r#"{{"verdict":"{action}"}}"#),
+            ),
+            _ => (
+                "POST",
+                format!("/v1/devices/API{action}:{action}"),
+                String::new(),
+            ),
+        };
+        let (status, said) = gateway.admin.request(method, &target, &body).await;
+        assert!((200..300).contains(&status), "{action}: {status} {said}");
+    }
+    let account = r#"{"account_only":true}"#;
+    let (status, _) = gateway
+        .admin
+        .request("POST", "/v1/devices/APIaccount:wipe", account)
+        .await;
+    assert_eq!(status, 200);
+    assert_eq!(
+        compliance(&gateway, &["wipe", "CLIaccount", "--account-only"]),
+        0
+    );
+    for restarted in [false, true] {
+        if restarted {
+            gateway.restart_after_kill().await;
+        }
+        for way in ["CLI", "API"] {
+            for (action, place, shown) in actions {
+                let device = gateway
+                    .admin
+                    .read(&format!("/v1/devices/{way}{action}"))
+                    .await;
+                let found = device.pointer(place);
+                assert_eq!(found, Some(&shown.into()), "{restarted} {device}");
+                if place.starts_with("/order") {
+                    assert_eq!(device["order"]["state"], "pending", "{device}");
+                }
+            }
+            let order = order_of(&gateway, &format!("{way}account")).await;
+            assert_eq!(order["action"], "wipe-account", "{restarted} {order}");
+        }
+    }
+    // Each is still told, in the way of the device's version.
+    for way in ["CLI", "API"] {
+        for (action, status) in [
+            ("wipe", "140"),
+            ("reprovision", "142"),
+            ("resync", "9"),
+            ("block", "129"),
+            ("quarantine", "9"),
+        ] {
+            let ask = folder_sync_with(&format!("{way}{action}"), "17");
+            let answer = gateway.ask(&ask).await;
+            assert_eq!(from_us(&answer), folder_status(status), "{way} {action}");
+        }
+    }
+    for action in ["wipe", "reprovision"] {
+        let old = at_version(folder_sync(&format!("CLI{action}")), "12.1");
+        assert_eq!(gateway.ask(&old).await.status(), 449, "{action}");
+    }
+}
+
 #[tokio::test]
 async fn orders_are_asked_for_by_name_and_by_the_token() {
     let sandbox: Sandbox = sandbox::start();

@@ -694,3 +694,38 @@ fn what_is_fetched_has_a_name() {
         assert_eq!(found.done.blocked, blocked, "{toml}");
     }
 }
+
+/// What an item says of its own length is as true as before, and half a link is shown nowhere.
+#[test]
+fn sizes_and_previews_stay_true() {
+    let mail = |size: &'static str, text: &'static str, preview: &'static str| {
+        item_of(move |writer| {
+            writer.element(EMAIL_SUBJECT, "lunch").unwrap();
+            for tag in [BODY, BODY_PART] {
+                writer.start(tag);
+                writer.element(BODY_TYPE, "1").unwrap();
+                writer.element(ESTIMATED_SIZE, size).unwrap();
+                writer.element(TRUNCATED, "1").unwrap();
+                writer.element(DATA, text).unwrap();
+                writer.element(PREVIEW, preview).unwrap();
+                writer.end().unwrap();
+            }
+        })
+    };
+    let links = rule("links = { template = 'awbs://{url}' }");
+    let look = |given: &[u8]| {
+        answered(&[&links], given, false, &|_| None, &|_| Whole::Unseen)
+            .unwrap()
+            .body
+    };
+    let given = mail(
+        "5000",
+        "see http://a.example/b or http://a.exa",
+        "see http://a.ex",
+    );
+    // Seven letters more for the one link, twelve fewer for the half of one.
+    let left = mail("4995", "see awbs://http://a.example/b or ", "see ");
+    assert_eq!(look(&given), Some(left));
+    let whole = mail("5000", "no link", "no link");
+    assert_eq!(look(&whole), None);
+}
