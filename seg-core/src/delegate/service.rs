@@ -1,6 +1,17 @@
 //! The service behind `email.server.login=kerberos`: who gets which ticket, fetched once, kept for
 //! minutes.
 
+mod controllers;
+mod names;
+mod threads;
+
+use controllers::folder;
+use names::user_name;
+use threads::{Done, finished};
+
+pub use controllers::prepare_process;
+pub(crate) use controllers::tend;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,30 +26,20 @@ use parking_lot::Mutex;
 use seg_compliance::UserKey;
 use tokio::runtime::Handle;
 use tokio::sync::{OnceCell, Semaphore};
-use tokio::task::JoinError;
 
-use super::kdc::{self, Alive};
 use super::refusal::{BAD_OPTION, Refusal, Stage, USER_UNKNOWN};
 use super::tickets::{self, Accepted, Begun, Failed, Granted, Own, UserName};
-use crate::config::{self, Config, Kdc, KerberosName};
-use crate::runtime::Shared;
+use crate::config::{self, Config, Kdc};
 use crate::servers::{Leg, Upstream};
 
 /// Tickets that are kept at most.
 const KEPT: usize = 50_000;
-/// Callers that may wait for a thread.
-const MAX_WAITING: usize = 512;
 /// After this long without an answer the domain controllers are probed, and a second attempt goes
 /// to those that live.
 const IMPATIENT: Duration = Duration::from_secs(1);
-/// How often domain controllers are probed.
-const PROBE_EVERY: Duration = Duration::from_secs(10);
 /// How long a refusal is kept: for an account, and for anything else.
 const REFUSED_FOR: Duration = Duration::from_secs(30);
 const FAILED_FOR: Duration = Duration::from_secs(3);
-/// From a difference of this many seconds on, Kerberos refuses (RFC 4120 8.2).
-const MAX_SKEW: u64 = 300;
-
 /// Who is logged in where.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
@@ -122,27 +123,6 @@ impl Answer {
             .map_err(|_| failed("its token is no base64").refusal())?;
         self.0.finish(&message).map_err(|failed| failed.refusal())
     }
-}
-
-/// The realm that is asked, and the name by which it is asked.
-///
-/// # Errors
-/// A domain that no rule has turned into a suffix is somebody else's: its users are none of the
-/// default realm.
-fn user_name<'c>(config: &'c config::Kerberos, user: &str) -> Result<(&'c str, UserName), Refusal> {
-    if user.contains('\\') {
-        return Err(Refusal::foreign(user));
-    }
-    let default = config.default_realm();
-    let (account, domain) = user.rsplit_once('@').unwrap_or((user, default));
-    Ok(match (config.user_name, config.realm(domain)) {
-        (KerberosName::Principal, Some(realm)) => (
-            realm,
-            UserName::Principal(format!("{account}@{realm}").into()),
-        ),
-        // A suffix of its own: the domain controller knows whose it is.
-        (_, realm) => (realm.unwrap_or(default), UserName::Enterprise(user.into())),
-    })
 }
 
 impl Delegation {
@@ -231,13 +211,6 @@ impl Delegation {
                 slots.remove(&key);
             }
         }
-    }
-
-    /// What a refused ticket comes from where the clocks differ: the library makes up for the domain
-    /// controller's, and the mail server sees ours.
-    pub fn skew(&self) -> Option<Refusal> {
-        let ahead = self.ahead.load(Ordering::Relaxed);
-        (ahead.unsigned_abs() > MAX_SKEW).then(|| Refusal::skewed(ahead))
     }
 
     /// Verifies a client's ticket to us.
@@ -431,121 +404,6 @@ impl Delegation {
         })?;
         Ok(work)
     }
-
-    /// The name of a user whose domain is none of our realms: a suffix that a domain controller may
-    /// know, or another forest's.
-    fn of_elsewhere(&self, user: &UserName) -> Option<Box<str>> {
-        let UserName::Enterprise(name) = user else {
-            return None;
-        };
-        let (_, domain) = name.rsplit_once('@')?;
-        let ours = self.config.realm(domain).is_some();
-        (!ours).then(|| name.clone())
-    }
-
-    /// Runs blocking work on a thread of the pool, of which there are `kerberos.threads`.
-    fn submit<T, W>(
-        self: &Arc<Self>,
-        runtime: &Handle,
-        work: W,
-    ) -> Result<impl Future<Output = Result<T, JoinError>> + use<T, W>, Refusal>
-    where
-        T: Send + 'static,
-        W: FnOnce() -> T + Send + 'static,
-    {
-        if self.waiting.load(Ordering::Relaxed) >= MAX_WAITING {
-            return Err(Refusal::busy());
-        }
-        let (this, runtime) = (Arc::clone(self), runtime.clone());
-        let waits = Waits::new(Arc::clone(self));
-        Ok(async move {
-            let permit = Arc::clone(&this.permits).acquire_owned().await;
-            drop(waits);
-            // A thread that hangs keeps its permit: so many may hang, and no more.
-            runtime
-                .spawn_blocking(move || {
-                    let _permit = permit;
-                    work()
-                })
-                .await
-        })
-    }
-
-    /// Probes every domain controller and tells the library who lives.
-    async fn probe_all(&self) {
-        if self.config.kdcs.is_empty() {
-            return;
-        }
-        let probes = self.config.kdcs.iter().map(kdc::probe);
-        let found = futures_util::future::join_all(probes).await;
-        let pairs = self.config.kdcs.iter().zip(&found);
-        let furthest = found.iter().filter_map(|found| found.as_ref().ok()?.ahead);
-        let furthest = furthest.max_by_key(|ahead| ahead.unsigned_abs());
-        self.ahead.store(furthest.unwrap_or(0), Ordering::Relaxed);
-        for (kdc, found) in pairs.clone() {
-            if let Ok(Alive { ahead: Some(ahead) }) = found
-                && ahead.unsigned_abs() > MAX_SKEW
-            {
-                tracing::error!(
-                    kdc = kdc.host,
-                    seconds = ahead,
-                    "the domain controller's clock is {ahead} seconds ahead: Kerberos allows {MAX_SKEW}"
-                );
-            }
-        }
-        let live: Vec<Kdc> = pairs
-            .filter(|(_, found)| found.is_ok())
-            .map(|(kdc, _)| kdc.clone())
-            .collect();
-        let mut known = self.live.lock();
-        let before = known.as_ref().unwrap_or(&self.config.kdcs);
-        if *before == live {
-            return;
-        }
-        for (kdc, found) in self.config.kdcs.iter().zip(&found) {
-            let lived = before.contains(kdc);
-            match found {
-                Ok(_) if !lived => tracing::info!(kdc = kdc.host, "the domain controller answers"),
-                Err(why) if lived => {
-                    tracing::warn!(
-                        kdc = kdc.host,
-                        "the domain controller does not answer: {why}"
-                    );
-                }
-                _ => {}
-            }
-        }
-        // Where nobody lives, all are named: one of them may come back first.
-        let named: Vec<&Kdc> = if live.is_empty() {
-            self.config.kdcs.iter().collect()
-        } else {
-            live.iter().collect()
-        };
-        write_configuration(&self.folder, &self.config, &named);
-        *known = Some(live);
-    }
-}
-
-type Done<T> = Result<Result<T, Refusal>, JoinError>;
-
-fn finished<T>(done: Done<T>) -> Result<T, Refusal> {
-    done.unwrap_or_else(|_| Err(Refusal::busy()))
-}
-
-/// One who waits for a thread.
-struct Waits(Arc<Delegation>);
-
-impl Waits {
-    fn new(delegation: Arc<Delegation>) -> Self {
-        delegation.waiting.fetch_add(1, Ordering::Relaxed);
-        Self(delegation)
-    }
-}
-
-impl Drop for Waits {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 fn negotiate(message: &[u8]) -> Option<HeaderValue> {
@@ -553,135 +411,4 @@ fn negotiate(message: &[u8]) -> Option<HeaderValue> {
         HeaderValue::from_str(&format!("Negotiate {}", BASE64_STANDARD.encode(message))).ok()?;
     value.set_sensitive(true);
     Some(value)
-}
-
-fn folder(config: &Config) -> PathBuf {
-    config.data_dir.join("kerberos")
-}
-
-fn write_configuration(folder: &Path, config: &config::Kerberos, kdcs: &[&Kdc]) {
-    let realms: Vec<String> = config.realms().map(str::to_owned).collect();
-    let text = kdc::library_configuration(&realms, kdcs, folder);
-    let written = std::fs::create_dir_all(folder).and_then(|()| {
-        let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
-        std::io::Write::write_all(&mut temporary, text.as_bytes())?;
-        let file = folder.join("krb5.conf");
-        temporary.persist(file).map_err(|error| error.error)
-    });
-    if let Err(error) = written {
-        tracing::error!(folder = %folder.display(), error = %error, "the Kerberos library can't be configured");
-    }
-}
-
-/// Tells the Kerberos library where its configuration is. Call it while the process has one
-/// thread. Always: a reload may switch Kerberos on.
-pub fn prepare_process(config: &Config) {
-    let folder = folder(config);
-    let kdcs: Vec<&Kdc> = config.kerberos.kdcs.iter().collect();
-    if config.needs_kerberos() {
-        write_configuration(&folder, &config.kerberos, &kdcs);
-    }
-    tickets::use_configuration(&folder.join("krb5.conf"));
-}
-
-/// Keeps an eye on the domain controllers, for ever.
-pub(crate) async fn tend(shared: Arc<Shared>) {
-    let mut known: Option<Arc<Delegation>> = None;
-    loop {
-        let delegation = shared.snapshot().delegation.clone();
-        if let Some(delegation) = &delegation {
-            let same = known
-                .as_ref()
-                .is_some_and(|known| Arc::ptr_eq(known, delegation));
-            if !same {
-                let kdcs: Vec<&Kdc> = delegation.config.kdcs.iter().collect();
-                write_configuration(&delegation.folder, &delegation.config, &kdcs);
-            }
-            delegation.probe_all().await;
-        }
-        known = delegation;
-        tokio::time::sleep(PROBE_EVERY).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_of_another_domain_is_nobody_of_ours() {
-        let config = |user_name| config::Kerberos {
-            principals: ["HTTP/gw@CORP.EXAMPLE", "HTTP/gw@LAB.EXAMPLE"]
-                .map(str::to_owned)
-                .to_vec(),
-            keytab: None,
-            kdcs: Vec::new(),
-            user_name,
-            accept: false,
-            channel_binding: true,
-            cache: Duration::from_secs(1),
-            timeout: Duration::from_secs(1),
-            threads: 1,
-        };
-        let principal = config(KerberosName::Principal);
-        let enterprise = config(KerberosName::Enterprise);
-        for (given, as_principal) in [
-            ("alice", "alice@CORP.EXAMPLE"),
-            ("alice@lab.example", "alice@LAB.EXAMPLE"),
-        ] {
-            let found = user_name(&principal, given).ok().map(|(_, name)| name);
-            assert_eq!(found, Some(UserName::Principal(as_principal.into())));
-            let found = user_name(&enterprise, given).ok().map(|(_, name)| name);
-            assert_eq!(found, Some(UserName::Enterprise(given.into())));
-        }
-        for config in [&principal, &enterprise] {
-            for given in ["OTHER\\alice", "\\alice", "OTHER\\alice@corp.example"] {
-                let refused = user_name(config, given).err();
-                let refused = refused.map(|refusal| (refusal.reason, refusal.of_user));
-                assert_eq!(refused, Some(("kerberos_user_realm", true)), "{given}");
-            }
-        }
-    }
-
-    /// Threads that hang are so many and no more, and so are those who wait for one of them.
-    #[tokio::test]
-    async fn blocking_work_is_bounded_and_so_is_its_queue() {
-        const THREADS: usize = 2;
-        let text = format!(
-            "kerberos.accept=true\nkerberos.principals=svc@CORP.EXAMPLE\n\
-             kerberos.keytab.path=svc.keytab\nkerberos.threads={THREADS}\n"
-        );
-        let nothing = std::iter::empty();
-        let folder = Path::new("/etc/seg");
-        let (loaded, _) = config::from_text(&text, None, folder, nothing);
-        let delegation = Delegation::new(&loaded.config, None).expect("asked for");
-        let (started, mut starts) = tokio::sync::mpsc::unbounded_channel();
-        let (end, ends) = std::sync::mpsc::channel::<()>();
-        let ends = Arc::new(Mutex::new(ends));
-        let runtime = Handle::current();
-        let hangs = || {
-            let (started, ends) = (started.clone(), Arc::clone(&ends));
-            delegation.submit(&runtime, move || {
-                let _ = started.send(());
-                let _ = ends.lock().recv();
-            })
-        };
-        let mut all: Vec<_> = (0..MAX_WAITING)
-            .map(|_| tokio::spawn(hangs().expect("room to wait")))
-            .collect();
-        let refused = hangs().err().map(|refusal| refusal.reason);
-        assert_eq!(refused, Some(Refusal::busy().reason));
-        for _ in 0..THREADS {
-            starts.recv().await.expect("work begins");
-        }
-        // Two have a thread and wait no more: there is room for two others, and no thread.
-        all.extend((0..THREADS).map(|_| tokio::spawn(hangs().expect("room to wait"))));
-        tokio::task::yield_now().await;
-        assert!(hangs().is_err(), "no more than {MAX_WAITING} wait");
-        assert!(starts.try_recv().is_err(), "no more than {THREADS} run");
-        drop(end);
-        for work in all {
-            work.await.expect("joined").expect("done");
-        }
-    }
 }
