@@ -227,7 +227,8 @@ mod tests {
 
     use super::*;
 
-    async fn pair() -> (Socket, TcpStream) {
+    /// A socket of ours and its other end.
+    pub(super) async fn pair() -> (Socket, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (ours, theirs) = tokio::join!(TcpStream::connect(address), listener.accept());

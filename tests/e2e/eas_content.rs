@@ -4,13 +4,12 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use seg_core::sandbox::{Answer, Filter, Framing, Sandbox, Script};
 use seg_tests::Gateway;
-use seg_tests::ad::Lab;
 use seg_tests::eas::Request;
 use seg_tests::message::Message;
 
-use crate::{kerberos, sandbox};
+use crate::sandbox;
 
-async fn with_policies(sandbox: &Sandbox, policies: &str, limit: &str) -> Gateway {
+pub(crate) async fn with_policies(sandbox: &Sandbox, policies: &str, limit: &str) -> Gateway {
     let builder = Gateway::before(sandbox);
     builder.file("policies.toml", policies);
     builder
@@ -19,7 +18,7 @@ async fn with_policies(sandbox: &Sandbox, policies: &str, limit: &str) -> Gatewa
         .await
 }
 
-const LIMIT: &str = "1000000";
+pub(crate) const LIMIT: &str = "1000000";
 
 /// An element of the current page with this content.
 pub(crate) fn element(token: u8, content: &[u8]) -> Vec<u8> {
@@ -46,14 +45,14 @@ fn attachment(name: &str, reference: &str) -> Vec<u8> {
 }
 
 /// AirSyncBase Body: Type, EstimatedDataSize, Data.
-fn body(kind: &str, data: &str) -> Vec<u8> {
+pub(crate) fn body(kind: &str, data: &str) -> Vec<u8> {
     let size = data.len().to_string();
     let content = [text(0x06, kind), text(0x0C, &size), text(0x0B, data)];
     element(0x0A, &content.concat())
 }
 
 /// A Sync answer with one mail: Subject and From of page 2, then what stands on page 17.
-fn sync_answer(subject: &str, base: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn sync_answer(subject: &str, base: &[Vec<u8>]) -> Vec<u8> {
     let mail = [
         page(2),
         text(0x14, subject),
@@ -73,7 +72,7 @@ fn sync_answer(subject: &str, base: &[Vec<u8>]) -> Vec<u8> {
     [vec![3, 1, 0x6A, 0], element(0x05, &collections)].concat()
 }
 
-fn sync(device: &str) -> Request {
+pub(crate) fn sync(device: &str) -> Request {
     let body = seg_core::sandbox::requests::sync("1");
     Request::eas("Sync", "alice", device, body)
 }
@@ -83,7 +82,7 @@ pub(crate) fn gives(sandbox: &Sandbox, command: &str, body: Vec<u8>) {
     sandbox.script(Script::answer(Filter::name(command), answer).always());
 }
 
-fn has(message: &Message, part: &str) -> bool {
+pub(crate) fn has(message: &Message, part: &str) -> bool {
     message.text().contains(part)
 }
 
@@ -457,123 +456,6 @@ async fn what_a_sync_brings_up_is_looked_at() {
     let harmless = upload("https://evil.example/", &[add("p.txt")]);
     assert_eq!(gateway.ask(&send(harmless.clone())).await.status(), 200);
     assert_eq!(arrived(), harmless);
-}
-
-/// A marking may stand behind the place where a server cuts a body off: the whole is asked for before
-/// the beginning is given away, with the credentials and in the name of the device.
-#[tokio::test]
-async fn the_beginning_of_a_mail_is_judged_by_its_whole_text() {
-    let sandbox = sandbox::start();
-    let policies = "[[content]]\nid = 'secret'\n\
-        classified = { body = ['TLP:RED'], text = 'Not here.' }\n";
-    let gateway = with_policies(&sandbox, policies, LIMIT).await;
-    let cut = |text_of: &str, truncated: &str| {
-        let content = [text(0x06, "1"), text(0x0D, truncated), text(0x0B, text_of)];
-        element(0x0A, &content.concat())
-    };
-    let given = sync_answer("plans", &[cut("attack at", "1")]);
-    // ItemOperations: Fetch with Status, CollectionId, ServerId, Properties with the body.
-    let whole = |text_of: &str| {
-        let fetch = [
-            text(0x0D, "1"),
-            page(0),
-            text(0x12, "5"),
-            text(0x0D, "5:1"),
-            page(20),
-            element(0x0B, &[page(17), cut(text_of, "0")].concat()),
-            page(20),
-        ];
-        let root = [
-            text(0x0D, "1"),
-            element(0x0E, &element(0x06, &fetch.concat())),
-        ];
-        [vec![3, 1, 0x6A, 0], page(20), element(0x05, &root.concat())].concat()
-    };
-    let fetches = |device: &str| Filter::name("ItemOperations").device(device);
-
-    gives(&sandbox, "Sync", given.clone());
-    gives(&sandbox, "ItemOperations", whole("attack at dawn"));
-    let answer = gateway.ask(&sync("WHOLE1")).await;
-    assert_eq!(&answer.body[..], &given[..], "{}", answer.text());
-    let asked = sandbox.last(&fetches("WHOLE1")).expect("it was asked for");
-    let ids = [text(0x12, "5"), text(0x0D, "5:1")].concat();
-    assert!(asked.body.windows(ids.len()).any(|part| part == ids));
-    assert_eq!(sandbox.count(&fetches("WHOLE1")), 1);
-
-    sandbox.clear_scripts();
-    gives(&sandbox, "Sync", given.clone());
-    gives(&sandbox, "ItemOperations", whole("attack at dawn, tlp:red"));
-    let answer = gateway.ask(&sync("WHOLE2")).await;
-    let withheld = sync_answer("plans", &[cut("Not here.", "0")]);
-    assert_eq!(&answer.body[..], &withheld[..], "{}", answer.text());
-
-    // A server that does not give it: nobody has seen it.
-    sandbox.clear_scripts();
-    gives(&sandbox, "Sync", given);
-    let failure = Answer::status(500);
-    sandbox.script(Script::answer(fetches("WHOLE3"), failure).always());
-    let answer = gateway.ask(&sync("WHOLE3")).await;
-    assert!(
-        !has(&answer, "attack") && has(&answer, "can't be checked"),
-        "{answer:?}"
-    );
-
-    // What is there whole, or marked in its beginning, needs no question.
-    for base in [body("1", "attack"), cut("tlp:red", "1")] {
-        sandbox.clear_scripts();
-        gives(&sandbox, "Sync", sync_answer("plans", &[base]));
-        assert_eq!(gateway.ask(&sync("WHOLE4")).await.status(), 200);
-    }
-    assert_eq!(sandbox.count(&fetches("WHOLE4")), 0);
-}
-
-/// A Kerberos message serves one request: for the whole of a mail there is another one.
-#[tokio::test]
-async fn whole_mail_is_asked_for_behind_a_kerberos_login_too() {
-    let lab = Lab::shared();
-    let policies = "[[content]]\nid = 'secret'\n\
-        classified = { body = ['TLP:RED'], text = 'Not here.' }\n";
-    let cut = |text_of: &str, truncated: &str| {
-        let content = [text(0x06, "1"), text(0x0D, truncated), text(0x0B, text_of)];
-        element(0x0A, &content.concat())
-    };
-    let given = sync_answer("plans", &[cut("attack at", "1")]);
-    let withheld = sync_answer("plans", &[cut("Not here.", "0")]);
-    for (whole, expected) in [
-        ("attack at dawn", &given),
-        ("attack at dawn, tlp:red", &withheld),
-    ] {
-        let answers = tempfile::tempdir().expect("a folder");
-        let fetch = [
-            text(0x0D, "1"),
-            page(0),
-            text(0x12, "5"),
-            text(0x0D, "5:1"),
-            page(20),
-            element(0x0B, &[page(17), cut(whole, "0")].concat()),
-            page(20),
-        ];
-        let root = [
-            text(0x0D, "1"),
-            element(0x0E, &element(0x06, &fetch.concat())),
-        ];
-        let whole = [vec![3, 1, 0x6A, 0], page(20), element(0x05, &root.concat())].concat();
-        for (name, body) in [("Sync", &given), ("ItemOperations", &whole)] {
-            std::fs::write(answers.path().join(name), body).expect("the file is written");
-        }
-        let server = lab.bound_server_with(Some(answers.path()));
-        let builder = kerberos::before(&lab).set(
-            "email.server.host.and.port",
-            format!("https://{}:{}", lab.address(), server.port),
-        );
-        builder.file("policies.toml", policies);
-        let gateway = builder.start().await;
-        let request = sync("KRBWHOLE1").without("Authorization");
-        for _ in 0..2 {
-            let answer = kerberos::ask_as(&gateway, &lab, "alice", &request).await;
-            assert_eq!(&answer.body[..], &expected[..], "{}", answer.text());
-        }
-    }
 }
 
 /// A header marks a mail also where the device gets no headers: the gateway asks for them.

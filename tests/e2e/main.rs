@@ -24,6 +24,7 @@ mod eas_firewall;
 mod eas_folders;
 mod eas_newest;
 mod eas_orders;
+mod eas_whole;
 mod enrolment;
 mod ens;
 mod ews_clients;

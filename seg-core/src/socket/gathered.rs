@@ -301,7 +301,6 @@ mod tests {
     use std::time::Duration;
 
     use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-    use tokio::net::TcpListener;
     use tokio::task::yield_now;
 
     use super::*;
@@ -309,12 +308,9 @@ mod tests {
 
     /// A socket of ours that may be written to, and its other end.
     async fn pair() -> (Socket, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let (ours, theirs) = tokio::join!(TcpStream::connect(address), listener.accept());
-        let ours = ours.expect("connected");
-        ours.writable().await.expect("writable");
-        (Socket::new(ours), theirs.expect("accepted").0)
+        let (ours, theirs) = crate::socket::tests::pair().await;
+        ours.wire.tcp.writable().await.expect("writable");
+        (ours, theirs)
     }
 
     /// Writes once, and doesn't wait.
