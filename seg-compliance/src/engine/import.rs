@@ -14,9 +14,9 @@
 //! takes no record over, makes none and removes none.
 //!
 //! A snapshot or a supplement can be **guarded**: it is held until its last line, what it would
-//! change is counted, and where that is more than a share of its devices (its source's, or for a
-//! supplement all that are known) nothing is applied. So half a list that a system gave for a whole
-//! one blocks nobody.
+//! change is counted, and where that is more than a share of its devices (its source's and those that
+//! it takes over from others, or for a supplement all that are known) nothing is applied. So half a
+//! list that a system gave for a whole one blocks nobody, and neither does a source under a new name.
 
 use std::collections::HashSet;
 use std::collections::VecDeque;
@@ -82,13 +82,13 @@ pub enum Refused {
     BadLines(Box<ImportResult>),
     /// A guarded import would change too much: nothing was applied.
     #[error(
-        "the import would change {changed} of the {devices} devices of this source, more than \
+        "the import would change {changed} of the {devices} devices that it concerns, more than \
          {percent} percent; nothing was applied"
     )]
     TooMuch {
         /// Devices that would have another verdict, or none.
         changed: u64,
-        /// Devices of the source.
+        /// Devices of the source, and those that it takes over.
         devices: u64,
         /// What is allowed.
         percent: u8,
@@ -97,6 +97,8 @@ pub enum Refused {
     #[error(transparent)]
     Store(#[from] StoreError),
 }
+
+type Devices<'d> = HashSet<&'d DeviceKey, RandomState>;
 
 /// An import under way.
 pub struct Import<'e> {
@@ -233,17 +235,27 @@ impl Import<'_> {
                 changed += u64::from(goes);
             }
         });
-        if devices == 0 {
-            return Ok(());
-        }
+        // A device may stand on several lines.
+        let (mut taken, mut judged) = (Devices::default(), Devices::default());
         for (device, said) in &self.held {
-            let his = shared.devices.read(device, |entry| {
-                entry.is_some_and(|entry| self.concerns(entry))
+            let (known, own) = shared.devices.read(device, |entry| {
+                let known = entry.filter(|entry| entry.known);
+                (
+                    known.is_some(),
+                    known.is_some_and(|entry| self.concerns(entry)),
+                )
             });
-            let facts = his.then(|| self.made(shared, device, said));
-            if let Some(Some(facts)) = facts {
+            if !known {
+                continue;
+            }
+            if !own && taken.insert(device) {
+                devices += 1;
+            }
+            if let Some(facts) = self.made(shared, device, said) {
                 let (was, will) = shared.foresee(device, Some(&facts));
-                changed += u64::from(was.verdict != will.verdict);
+                if was.verdict != will.verdict && judged.insert(device) {
+                    changed += 1;
+                }
             }
         }
         if changed.saturating_mul(100) > devices.saturating_mul(percent.into()) {

@@ -200,6 +200,75 @@ async fn a_dry_run_counts_and_does_nothing() {
     assert_eq!(devices(&bench), ["D1", "D2"]);
 }
 
+/// What a snapshot of `source` would come to under a guard of so many percent.
+async fn guarded(bench: &Bench, source: &str, percent: u8, text: &str) -> Result<u64, (u64, u64)> {
+    let options = ImportOptions {
+        guard: Some(percent),
+        ..options(ImportMode::Snapshot, source)
+    };
+    match import(bench, options, text).await {
+        Ok(result) => Ok(result.applied + result.removed),
+        Err(Refused::TooMuch {
+            changed, devices, ..
+        }) => Err((changed, devices)),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+fn fleet(devices: std::ops::Range<u32>, compliant: impl Fn(u32) -> bool) -> String {
+    let line = |number| {
+        let compliant = compliant(number);
+        format!("{{\"device_id\":\"g{number}\",\"compliant\":{compliant}}}\n")
+    };
+    devices.map(line).collect()
+}
+
+#[tokio::test]
+async fn a_guarded_snapshot_changes_no_more_than_its_share() {
+    let bench = bench(Settings::default());
+    let ten = fleet(0..10, |_| true);
+    assert_eq!(
+        guarded(&bench, "mdm", 20, &ten).await,
+        Ok(10),
+        "all are new"
+    );
+    // Nothing, one too few, one too many, and exactly as many as may.
+    assert_eq!(guarded(&bench, "mdm", 20, "").await, Err((10, 10)));
+    let seven = fleet(0..7, |_| true);
+    assert_eq!(guarded(&bench, "mdm", 20, &seven).await, Err((3, 10)));
+    let blocked = |number| fleet(0..10, move |device| device >= number);
+    assert_eq!(guarded(&bench, "mdm", 20, &blocked(3)).await, Err((3, 10)));
+    // A device on two lines is one device.
+    let twice = blocked(2) + &blocked(2);
+    assert_eq!(guarded(&bench, "mdm", 20, &twice).await, Ok(2));
+    assert_eq!(bench.engine.counts().known, 10);
+    // New ones change nobody.
+    let more = blocked(2) + &fleet(10..40, |_| false);
+    assert_eq!(guarded(&bench, "mdm", 0, &more).await, Ok(30));
+    assert_eq!(guarded(&bench, "mdm", 100, "").await, Ok(40), "no guard");
+}
+
+/// A source under a new name, or a second one, takes devices over: they are no new ones.
+#[tokio::test]
+async fn a_guarded_snapshot_of_another_source_is_guarded_too() {
+    let bench = bench(Settings::default());
+    let ten = fleet(0..10, |_| true);
+    assert_eq!(guarded(&bench, "mdm", 20, &ten).await, Ok(10));
+    let none = fleet(0..10, |_| false);
+    assert_eq!(guarded(&bench, "renamed", 20, &none).await, Err((10, 10)));
+    assert_eq!(bench.decide("g1", "alice").verdict, Verdict::Allow);
+    assert_eq!(guarded(&bench, "renamed", 20, &ten).await, Ok(10));
+    assert_eq!(
+        bench
+            .engine
+            .device(&key("g1"), None)
+            .unwrap()
+            .source
+            .as_deref(),
+        Some("renamed")
+    );
+}
+
 #[tokio::test]
 async fn an_import_that_broke_off_is_resumed_by_sending_it_again() {
     let bench = bench(Settings::default());

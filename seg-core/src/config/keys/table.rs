@@ -350,7 +350,7 @@ pub(in crate::config) static GROUPS: &[Group] = &[
         Key::new("compliance.stale.answer", "block", Kind::Choice(StaleAnswer::WORDS),
             "what holds then for its devices, where a policy does not say so itself"),
         Key::new("compliance.import.max.change.percent", "50", Kind::Whole { min: 0, max: 100 },
-            "a snapshot that would change more of its source's devices stops and asks; 100: none does"),
+            "a snapshot that would change more of the devices that it concerns stops and asks; 100: none does"),
     ] },
     Group { title: "The decision service, for those who keep their load balancer", keys: &[
         Key::new("decision.listen", "", Kind::Text("address:port"),
