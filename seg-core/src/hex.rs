@@ -11,6 +11,11 @@ pub(crate) fn sha256(text: &str) -> Option<[u8; 32]> {
     digits.next().is_none().then_some(bytes)
 }
 
+/// Bytes as two digits each.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -19,6 +24,7 @@ mod tests {
     fn sixty_four_digits_and_nothing_else() {
         assert_eq!(sha256(&"0a".repeat(32)), Some([10; 32]));
         assert_eq!(sha256(&"0A".repeat(32)), Some([10; 32]));
+        assert_eq!(text(&[10, 255]), "0aff");
         // A sign is no digit, whatever a number's parser says.
         for wrong in [
             "",

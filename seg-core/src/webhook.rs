@@ -5,7 +5,8 @@
 //! them), of a source in sources.toml. The caller is known by a signature with the source's
 //! `webhook_secret`, or by a client certificate where `webhook.client.ca.path` is set. A signed call
 //! carries `X-Seg-Timestamp` (seconds since 1970) and `X-Seg-Signature: sha256=<hex>`, the HMAC-SHA256 of
-//! the timestamp, a dot and the body; it holds for five minutes and only once.
+//! the timestamp, a dot and the body; it holds for five minutes and only once, across restarts too: the
+//! audit trail, in which each call stands, tells which signatures were used.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -16,16 +17,18 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
-use seg_compliance::api::AuditEvent;
-use seg_compliance::engine::ImportOptions;
+use seg_compliance::Engine;
+use seg_compliance::api::{AuditEntry, AuditEvent};
+use seg_compliance::engine::{ImportOptions, Period};
 use seg_compliance::record::ndjson;
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 use crate::beside::{Answer, PATIENCE, Visitor, text};
-use crate::hex;
 use crate::runtime::Shared;
+use crate::{hex, percent};
 
 /// Largest body.
 const BODY_MAX: usize = 1024 * 1024;
@@ -34,13 +37,28 @@ const CLOCK_SECONDS: i64 = 300;
 /// Most signatures that are remembered; more calls than that in ten minutes are refused.
 const REMEMBERED: usize = 200_000;
 
-/// The signatures that were used.
+/// What the trail calls a webhook's call, and where the signature stands in it.
+const ACTION: &str = "webhook";
+const SIGNATURE: &str = "signature";
+
+/// The signatures that were used, each with when that was.
 #[derive(Debug, Default)]
-pub struct Used(Mutex<HashMap<[u8; 32], i64>>);
+pub struct Used {
+    signatures: Mutex<HashMap<[u8; 32], i64>>,
+    /// What was used before this process began is known.
+    recalled: OnceCell<()>,
+}
+
+/// A signature and the time that it is for, as a caller gives them.
+struct Given<'h> {
+    timestamp: &'h str,
+    signature: [u8; 32],
+}
 
 /// Why a call is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refusal {
+    Source,
     Unsigned,
     Clock,
     Signature,
@@ -49,9 +67,36 @@ enum Refusal {
 }
 
 impl Used {
+    /// Recalls from the audit trail what was used before this process began, once.
+    async fn recall(&self, engine: &Arc<Engine>) -> Result<(), String> {
+        let recalled = self.recalled.get_or_try_init(|| async {
+            let engine = Arc::clone(engine);
+            let from = Timestamp::now() - SignedDuration::from_secs(2 * CLOCK_SECONDS);
+            let period = Period {
+                from: Some(from),
+                after: engine.audit_entries().saturating_sub(REMEMBERED as u64),
+                ..Period::default()
+            };
+            let trail = tokio::task::spawn_blocking(move || engine.audit_trail(&period)).await;
+            let trail = trail.map_err(|error| error.to_string())?;
+            self.learn(&trail.map_err(|error| error.to_string())?);
+            Ok(())
+        });
+        recalled.await.copied()
+    }
+
+    fn learn(&self, trail: &[AuditEntry]) {
+        let calls = trail.iter().filter(|entry| entry.event.action == ACTION);
+        let used = calls.filter_map(|entry| {
+            let signature = entry.event.detail.get(SIGNATURE)?.as_str()?;
+            Some((hex::sha256(signature)?, entry.at.as_second()))
+        });
+        self.signatures.lock().extend(used);
+    }
+
     /// Notes a signature; an old one is a replay.
     fn note(&self, signature: [u8; 32], now: i64) -> Result<(), Refusal> {
-        let mut used = self.0.lock();
+        let mut used = self.signatures.lock();
         if used.len() >= REMEMBERED {
             used.retain(|_, at| now - *at <= 2 * CLOCK_SECONDS);
             if used.len() >= REMEMBERED {
@@ -70,66 +115,65 @@ pub async fn answer(shared: Arc<Shared>, visitor: Visitor, request: Request<Inco
     if request.method() != Method::POST {
         return text(StatusCode::METHOD_NOT_ALLOWED, "POST\n");
     }
-    let Some(name) = request
-        .uri()
-        .path()
-        .strip_prefix("/webhook/")
-        .map(str::to_owned)
-    else {
+    let path = request.uri().path();
+    let Some(name) = path.strip_prefix("/webhook/").and_then(percent::decoded) else {
         return text(StatusCode::NOT_FOUND, "");
     };
     let snapshot = shared.snapshot();
-    // An unknown source and a wrong signature look the same.
-    let refuse = || {
+    let refuse = |why: Refusal| {
+        if why == Refusal::Busy {
+            return text(StatusCode::TOO_MANY_REQUESTS, "");
+        }
+        tracing::warn!(target: "seg::webhook", source = name, peer = %visitor.address, ?why, "a call is refused");
+        // An unknown source and a wrong signature look the same.
         text(
             StatusCode::UNAUTHORIZED,
             "not signed as this source must be\n",
         )
     };
     let Ok(source) = snapshot.sources.find(&name) else {
-        return refuse();
+        return refuse(Refusal::Source);
     };
     let (parts, body) = request.into_parts();
+    // Whoever can't be right does not get as far as sending a body.
+    let now = Timestamp::now();
+    let signed = match source.webhook_secret() {
+        Some(Ok(secret)) => match given(&parts.headers, now) {
+            Ok(given) => Some((given, secret)),
+            Err(why) => return refuse(why),
+        },
+        Some(Err(error)) => {
+            tracing::error!(target: "seg::webhook", source = name, %error, "its secret can't be read");
+            return text(StatusCode::SERVICE_UNAVAILABLE, "");
+        }
+        None if visitor.certified => None,
+        None => return refuse(Refusal::Unsigned),
+    };
     let body = Limited::new(body, BODY_MAX).collect();
     let body = match tokio::time::timeout(PATIENCE, body).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(_)) => return text(StatusCode::PAYLOAD_TOO_LARGE, "at most 1 MiB\n"),
         Err(_) => return text(StatusCode::REQUEST_TIMEOUT, ""),
     };
-    let checked = match source.webhook_secret() {
-        Some(Ok(secret)) => signed(
-            &parts.headers,
-            &body,
-            &secret,
-            Timestamp::now(),
-            &shared.webhooks,
-        ),
-        Some(Err(error)) => {
-            tracing::error!(target: "seg::webhook", source = name, %error, "its secret can't be read");
+    let mut signature = None;
+    if let Some((given, secret)) = signed {
+        if let Err(why) = verify(&given, &body, &secret) {
+            return refuse(why);
+        }
+        if let Err(error) = shared.webhooks.recall(&shared.engine).await {
+            tracing::error!(target: "seg::webhook", error, "the audit trail can't be read");
             return text(StatusCode::SERVICE_UNAVAILABLE, "");
         }
-        None if visitor.certified => Ok(()),
-        None => Err(Refusal::Unsigned),
-    };
-    match checked {
-        Ok(()) => {}
-        Err(Refusal::Busy) => return text(StatusCode::TOO_MANY_REQUESTS, ""),
-        Err(why) => {
-            tracing::warn!(target: "seg::webhook", source = name, peer = %visitor.address, ?why, "a call is refused");
-            return refuse();
+        if let Err(why) = shared.webhooks.note(given.signature, now.as_second()) {
+            return refuse(why);
         }
+        signature = Some(given.signature);
     }
-    import(&shared, &name, visitor.address, &body).await
+    import(&shared, &name, visitor.address, &body, signature).await
 }
 
-/// Checks signature, clock and that it was not used before.
-fn signed(
-    headers: &HeaderMap,
-    body: &[u8],
-    secret: &[u8],
-    now: Timestamp,
-    used: &Used,
-) -> Result<(), Refusal> {
+/// What a caller shows of a signature, as far as it is worth reading his body.
+fn given(headers: &HeaderMap, now: Timestamp) -> Result<Given<'_>, Refusal> {
     let line = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let (Some(timestamp), Some(signature)) = (line("x-seg-timestamp"), line("x-seg-signature"))
     else {
@@ -140,15 +184,26 @@ fn signed(
         return Err(Refusal::Clock);
     }
     let signature = signature.strip_prefix("sha256=").and_then(hex::sha256);
-    let signature = signature.ok_or(Refusal::Signature)?;
-    let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
-    let message = [timestamp.as_bytes(), b".", body].concat();
-    // Takes as long for a wrong signature as for a right one.
-    hmac::verify(&key, &message, &signature).map_err(|_| Refusal::Signature)?;
-    used.note(signature, now.as_second())
+    Ok(Given {
+        timestamp,
+        signature: signature.ok_or(Refusal::Signature)?,
+    })
 }
 
-async fn import(shared: &Shared, source: &str, peer: SocketAddr, body: &Bytes) -> Answer {
+/// Checks the signature. Takes as long for a wrong one as for a right one.
+fn verify(given: &Given<'_>, body: &[u8], secret: &[u8]) -> Result<(), Refusal> {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+    let message = [given.timestamp.as_bytes(), b".", body].concat();
+    hmac::verify(&key, &message, &given.signature).map_err(|_| Refusal::Signature)
+}
+
+async fn import(
+    shared: &Shared,
+    source: &str,
+    peer: SocketAddr,
+    body: &Bytes,
+    signature: Option<[u8; 32]>,
+) -> Answer {
     let mut import = shared.engine.begin_import(ImportOptions {
         source: Some(source.to_owned()),
         strict: true,
@@ -182,7 +237,7 @@ async fn import(shared: &Shared, source: &str, peer: SocketAddr, body: &Bytes) -
         }
     }
     let finished = import.finish().await;
-    let (status, detail, body) = match finished {
+    let (status, mut detail, body) = match finished {
         Ok(result) => {
             let told = json!({
                 "read": result.read, "applied": result.applied, "unchanged": result.unchanged,
@@ -194,7 +249,7 @@ async fn import(shared: &Shared, source: &str, peer: SocketAddr, body: &Bytes) -
             tracing::error!(target: "seg::webhook", source, %error, "a call is lost");
             (
                 StatusCode::SERVICE_UNAVAILABLE,
-                json!(null),
+                json!({"error": "store"}),
                 json!({"error": "store"}),
             )
         }
@@ -203,10 +258,13 @@ async fn import(shared: &Shared, source: &str, peer: SocketAddr, body: &Bytes) -
             (StatusCode::UNPROCESSABLE_ENTITY, told.clone(), told)
         }
     };
+    if let (Some(signature), Value::Object(detail)) = (signature, &mut detail) {
+        detail.insert(SIGNATURE.to_owned(), hex::text(&signature).into());
+    }
     let event = AuditEvent {
         who: source.to_owned(),
         role: String::new(),
-        action: "webhook".to_owned(),
+        action: ACTION.to_owned(),
         target: Some(source.to_owned()),
         detail,
         from: Some(peer.ip().to_string()),
@@ -251,7 +309,11 @@ mod tests {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
         let at = now.as_second();
         let used = Used::default();
-        let check = |headers: &HeaderMap, body: &[u8]| signed(headers, body, b"secret", now, &used);
+        let check = |headers: &HeaderMap, body: &[u8]| {
+            let given = given(headers, now)?;
+            verify(&given, body, b"secret")?;
+            used.note(given.signature, at)
+        };
         let good = call(b"secret", at, b"body");
         assert_eq!(check(&good, b"other"), Err(Refusal::Signature));
         assert_eq!(check(&good, b"body"), Ok(()));
@@ -273,5 +335,30 @@ mod tests {
             );
         }
         assert_eq!(check(&HeaderMap::new(), b"body"), Err(Refusal::Unsigned));
+        let mut short = good.clone();
+        short.insert("x-seg-signature", HeaderValue::from_static("sha256=00"));
+        assert_eq!(check(&short, b"body"), Err(Refusal::Signature));
+    }
+
+    #[test]
+    fn more_signatures_than_can_be_remembered_are_refused_not_forgotten() {
+        let used = Used::default();
+        let signature = |number: usize| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&number.to_le_bytes());
+            bytes
+        };
+        for number in 0..REMEMBERED {
+            assert_eq!(used.note(signature(number), 0), Ok(()));
+        }
+        assert_eq!(used.note(signature(REMEMBERED), 1), Err(Refusal::Busy));
+        assert_eq!(
+            used.note(signature(0), 1),
+            Err(Refusal::Busy),
+            "or a replay"
+        );
+        // Those of which a copy would be too old make room.
+        let later = 2 * CLOCK_SECONDS + 1;
+        assert_eq!(used.note(signature(REMEMBERED), later), Ok(()));
     }
 }

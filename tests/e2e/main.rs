@@ -58,3 +58,4 @@ mod sogo;
 mod sources;
 mod upstream_nonsense;
 mod upstreams;
+mod webhooks;

@@ -48,6 +48,12 @@ impl Engine {
         Ok(number)
     }
 
+    /// The number of the newest entry.
+    #[must_use]
+    pub fn audit_entries(&self) -> u64 {
+        self.shared.entries.load(Ordering::SeqCst)
+    }
+
     /// The entries of a period, in order. Blocks while it reads.
     ///
     /// # Errors
