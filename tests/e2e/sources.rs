@@ -86,7 +86,7 @@ fn definition(address: SocketAddr) -> String {
 }
 
 /// `sync-compliance` with these words: exit code, output and errors together.
-async fn called(gateway: &Gateway, words: &[&str]) -> (u8, String) {
+pub(crate) async fn called(gateway: &Gateway, words: &[&str]) -> (u8, String) {
     let config = gateway.path("application.properties").display().to_string();
     let token = gateway.token_path().display().to_string();
     let mut all: Vec<OsString> = [
@@ -290,7 +290,7 @@ member: uid=alice,dc=corp,dc=example
 ";
 
 /// What `seg check` says of one part.
-fn checked(gateway: &Gateway, part: &str) -> (bool, String) {
+pub(crate) fn checked(gateway: &Gateway, part: &str) -> (bool, String) {
     let output = std::process::Command::new(program("seg"))
         .args(["check", "--json", "--config"])
         .arg(gateway.path("application.properties"))

@@ -16,6 +16,7 @@ pub mod message;
 pub mod openldap;
 pub mod program;
 pub mod sogo;
+pub mod system;
 pub mod tap;
 pub mod tunnel;
 pub mod wait;

@@ -45,8 +45,11 @@ pub(super) enum Failure {
     #[error("the answer of {url} can't be used: {reason}")]
     Answer { url: String, reason: String },
     /// A source can't be read.
-    #[error(transparent)]
+    #[error("{0}; {mend}", mend = .0.mend())]
     Source(#[from] crate::sources::SourceError),
+    /// Some of several sources were not taken over; which, and why, was told.
+    #[error("{failed} of {all} sources were not taken over")]
+    Sources { failed: usize, all: usize },
     /// Standard output is gone; nobody is left to be told.
     #[error("can't write to standard output: {0}")]
     Output(#[source] io::Error),

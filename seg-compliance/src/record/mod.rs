@@ -5,11 +5,11 @@
 //! memory as the compact `Facts`.
 
 mod compact;
+pub mod csv;
 mod flags;
 mod given;
-pub mod csv;
-
 pub mod ndjson;
+mod reader;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use compact::{Facts, PackedTime, Said};
 pub(crate) use flags::{Flag, Flags};
 pub use given::{BadLine, LINE_MAX, Line};
+pub use reader::Reader;
 
 use crate::{DeviceKey, UserKey, Verdict};
 

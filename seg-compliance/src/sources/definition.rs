@@ -7,7 +7,7 @@ use super::SourceError;
 use super::json_path::JsonPath;
 use super::mapping::Mapping;
 use super::presets::{PRESETS, Preset};
-use super::secret::Place;
+use super::secret::{Held, Place};
 use crate::policy::read::{self, Problem, Table, Value, place};
 use crate::policy::span;
 
@@ -90,9 +90,9 @@ pub(super) struct Web {
     pub(super) map: Mapping,
     pub(super) login: Login,
     pub(super) tenant_code: Option<Place>,
-    pub(super) headers: Vec<(String, String)>,
+    pub(super) headers: Vec<(String, Held)>,
     pub(super) ca: Option<PathBuf>,
-    pub(super) proxy: Option<String>,
+    pub(super) proxy: Option<Held>,
     /// Least time between two requests.
     pub(super) pause: Duration,
     /// Tries of one request.
@@ -110,6 +110,24 @@ pub(super) struct Pages {
     pub(super) size_parameter: String,
     pub(super) size: u32,
     pub(super) first: u32,
+}
+
+impl Web {
+    /// Everything that a login, or a place in its changes, depends on.
+    pub(super) fn identity(&self) -> String {
+        let login = match &self.login {
+            Login::None => String::new(),
+            Login::Basic { user, password } => format!("{user} {password:?}"),
+            Login::Bearer { token } => format!("{token:?}"),
+            Login::Client {
+                token_url,
+                id,
+                secret,
+                scope,
+            } => format!("{token_url} {id} {secret:?} {scope:?}"),
+        };
+        format!("{} {} {login}", self.url, self.path)
+    }
 }
 
 /// How the source knows us.
@@ -206,7 +224,7 @@ impl Definition {
         if let From::Web(web) = &mut self.from
             && web.proxy.is_none()
         {
-            web.proxy = proxy.map(str::to_owned);
+            web.proxy = proxy.map(|url| Held::Here(url.to_owned()));
         }
     }
 }
@@ -392,7 +410,6 @@ fn web(mut table: Table<'_>, preset: Option<&Preset>, base: &Path) -> Result<Web
         .unwrap_or_default();
     let lookup = text("lookup")?.or_else(|| preset?.lookup.map(str::to_owned));
     let accept = text("accept")?;
-    let proxy = text("proxy")?;
     let tenant = text("tenant")?;
     let token_url = text("token_url")?;
     let client_id = text("client_id")?;
@@ -400,10 +417,8 @@ fn web(mut table: Table<'_>, preset: Option<&Preset>, base: &Path) -> Result<Web
     let user = text("user")?;
     let ca = text("ca_path")?.map(|path| base.join(path));
     for (name, url) in [("url", Some(&url)), ("token_url", token_url.as_ref())] {
-        if let Some(url) = url.filter(|url| !(url.starts_with("https://") || is_local(url))) {
-            let message = format!("{name} {url:?} must begin with https://: it gets secrets");
-            return Err(Problem { at, message });
-        }
+        let refused = url.map_or(Ok(()), |url| check_url(name, url));
+        refused.map_err(|message| Problem { at, message })?;
     }
     let use_delta = table
         .take("delta")
@@ -431,7 +446,8 @@ fn web(mut table: Table<'_>, preset: Option<&Preset>, base: &Path) -> Result<Web
     )?;
     let pages = pages(&mut table, preset)?;
     let map = mapping(&mut table, preset, at)?;
-    let headers = headers(&mut table)?;
+    let headers = headers(&mut table, base)?;
+    let proxy = proxy(&mut table, base)?;
     let tenant_code = secret(&mut table, "tenant_code", base)?;
     let password = secret(&mut table, "password", base)?;
     let token = secret(&mut table, "token", base)?;
@@ -537,6 +553,27 @@ fn web(mut table: Table<'_>, preset: Option<&Preset>, base: &Path) -> Result<Web
     })
 }
 
+/// Whether secrets may be sent there. What stands in the URL is shown to people.
+fn check_url(name: &str, url: &str) -> Result<(), String> {
+    let uri: ureq::http::Uri = url
+        .parse()
+        .map_err(|error| format!("{name} {url:?} is no URL: {error}"))?;
+    if uri
+        .authority()
+        .is_none_or(|host| host.as_str().contains('@'))
+    {
+        return Err(format!(
+            "{name} must be of the form https://host/path; a login stands in user and password"
+        ));
+    }
+    if url.starts_with("https://") || is_local(url) {
+        return Ok(());
+    }
+    Err(format!(
+        "{name} {url:?} must begin with https://: it gets secrets"
+    ))
+}
+
 /// Plain HTTP is for this machine.
 fn is_local(url: &str) -> bool {
     ["http://127.0.0.1", "http://localhost", "http://[::1]"]
@@ -630,14 +667,55 @@ fn mapping(table: &mut Table<'_>, preset: Option<&Preset>, at: usize) -> Result<
     }
 }
 
-fn headers(table: &mut Table<'_>) -> Result<Vec<(String, String)>, Problem> {
+/// Words in the name of a header whose value is a secret.
+const SECRET_HEADERS: [&str; 6] = ["auth", "cookie", "key", "token", "secret", "password"];
+
+fn headers(table: &mut Table<'_>, base: &Path) -> Result<Vec<(String, Held)>, Problem> {
     let Some(value) = table.take("headers") else {
         return Ok(Vec::new());
     };
-    value
-        .table()?
-        .rest()
-        .iter()
-        .map(|value| Ok((value.key.clone(), value.text()?.text.to_owned())))
-        .collect()
+    let mut headers = Vec::new();
+    for value in value.table()?.rest() {
+        let name = value.key.to_ascii_lowercase();
+        if ureq::http::HeaderName::from_bytes(name.as_bytes()).is_err() {
+            return Err(value.problem(format!("{:?} is no name of a header", value.key)));
+        }
+        let word = value.text()?;
+        let held = Held::parse(word.text, base);
+        if let Held::Here(text) = &held {
+            let message = if SECRET_HEADERS.iter().any(|part| name.contains(part)) {
+                "secrets don't stand here: write file:PATH or env:NAME"
+            } else if ureq::http::HeaderValue::from_str(text).is_err() {
+                "a header line can't hold that"
+            } else {
+                headers.push((name, held));
+                continue;
+            };
+            return Err(word.problem(format!("{name}: {message}")));
+        }
+        headers.push((name, held));
+    }
+    Ok(headers)
+}
+
+fn proxy(table: &mut Table<'_>, base: &Path) -> Result<Option<Held>, Problem> {
+    let Some(value) = table.take("proxy") else {
+        return Ok(None);
+    };
+    let word = value.text()?;
+    let held = Held::parse(word.text, base);
+    if let Held::Here(url) = &held {
+        if url.contains('@') {
+            return Err(word.problem(
+                "proxy: with a password it is a secret, which doesn't stand here: write file:PATH or \
+                 env:NAME",
+            ));
+        }
+        if ureq::Proxy::new(url).is_err() {
+            return Err(word.problem(format!(
+                "proxy: {url:?} is not of the form http://host:port"
+            )));
+        }
+    }
+    Ok(Some(held))
 }

@@ -9,8 +9,10 @@
 
 mod definition;
 mod directory;
+mod files;
 mod json_path;
 pub(crate) mod mapping;
+mod pace;
 mod presets;
 mod pull;
 mod secret;
@@ -18,6 +20,7 @@ pub mod tables;
 mod web;
 
 pub use definition::{Definition, Definitions};
+pub use pace::Sessions;
 pub use pull::{Devices, Form, Pulled, Reading, check, lookup, pull};
 
 /// Why a source was not read.
@@ -60,12 +63,14 @@ pub enum SourceError {
         reason: String,
     },
     /// The system refuses what is asked of it, and will again.
-    #[error("{url}: answers {status}")]
+    #[error("{url}: answers {status}{code}")]
     Refused {
         /// What was asked, without its query.
         url: String,
         /// The status of its answer.
         status: u16,
+        /// Its own word for it, in brackets, if it has one.
+        code: String,
     },
     /// The answer is not what was expected.
     #[error("{url}: the answer can't be used: {reason}")]
@@ -95,6 +100,29 @@ pub enum SourceError {
 }
 
 impl SourceError {
+    /// What helps against it.
+    #[must_use]
+    pub fn mend(&self) -> &'static str {
+        match self {
+            Self::Definition { .. } => "mend the file (docs/sources.md)",
+            Self::File { .. } => {
+                "see to it that the file is there, whole, and readable by this user"
+            }
+            Self::Secret { .. } => "put the secret there: one line, readable by this user",
+            Self::Unreachable { .. } => {
+                "check url, login, proxy and ca_path of this source, and whether the system is up"
+            }
+            Self::Refused {
+                status: 401 | 403, ..
+            } => "give the login of this source the right to read devices",
+            Self::Refused { .. } => "check url, path and lookup of this source",
+            Self::Answer { .. } => "check url, path, items, next and pages of this source",
+            Self::Partial { .. } => "pull it again; if it stays so, ask those who run the system",
+            Self::Devices(_) => "see to it that the gateway runs and its token may read",
+            Self::Unknown(..) => "name one of these, or define it (docs/sources.md)",
+        }
+    }
+
     fn file(path: &std::path::Path, error: &std::io::Error) -> Self {
         Self::File {
             path: path.display().to_string(),

@@ -1,8 +1,9 @@
 //! The known systems, as rows of a table: where they are asked, how their pages follow each other,
 //! and which of their words is which fact.
 //!
-//! - **Workspace ONE UEM**: REST API v1, "Devices: Search" (`GET /api/mdm/devices/search`), as the
-//!   console documents it under `/api/help`.
+//! - **Workspace ONE UEM**: REST API v1, "Devices: Search" (`GET /api/mdm/devices/search`), and for one
+//!   device "Get device by alternate ID" (`GET /api/mdm/devices?searchby=EasId&id=`), which answers with
+//!   the device itself; both as the console documents them under `/api/help`.
 //! - **Microsoft Intune**: Microsoft Graph v1.0, "List managedDevices"
 //!   (learn.microsoft.com/graph/api/intune-devices-manageddevice-list) and the properties of
 //!   `managedDevice`; paging and delta links as in "Paging Microsoft Graph data" and "Use delta query
@@ -10,7 +11,8 @@
 //!   page does not list `managedDevice` among the resources that have a delta function, in v1.0 or
 //!   beta; programs ask for `managedDevices/delta` all the same. So it is asked for where the
 //!   definition says `delta = true`, and where Graph refuses it, or tells of a change without the
-//!   DeviceId, the list is read instead.
+//!   DeviceId, the list is read instead. Nor does the page of `managedDevice` name `easDeviceId` among
+//!   the properties that can be filtered by: `seg check` tells whether a tenant does.
 //! - **Jamf Pro**: Jamf Pro API, "Get mobile device inventory"
 //!   (`GET /api/v2/mobile-devices/detail`, developer.jamf.com) and "Client credentials".
 
@@ -45,7 +47,7 @@ pub(super) static PRESETS: [Preset; 3] = [
         url: None,
         path: "/api/mdm/devices/search",
         delta_path: None,
-        lookup: Some("/api/mdm/devices/search?easid={device}"),
+        lookup: Some("/api/mdm/devices?searchby=EasId&id={device}"),
         accept: "application/json;version=1",
         items: "$.Devices",
         next: None,

@@ -1,19 +1,29 @@
 //! Reading a source to its end: pages, links, deltas.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use ahash::RandomState;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::definition::{Definition, Directory, FileForm, From, Pages, Web};
-use super::web::{Asker, without_query};
-use super::{SourceError, directory, tables};
+use super::definition::{Definition, Directory, From, Pages, Web};
+use super::json_path::JsonPath;
+use super::pace::{RealTime, Session, Sessions, Time};
+use super::web::{Asker, Terms, without_query};
+use super::{SourceError, directory, files};
 
 /// Most pages of one reading.
 const PAGES_MAX: u32 = 100_000;
+/// Most devices of one reading.
+const DEVICES_MAX: u64 = 10_000_000;
+/// A device that no system has: whether one can be asked for.
+const NOBODYS: &str = "SEGCHECK0";
 
 /// What a reading gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +69,8 @@ pub type Devices<'d> =
 pub(super) struct State {
     link: String,
     full: Timestamp,
+    /// Of which definition it is: another one begins anew.
+    of: String,
 }
 
 impl Pulled {
@@ -93,20 +105,36 @@ pub fn pull(
     out: &mut dyn Write,
 ) -> Result<Pulled, SourceError> {
     match &source.from {
-        From::Web(web) => pull_web(web, state, now, out),
+        From::Web(web) => pull_web(web, state, now, &RealTime, out),
         From::Directory(directory) => pull_directory(directory, devices, out),
-        From::File { path, form } => pull_file(path, *form, out),
+        From::File { path, form } => files::pull(path, *form, out),
     }
 }
 
-/// Asks a source for one device, once.
+/// Asks a source for one device, once. Whoever waits for the answer waits no longer than `within`;
+/// what comes later is lost.
 ///
 /// # Errors
 /// The source can't be asked, or does not answer.
-pub fn lookup(source: &Definition, device: &str) -> Result<Vec<Value>, SourceError> {
+pub fn lookup(
+    source: &Definition,
+    device: &str,
+    within: Duration,
+    sessions: &Sessions,
+) -> Result<Vec<Value>, SourceError> {
     let From::Web(web) = &source.from else {
         return Ok(Vec::new());
     };
+    let session = sessions.with(&web.identity());
+    look_up(web, device, Terms::within(within), session)
+}
+
+fn look_up(
+    web: &Web,
+    device: &str,
+    terms: Terms,
+    session: Arc<Mutex<Session>>,
+) -> Result<Vec<Value>, SourceError> {
     let Some(path) = &web.lookup else {
         return Ok(Vec::new());
     };
@@ -115,11 +143,19 @@ pub fn lookup(source: &Definition, device: &str) -> Result<Vec<Value>, SourceErr
         return Ok(Vec::new());
     }
     let url = format!("{}{}", web.url, path.replace("{device}", device));
-    let value = Asker::new(web)?.get(&url)?;
-    let found = web.items.first(&value).and_then(Value::as_array);
+    let value = match Asker::new(web, terms, session, &RealTime)?.get(&url) {
+        // It has no such device.
+        Err(SourceError::Refused { status: 404, .. }) => return Ok(Vec::new()),
+        got => got?,
+    };
+    // A list of devices, or the device itself.
+    let found = match web.items.first(&value) {
+        Some(Value::Array(items)) => items.as_slice(),
+        _ if value.is_object() => std::slice::from_ref(&value),
+        _ => &[],
+    };
     Ok(found
-        .into_iter()
-        .flatten()
+        .iter()
         .flat_map(|item| web.map.records(item))
         .filter(|record| {
             let id = record.get("device_id").and_then(Value::as_str);
@@ -129,7 +165,8 @@ pub fn lookup(source: &Definition, device: &str) -> Result<Vec<Value>, SourceErr
         .collect())
 }
 
-/// Asks a source for its first page, or opens its file: `seg check`.
+/// Asks a source for its first page, and for one device where it is asked for such; or reads its file:
+/// `seg check`.
 ///
 /// # Errors
 /// What is wrong.
@@ -145,20 +182,25 @@ pub fn check(source: &Definition) -> Result<String, SourceError> {
                 people.len()
             ))
         }
-        From::File { path, .. } => match std::fs::metadata(path) {
-            Ok(about) => Ok(format!("a file of {} bytes", about.len())),
-            Err(error) => Err(SourceError::file(path, &error)),
-        },
+        From::File { path, form } => files::check(path, *form),
         From::Web(web) => {
-            let mut web = web.clone();
-            web.tries = 1;
-            let value = Asker::new(&web)?.get(&first_url(&web, None))?;
-            let items = items(&web, &value, &web.url)?;
+            let terms = Terms::of(web).once();
+            let session = Arc::default();
+            let url = first_url(web, None);
+            let mut asker = Asker::new(web, terms, Arc::clone(&session), &RealTime)?;
+            let value = asker.get(&url)?;
+            let items = items(web, &value, &url)?;
             let known = items
                 .iter()
                 .filter(|item| !web.map.records(item).is_empty());
+            let one = if source.on_miss {
+                look_up(web, NOBODYS, terms, session)?;
+                ", and can be asked for one"
+            } else {
+                ""
+            };
             Ok(format!(
-                "answers; {} devices on the first page, {} of them with a DeviceId",
+                "answers; {} devices on the first page, {} of them with a DeviceId{one}",
                 items.len(),
                 known.count()
             ))
@@ -199,71 +241,39 @@ fn pull_directory(
     Ok(pulled)
 }
 
-fn unwritten(error: &std::io::Error) -> SourceError {
+pub(super) fn unwritten(error: &std::io::Error) -> SourceError {
     SourceError::File {
         path: "the records".to_owned(),
         reason: error.to_string(),
     }
 }
 
-fn pull_file(path: &Path, form: FileForm, out: &mut dyn Write) -> Result<Pulled, SourceError> {
-    let failed = |error: std::io::Error| SourceError::file(path, &error);
-    let pulled = |form, items, skipped| Pulled {
-        form,
-        reading: Reading::Everything,
-        items,
-        skipped,
-        state: None,
-    };
-    match form {
-        FileForm::Ndjson | FileForm::Csv => {
-            let mut file = std::fs::File::open(path).map_err(failed)?;
-            std::io::copy(&mut file, out).map_err(failed)?;
-            let form = if form == FileForm::Csv {
-                Form::Csv
-            } else {
-                Form::Ndjson
-            };
-            Ok(pulled(form, 0, 0))
-        }
-        FileForm::Exchange | FileForm::SegV2 => {
-            let file = std::fs::File::open(path).map_err(failed)?;
-            let table = if form == FileForm::Exchange {
-                tables::EXCHANGE
-            } else {
-                tables::SEG_V2
-            };
-            let converted = tables::convert(table, file, out);
-            let (items, skipped) = converted.map_err(|reason| SourceError::File {
-                path: path.display().to_string(),
-                reason,
-            })?;
-            Ok(pulled(Form::Ndjson, items, skipped))
-        }
-    }
-}
-
-fn pull_web(
+pub(super) fn pull_web(
     web: &Web,
     state: &Path,
     now: Timestamp,
+    time: &dyn Time,
     out: &mut dyn Write,
 ) -> Result<Pulled, SourceError> {
+    let session = Arc::default();
+    let mut asker = Asker::new(web, Terms::of(web), session, time)?;
+    let of = web.identity();
     let kept: Option<State> = std::fs::read(state)
         .ok()
         .and_then(|text| serde_json::from_slice(&text).ok())
-        .filter(|_| web.delta.is_some());
+        .filter(|kept: &State| web.delta.is_some() && kept.of == of);
     if let Some(kept) = kept {
         let age = Duration::try_from(now.duration_since(kept.full)).unwrap_or(Duration::MAX);
         if age < web.full_every
             && same_origin(&web.url, &kept.link)
-            && let Some(pulled) = changes(web, kept, out)?
+            && let Some(pulled) = changes(web, &mut asker, kept, out)?
         {
             return Ok(pulled);
         }
     }
     let read = pages(
         web,
+        &mut asker,
         first_url(web, web.delta_path.as_deref()),
         Reading::Everything,
         out,
@@ -273,19 +283,30 @@ fn pull_web(
         Err(SourceError::Refused { status, .. })
             if web.delta_path.is_some() && knows_no(status) =>
         {
-            pages(web, first_url(web, None), Reading::Everything, out)?
+            let first = first_url(web, None);
+            pages(web, &mut asker, first, Reading::Everything, out)?
         }
         read => read?,
     };
-    pulled.state = link.map(|link| State { link, full: now });
+    pulled.state = link.map(|link| State {
+        link,
+        full: now,
+        of,
+    });
     Ok(pulled)
 }
 
 /// What has changed since; `None`: that can't be told, and everything is to be read. Held until its
 /// end, for nothing of it may be left behind then.
-fn changes(web: &Web, kept: State, out: &mut dyn Write) -> Result<Option<Pulled>, SourceError> {
+fn changes(
+    web: &Web,
+    asker: &mut Asker<'_>,
+    kept: State,
+    out: &mut dyn Write,
+) -> Result<Option<Pulled>, SourceError> {
     let mut lines = Vec::new();
-    let (mut pulled, link) = match pages(web, kept.link.clone(), Reading::Changes, &mut lines) {
+    let link = kept.link.clone();
+    let (mut pulled, link) = match pages(web, asker, link, Reading::Changes, &mut lines) {
         Err(SourceError::Refused { status, .. }) if knows_no(status) => return Ok(None),
         read => read?,
     };
@@ -297,7 +318,7 @@ fn changes(web: &Web, kept: State, out: &mut dyn Write) -> Result<Option<Pulled>
     out.write_all(&lines).map_err(|error| unwritten(&error))?;
     pulled.state = Some(State {
         link: link.unwrap_or(kept.link),
-        full: kept.full,
+        ..kept
     });
     Ok(Some(pulled))
 }
@@ -326,11 +347,11 @@ fn page_url(url: &str, pages: &Pages, page: u32) -> String {
 /// Reads page after page. Answers the link to come back with, too.
 fn pages(
     web: &Web,
+    asker: &mut Asker<'_>,
     first: String,
     reading: Reading,
     out: &mut dyn Write,
 ) -> Result<(Pulled, Option<String>), SourceError> {
-    let mut asker = Asker::new(web)?;
     let mut pulled = Pulled {
         form: Form::Ndjson,
         reading,
@@ -339,10 +360,17 @@ fn pages(
         state: None,
     };
     let base = format!("{}{}", web.url, web.path);
+    let mut before = Before::default();
     let (mut url, mut said, mut delta) = (first, None, None);
     for page in 0..PAGES_MAX {
+        let useless = |reason: String| SourceError::Answer {
+            url: without_query(&url),
+            reason,
+        };
+        before.link(&url).map_err(useless)?;
         let value = asker.get(&url)?;
         let found = items(web, &value, &url)?;
+        before.page(web, found).map_err(useless)?;
         for item in found {
             pulled.items += 1;
             let records = web.map.records(item);
@@ -352,24 +380,27 @@ fn pages(
                 writeln!(out, "{line}").map_err(|error| unwritten(&error))?;
             }
         }
+        if pulled.items > DEVICES_MAX {
+            return Err(useless(format!("it has more than {DEVICES_MAX} devices")));
+        }
         let total = web
             .total
             .as_ref()
             .and_then(|path| path.first(&value)?.as_u64());
         said = total.or(said);
-        let link = |path: &Option<super::json_path::JsonPath>| {
+        let link = |path: &Option<JsonPath>| {
             let text = path.as_ref().and_then(|path| path.first(&value)?.as_str());
             text.map(str::to_owned)
         };
         delta = link(&web.delta).or(delta);
         let next = if web.next.is_some() {
-            link(&web.next)
+            link(&web.next).map(|next| absolute(&web.url, next))
         } else {
             let pages = web.pages.as_ref();
-            let more = pages.filter(|pages| {
-                let full = found.len() >= pages.size as usize;
-                !found.is_empty() && said.map_or(full, |said| pulled.items < said)
-            });
+            // A short page may be one that the system has cut: only an empty one is the last, where it
+            // does not say how many there are.
+            let more =
+                pages.filter(|_| !found.is_empty() && said.is_none_or(|said| pulled.items < said));
             more.map(|pages| page_url(&base, pages, pages.first + page + 1))
         };
         match next {
@@ -384,14 +415,11 @@ fn pages(
                     _ => Ok((pulled, delta)),
                 };
             }
-            Some(next) if next == url || !same_origin(&web.url, &next) => {
-                return Err(SourceError::Answer {
-                    url: without_query(&url),
-                    reason: format!(
-                        "its next page is at {}, which is not followed",
-                        without_query(&next)
-                    ),
-                });
+            Some(next) if !same_origin(&web.url, &next) => {
+                return Err(useless(format!(
+                    "its next page is at {}, which is not followed",
+                    without_query(&next)
+                )));
             }
             Some(next) => url = next,
         }
@@ -400,6 +428,51 @@ fn pages(
         url: without_query(&url),
         reason: format!("it has more than {PAGES_MAX} pages"),
     })
+}
+
+/// What was read before: a system that gives it again would be read for ever, or for less than it has.
+#[derive(Default)]
+struct Before {
+    random: RandomState,
+    links: HashSet<u64, RandomState>,
+    /// The last page.
+    page: Option<u64>,
+}
+
+impl Before {
+    fn link(&mut self, url: &str) -> Result<(), String> {
+        if self.links.insert(self.random.hash_one(url)) {
+            return Ok(());
+        }
+        Err("it is given as a next page again".to_owned())
+    }
+
+    fn page(&mut self, web: &Web, found: &[Value]) -> Result<(), String> {
+        let page = (!found.is_empty()).then(|| self.random.hash_one(found));
+        if let Some(pages) = &web.pages
+            && web.next.is_none()
+            && page.is_some()
+            && page == self.page
+        {
+            return Err(format!(
+                "it gives the same page again, as if it did not know the parameter {:?}",
+                pages.parameter
+            ));
+        }
+        self.page = page;
+        Ok(())
+    }
+}
+
+/// A link that names no host is on the one that has given it.
+fn absolute(url: &str, link: String) -> String {
+    if !link.starts_with('/') || link.starts_with("//") {
+        return link;
+    }
+    let host = url.split_once("://").map_or(0, |(scheme, rest)| {
+        scheme.len() + 3 + rest.find('/').unwrap_or(rest.len())
+    });
+    format!("{}{link}", url.get(..host).unwrap_or(url))
 }
 
 fn items<'v>(web: &Web, value: &'v Value, url: &str) -> Result<&'v [Value], SourceError> {

@@ -5,6 +5,9 @@
 //!   `Get-MobileDeviceStatistics`, learn.microsoft.com/powershell/module/exchange). The user is not
 //!   in it; add him:
 //!   `Select-Object *,@{n="User";e={(Get-Mailbox $_.UserDisplayName).UserPrincipalName}}`.
+//!   `IsManaged` and `IsCompliant` are what Intune has told Exchange, and False where nobody has told
+//!   anything: so they count where `IsManaged` is True. When the object of a device was last changed
+//!   (`WhenChangedUTC`) says nothing about when the device was last seen.
 //! - `seg-v2`: Email > List View > Export in the UEM console: the columns that SEG V2 reports.
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -40,10 +43,7 @@ pub const EXCHANGE: Table = Table {
         ("platform", &["DeviceOS", "DeviceType"]),
         ("os_version", &["DeviceOS"]),
         ("model", &["DeviceModel", "DeviceFriendlyName"]),
-        (
-            "last_seen",
-            &["LastSuccessSync", "LastSyncAttemptTime", "WhenChangedUTC"],
-        ),
+        ("last_seen", &["LastSuccessSync", "LastSyncAttemptTime"]),
         ("verdict", &["DeviceAccessState"]),
         ("reason", &["DeviceAccessStateReason"]),
         ("managed", &["IsManaged"]),
@@ -76,7 +76,8 @@ pub const SEG_V2: Table = Table {
 pub fn convert(table: Table, from: impl Read, out: &mut dyn Write) -> Result<(u64, u64), String> {
     let mut from = BufReader::new(from);
     skip_type_line(&mut from)?;
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(from);
+    // A row with fewer cells than the header has is one that was cut off.
+    let mut reader = csv::Reader::from_reader(from);
     let header = reader.headers().map_err(|error| error.to_string())?.clone();
     let places: Vec<(&str, Vec<usize>)> = table
         .columns
@@ -160,6 +161,11 @@ fn record(places: &[(&str, Vec<usize>)], row: &csv::StringRecord) -> Option<Map<
     if !record.contains_key("verdict") {
         record.remove("reason");
     }
+    // Where nobody manages it, nobody has judged it either.
+    if record.get("managed") != Some(&Value::Bool(true)) {
+        record.remove("managed");
+        record.remove("compliant");
+    }
     record.contains_key("device_id").then_some(record)
 }
 
@@ -187,22 +193,32 @@ mod tests {
     #[test]
     fn an_export_of_exchange_becomes_records() {
         let text = "#TYPE Deserialized.Microsoft.Exchange.Data.Directory.SystemConfiguration.MobileDevice\r\n\
-            \"DeviceId\",\"DeviceOS\",\"DeviceModel\",\"DeviceAccessState\",\"DeviceAccessStateReason\",\"LastSuccessSync\",\"User\",\"IsCompliant\"\r\n\
-            \"ApplDNQ1\",\"iOS 16.1.2 20B110\",\"iPhone15C2\",\"Allowed\",\"Global\",\"11/22/2026 9:00:00 AM\",\"alice@corp.example\",\"True\"\r\n\
-            \"ANDROID2\",\"Android 14\",\"Pixel\",\"Blocked\",\"Individual\",\"\",\"bob@corp.example\",\"\"\r\n\
-            \"\",\"\",\"\",\"\",\"\",\"\",\"\",\"\"\r\n";
+            \"DeviceId\",\"DeviceOS\",\"DeviceModel\",\"DeviceAccessState\",\"DeviceAccessStateReason\",\"LastSuccessSync\",\"WhenChangedUTC\",\"User\",\"IsManaged\",\"IsCompliant\"\r\n\
+            \"ApplDNQ1\",\"iOS 16.1.2 20B110\",\"iPhone15C2\",\"Allowed\",\"Global\",\"11/22/2026 9:00:00 AM\",\"1/2/2020 3:00:00 AM\",\"alice@corp.example\",\"False\",\"False\"\r\n\
+            \"ANDROID2\",\"Android 14\",\"Pixel\",\"Blocked\",\"Individual\",\"\",\"1/2/2020 3:00:00 AM\",\"bob@corp.example\",\"True\",\"False\"\r\n\
+            \"APPL3\",\"\",\"\",\"Quarantined\",\"DeviceRule\",\"\",\"\",\"\",\"True\",\"True\"\r\n\
+            \"\",\"\",\"\",\"\",\"\",\"\",\"\",\"\",\"\",\"\"\r\n";
         let (records, rows, skipped) = converted(EXCHANGE, text).unwrap();
-        assert_eq!((rows, skipped), (3, 1));
+        assert_eq!((rows, skipped), (4, 1));
         assert_eq!(
             records,
             [
+                // Not managed is what Exchange says of every device that nobody has told it of.
                 json!({"device_id":"ApplDNQ1","user":"alice@corp.example","platform":"ios",
-                    "os_version":"16.1.2","model":"iPhone15C2","compliant":true,
-                    "last_seen":"2026-11-22T09:00:00Z"}),
+                    "os_version":"16.1.2","model":"iPhone15C2","last_seen":"2026-11-22T09:00:00Z"}),
                 json!({"device_id":"ANDROID2","user":"bob@corp.example","platform":"android",
-                    "os_version":"14","model":"Pixel","verdict":"block","reason":"Individual"}),
+                    "os_version":"14","model":"Pixel","verdict":"block","reason":"Individual",
+                    "managed":true,"compliant":false}),
+                json!({"device_id":"APPL3","verdict":"quarantine","reason":"DeviceRule",
+                    "managed":true,"compliant":true}),
             ]
         );
+    }
+
+    #[test]
+    fn an_export_that_was_cut_off_is_none() {
+        let error = converted(EXCHANGE, "DeviceId,DeviceOS\nA1,iOS 17\nA2\n").unwrap_err();
+        assert!(error.contains("record 2"), "{error}");
     }
 
     #[test]

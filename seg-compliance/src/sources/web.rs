@@ -1,11 +1,11 @@
 //! Asking a system over HTTP: logged in, at its pace, again where it may be worth it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use ahash::RandomState;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use parking_lot::Mutex;
 use serde_json::Value;
 use ureq::http::StatusCode;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
@@ -13,19 +13,60 @@ use ureq::{Agent, Proxy};
 
 use super::SourceError;
 use super::definition::{Login, Web};
+use super::pace::{Session, Time, backoff, retry_after};
 
-/// Longest body of one answer.
-const BODY_MAX: u64 = 64 * 1024 * 1024;
-/// Longest pause before another try, and the longest that a system may ask for.
-const BACKOFF_MAX: Duration = Duration::from_secs(60);
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
+/// Longest body of a page, and of an answer about one device.
+const PAGE_MAX: u64 = 64 * 1024 * 1024;
+const ANSWER_MAX: u64 = 1024 * 1024;
+/// Longest body of a token, and of an answer that is no success.
+const TOKEN_MAX: u64 = 64 * 1024;
+/// Longest word by which a system says why it refuses.
+const CODE_MAX: usize = 64;
+
+/// How much trouble a question is worth.
+#[derive(Clone, Copy)]
+pub(super) struct Terms {
+    tries: u32,
+    timeout: Duration,
+    body_max: u64,
+    /// How long it may wait for its turn; `None`: as long as that takes.
+    patience: Option<Duration>,
+}
+
+impl Terms {
+    /// For reading everything.
+    pub(super) fn of(web: &Web) -> Self {
+        Self {
+            tries: web.tries,
+            timeout: web.timeout,
+            body_max: PAGE_MAX,
+            patience: None,
+        }
+    }
+
+    /// For one look, by somebody who waits.
+    pub(super) fn once(self) -> Self {
+        Self { tries: 1, ..self }
+    }
+
+    /// For one device that somebody waits for.
+    pub(super) fn within(limit: Duration) -> Self {
+        Self {
+            tries: 1,
+            timeout: limit,
+            body_max: ANSWER_MAX,
+            patience: Some(limit),
+        }
+    }
+}
 
 /// A conversation with one system.
 pub(super) struct Asker<'w> {
     web: &'w Web,
+    terms: Terms,
     agent: Agent,
-    authorization: Option<String>,
-    asked: Option<Instant>,
+    session: Arc<Mutex<Session>>,
+    time: &'w dyn Time,
 }
 
 /// What became of one try.
@@ -35,16 +76,27 @@ enum Tried {
     Again(String, Option<Duration>),
     /// The token is no longer taken.
     LoginAgain,
-    Never(StatusCode),
+    Never(StatusCode, Option<String>),
 }
 
 impl<'w> Asker<'w> {
-    pub(super) fn new(web: &'w Web) -> Result<Self, SourceError> {
-        let proxy = web.proxy.as_deref().map(Proxy::new).transpose();
-        let proxy = proxy.map_err(|error| SourceError::Unreachable {
-            url: "the outbound proxy".to_owned(),
-            reason: error.to_string(),
-        })?;
+    pub(super) fn new(
+        web: &'w Web,
+        terms: Terms,
+        session: Arc<Mutex<Session>>,
+        time: &'w dyn Time,
+    ) -> Result<Self, SourceError> {
+        let proxy = match &web.proxy {
+            None => None,
+            Some(held) => {
+                let proxy = Proxy::new(held.read()?.reveal());
+                Some(proxy.map_err(|_| SourceError::Unreachable {
+                    url: "the outbound proxy".to_owned(),
+                    reason:
+                        "its address is not of the form http://user:password@host:port".to_owned(),
+                })?)
+            }
+        };
         let tls = TlsConfig::builder()
             .unversioned_rustls_crypto_provider(Arc::new(
                 rustls::crypto::aws_lc_rs::default_provider(),
@@ -56,15 +108,16 @@ impl<'w> Asker<'w> {
             // A redirect would carry the token to whom it names.
             .max_redirects(0)
             .proxy(proxy)
-            .timeout_global(Some(web.timeout))
+            .timeout_global(Some(terms.timeout))
             .tls_config(tls)
             .user_agent(concat!("sync-compliance/", env!("CARGO_PKG_VERSION")))
             .build();
         Ok(Self {
             web,
+            terms,
             agent: Agent::new_with_config(config),
-            authorization: None,
-            asked: None,
+            session,
+            time,
         })
     }
 
@@ -75,14 +128,17 @@ impl<'w> Asker<'w> {
         let mut tries = 0;
         loop {
             tries += 1;
-            if self.authorization.is_none() {
-                self.authorization = self.log_in()?;
-            }
-            let (reason, wait) = match self.try_get(url)? {
+            let authorization = match self.authorization() {
+                Some(authorization) => Some(authorization),
+                None => self.log_in()?,
+            };
+            let (reason, wait) = match self.try_get(url, authorization.as_deref())? {
                 Tried::Got(value) => return Ok(value),
                 Tried::LoginAgain if !logged_in_again => {
                     logged_in_again = true;
-                    self.authorization = None;
+                    // The token has run out: that is no failure.
+                    tries -= 1;
+                    self.session.lock().authorization = None;
                     continue;
                 }
                 Tried::LoginAgain => {
@@ -91,27 +147,33 @@ impl<'w> Asker<'w> {
                         reason: "refuses the login (401)".to_owned(),
                     });
                 }
-                Tried::Never(status) => {
-                    let status = status.as_u16();
-                    return Err(SourceError::Refused { url: shown, status });
+                Tried::Never(status, code) => {
+                    return Err(SourceError::Refused {
+                        url: shown,
+                        status: status.as_u16(),
+                        code: code.map_or_else(String::new, |code| format!(" ({code})")),
+                    });
                 }
                 Tried::Again(reason, wait) => (reason, wait),
             };
-            if tries >= self.web.tries {
-                let reason = format!("{reason}, after {tries} tries");
-                return Err(SourceError::Unreachable { url: shown, reason });
+            if tries >= self.terms.tries {
+                return Err(given_up(shown, &reason, tries));
             }
-            std::thread::sleep(wait.unwrap_or_else(|| backoff(tries)));
+            self.time.sleep(wait.unwrap_or_else(|| backoff(tries)));
         }
     }
 
-    fn try_get(&mut self, url: &str) -> Result<Tried, SourceError> {
-        self.keep_pace();
+    fn authorization(&self) -> Option<String> {
+        self.session.lock().authorization.clone()
+    }
+
+    fn try_get(&self, url: &str, authorization: Option<&str>) -> Result<Tried, SourceError> {
+        self.take_turn(url)?;
         let mut request = self.agent.get(url).header("accept", &self.web.accept);
         for (name, value) in &self.web.headers {
-            request = request.header(name, value);
+            request = request.header(name, value.read()?.reveal());
         }
-        if let Some(authorization) = &self.authorization {
+        if let Some(authorization) = authorization {
             request = request.header("authorization", authorization);
         }
         if let Some(code) = &self.web.tenant_code {
@@ -119,42 +181,49 @@ impl<'w> Asker<'w> {
         }
         let mut response = match request.call() {
             Ok(response) => response,
-            Err(error) => return Ok(Tried::Again(error.to_string(), None)),
+            Err(error) => return failed(url, &error),
         };
         let status = response.status();
         let wait = asked_to_wait(&response);
         Ok(match status {
             StatusCode::UNAUTHORIZED => Tried::LoginAgain,
-            StatusCode::NOT_IMPLEMENTED => Tried::Never(status),
-            status if may_help_later(status) => Tried::Again(format!("answers {status}"), wait),
             // Workspace ONE says so where there is nothing.
             StatusCode::NO_CONTENT => Tried::Got(Value::Null),
-            status if !status.is_success() => Tried::Never(status),
-            _ => {
-                let body = response
-                    .body_mut()
-                    .with_config()
-                    .limit(BODY_MAX)
-                    .read_to_vec();
-                match body {
-                    Err(error) => Tried::Again(format!("breaks off: {error}"), None),
-                    Ok(body) => match serde_json::from_slice(&body) {
-                        Ok(value) => Tried::Got(value),
-                        Err(error) => {
-                            return Err(SourceError::Answer {
-                                url: without_query(url),
-                                reason: error.to_string(),
-                            });
-                        }
-                    },
-                }
-            }
+            status if status.is_success() => return self.body(url, &mut response),
+            status if may_help_later(status) => Tried::Again(format!("answers {status}"), wait),
+            status => Tried::Never(status, code(&mut response)),
         })
     }
 
-    /// The `Authorization` to send.
-    fn log_in(&mut self) -> Result<Option<String>, SourceError> {
-        Ok(Some(match &self.web.login {
+    fn body(
+        &self,
+        url: &str,
+        response: &mut ureq::http::Response<ureq::Body>,
+    ) -> Result<Tried, SourceError> {
+        let answer = |reason: String| SourceError::Answer {
+            url: without_query(url),
+            reason,
+        };
+        let limit = self.terms.body_max;
+        let body = response.body_mut().with_config().limit(limit).read_to_vec();
+        match body {
+            Ok(body) => match serde_json::from_slice(&body) {
+                Ok(value) => Ok(Tried::Got(value)),
+                Err(error) => {
+                    let form = response.body().mime_type().unwrap_or("unnamed").to_owned();
+                    Err(answer(format!("it is no JSON but {form}: {error}")))
+                }
+            },
+            Err(ureq::Error::BodyExceedsLimit(_)) => {
+                Err(answer(format!("it is longer than {limit} bytes")))
+            }
+            Err(error) => Ok(Tried::Again(format!("breaks off: {error}"), None)),
+        }
+    }
+
+    /// Logs in: the `Authorization` to send.
+    fn log_in(&self) -> Result<Option<String>, SourceError> {
+        let authorization = match &self.web.login {
             Login::None => return Ok(None),
             Login::Basic { user, password } => {
                 let pair = format!("{user}:{}", password.read()?.reveal());
@@ -177,63 +246,110 @@ impl<'w> Asker<'w> {
                 let token = self.token(token_url, &form)?;
                 format!("Bearer {token}")
             }
-        }))
+        };
+        self.session.lock().authorization = Some(authorization.clone());
+        Ok(Some(authorization))
     }
 
-    fn token(&mut self, url: &str, form: &[(&str, &str)]) -> Result<String, SourceError> {
-        let shown = || without_query(url);
+    fn token(&self, url: &str, form: &[(&str, &str)]) -> Result<String, SourceError> {
         let mut tries = 0;
         loop {
             tries += 1;
-            self.keep_pace();
+            self.take_turn(url)?;
             let sent = self.agent.post(url).send_form(form.iter().copied());
             let (reason, wait) = match sent {
                 Ok(mut response) if response.status().is_success() => {
-                    let value: Option<Value> = response
-                        .body_mut()
-                        .with_config()
-                        .limit(BODY_MAX)
-                        .read_to_vec()
-                        .ok()
-                        .and_then(|body| serde_json::from_slice(&body).ok());
+                    let value = small_body(&mut response);
                     let token = value
                         .as_ref()
                         .and_then(|value| value.get("access_token")?.as_str());
                     return token.map(str::to_owned).ok_or_else(|| SourceError::Answer {
-                        url: shown(),
+                        url: without_query(url),
                         reason: "it has no access_token".to_owned(),
                     });
                 }
-                Ok(response) if !may_help_later(response.status()) => {
-                    let reason = format!("gives no token: {}", response.status());
+                Ok(mut response) if !may_help_later(response.status()) => {
+                    let status = response.status();
+                    let code = code(&mut response).map_or_else(String::new, |c| format!(" ({c})"));
                     return Err(SourceError::Unreachable {
-                        url: shown(),
-                        reason,
+                        url: without_query(url),
+                        reason: format!("gives no token: {status}{code}"),
                     });
                 }
                 Ok(response) => (
                     format!("answers {}", response.status()),
                     asked_to_wait(&response),
                 ),
-                Err(error) => (error.to_string(), None),
+                Err(error) => match failed(url, &error)? {
+                    Tried::Again(reason, wait) => (reason, wait),
+                    _ => (error.to_string(), None),
+                },
             };
-            if tries >= self.web.tries {
-                return Err(SourceError::Unreachable {
-                    url: shown(),
-                    reason,
-                });
+            if tries >= self.terms.tries {
+                return Err(given_up(without_query(url), &reason, tries));
             }
-            std::thread::sleep(wait.unwrap_or_else(|| backoff(tries)));
+            self.time.sleep(wait.unwrap_or_else(|| backoff(tries)));
         }
     }
 
-    fn keep_pace(&mut self) {
-        let since = self.asked.map(|asked| asked.elapsed());
-        if let Some(rest) = since.and_then(|since| self.web.pause.checked_sub(since)) {
-            std::thread::sleep(rest);
+    fn take_turn(&self, url: &str) -> Result<(), SourceError> {
+        let turn = self
+            .session
+            .lock()
+            .turn(self.time.now(), self.web.pause, self.terms.patience);
+        let wait = turn.ok_or_else(|| SourceError::Unreachable {
+            url: without_query(url),
+            reason: "is asked as often as requests_per_second allows".to_owned(),
+        })?;
+        if !wait.is_zero() {
+            self.time.sleep(wait);
         }
-        self.asked = Some(Instant::now());
+        Ok(())
     }
+}
+
+/// Whether a request that failed may do better another time.
+fn failed(url: &str, error: &ureq::Error) -> Result<Tried, SourceError> {
+    match error {
+        // The request itself is wrong, such as a header that can't be sent. What it holds is not
+        // repeated: it may be a secret.
+        ureq::Error::Http(_) | ureq::Error::BadUri(_) => Err(SourceError::Unreachable {
+            url: without_query(url),
+            reason: "can't be asked: a header or the address holds what must not be sent"
+                .to_owned(),
+        }),
+        error => Ok(Tried::Again(error.to_string(), None)),
+    }
+}
+
+fn given_up(url: String, reason: &str, tries: u32) -> SourceError {
+    let reason = if tries > 1 {
+        format!("{reason}, after {tries} tries")
+    } else {
+        reason.to_owned()
+    };
+    SourceError::Unreachable { url, reason }
+}
+
+fn small_body(response: &mut ureq::http::Response<ureq::Body>) -> Option<Value> {
+    let body = response
+        .body_mut()
+        .with_config()
+        .limit(TOKEN_MAX)
+        .read_to_vec();
+    serde_json::from_slice(&body.ok()?).ok()
+}
+
+/// The word by which a system says why it refuses: `error` of OAuth (RFC 6749 section 5.2), or
+/// `error.code` as Microsoft Graph writes it. A word, never a text: that may repeat what was sent.
+fn code(response: &mut ureq::http::Response<ureq::Body>) -> Option<String> {
+    let value = small_body(response)?;
+    let error = value.get("error")?;
+    let code = error.get("code").unwrap_or(error).as_str()?;
+    let is_word = code
+        .bytes()
+        .all(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+    (is_word && (1..=CODE_MAX).contains(&code.len())).then(|| code.to_owned())
 }
 
 /// The system's CAs, and the source's own.
@@ -261,18 +377,9 @@ fn roots(web: &Web) -> Result<RootCerts, SourceError> {
     Ok(RootCerts::new_with_certs(&trusted))
 }
 
-/// Twice as long with each try, and never quite the same: a fleet of gateways must not come back
-/// all at once.
-fn backoff(tries: u32) -> Duration {
-    let base = Duration::from_millis(500) * 2_u32.saturating_pow(tries.min(10) - 1);
-    let base = base.min(BACKOFF_MAX);
-    let random = RandomState::new().hash_one(tries) % 1_000;
-    base.mul_f64(0.5 + random as f64 / 1_000.0)
-}
-
 /// Whether the same question may have another answer later.
 fn may_help_later(status: StatusCode) -> bool {
-    status.is_server_error()
+    (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED)
         || matches!(
             status,
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
@@ -285,42 +392,7 @@ fn asked_to_wait(response: &ureq::http::Response<ureq::Body>) -> Option<Duration
     retry_after(value.to_str().ok()?)
 }
 
-/// Seconds, or a date (RFC 9110 section 10.2.3).
-fn retry_after(text: &str) -> Option<Duration> {
-    let wait = match text.trim().parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let at = jiff::fmt::rfc2822::parse(text.trim()).ok()?.timestamp();
-            let wait = at.duration_since(jiff::Timestamp::now());
-            Duration::try_from(wait).ok()?
-        }
-    };
-    Some(wait.min(RETRY_AFTER_MAX))
-}
-
 /// A URL for people: its query may tell of somebody.
 pub(super) fn without_query(url: &str) -> String {
     url.split('?').next().unwrap_or(url).to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waiting_is_bounded_and_grows() {
-        assert_eq!(retry_after("7"), Some(Duration::from_secs(7)));
-        assert_eq!(retry_after("99999"), Some(RETRY_AFTER_MAX));
-        assert_eq!(retry_after("soon"), None);
-        assert_eq!(
-            retry_after("Sun, 06 Nov 1994 08:49:37 GMT"),
-            None,
-            "it is over"
-        );
-        for tries in [1, 4, 40] {
-            let wait = backoff(tries);
-            assert!(wait >= Duration::from_millis(250) && wait <= BACKOFF_MAX * 3 / 2);
-        }
-        assert!(backoff(6) > backoff(1));
-    }
 }

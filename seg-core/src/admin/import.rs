@@ -6,15 +6,15 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::{Extension, Json};
 use futures_util::StreamExt;
 use parking_lot::Mutex;
 use seg_compliance::api::ImportResult;
-use seg_compliance::engine::{ImportMode, ImportOptions, Refused};
-use seg_compliance::record::{Line, csv, ndjson};
+use seg_compliance::engine::{Import, ImportMode, ImportOptions, Refused};
+use seg_compliance::record::{Line, Reader};
 
 use serde_json::{Value, json};
 
@@ -40,7 +40,7 @@ pub(super) async fn import(
     let options = options(&mut query, guard)?;
     query.end()?;
     let dry_run = options.dry_run;
-    let reader = Reader::for_type(&headers)?;
+    let reader = reader(&headers)?;
     let turn = api.snapshots().begin(&options)?;
     // On a task of its own: a caller who leaves after his last line does not stop the import
     // between the records that it changes and those that it removes.
@@ -120,22 +120,24 @@ async fn run(
             Ok(Some(Err(_))) => return Err(broken("broke off")),
             Err(_) => return Err(broken("stood still")),
         };
-        let last = chunk.is_none();
-        match chunk {
-            Some(chunk) => reader.feed(&chunk, &mut lines),
-            None => std::mem::take(&mut reader).finish(&mut lines),
-        }
-        for mut line in lines.drain(..) {
-            if let Ok((_, patch)) = &mut line {
-                api.canonical(patch);
-            }
-            let pushed = import.push(line).await;
-            pushed.map_err(|error| ApiError::store(&error))?;
-        }
-        if last {
-            return import.finish().await.map_err(refused);
-        }
+        let Some(chunk) = chunk else { break };
+        reader.feed(&chunk, &mut |line| lines.push(line));
+        push(api, &mut import, &mut lines).await?;
     }
+    reader.finish(&mut |line| lines.push(line));
+    push(api, &mut import, &mut lines).await?;
+    import.finish().await.map_err(refused)
+}
+
+async fn push(api: &Api, import: &mut Import<'_>, lines: &mut Vec<Line>) -> Result<(), ApiError> {
+    for mut line in lines.drain(..) {
+        if let Ok((_, patch)) = &mut line {
+            api.canonical(patch);
+        }
+        let pushed = import.push(line).await;
+        pushed.map_err(|error| ApiError::store(&error))?;
+    }
+    Ok(())
 }
 
 fn broken(how: &str) -> ApiError {
@@ -162,55 +164,28 @@ fn refused(refused: Refused) -> ApiError {
     }
 }
 
-/// A body's form.
-enum Reader {
-    Ndjson(ndjson::Reader),
-    Csv(csv::Reader),
-}
-
-impl Default for Reader {
-    fn default() -> Self {
-        Self::Ndjson(ndjson::Reader::new())
-    }
-}
-
-impl Reader {
-    /// CSV where it is named; NDJSON under its names and those that programs send by default.
-    fn for_type(headers: &HeaderMap) -> Result<Self, ApiError> {
-        let value = headers.get(header::CONTENT_TYPE);
-        let value = value
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default();
-        let media = value.split(';').next().unwrap_or_default().trim();
-        match media.to_ascii_lowercase().as_str() {
-            "text/csv" | "application/csv" => Ok(Self::Csv(csv::Reader::new())),
-            ""
-            | "application/x-ndjson"
-            | "application/ndjson"
-            | "application/jsonl"
-            | "application/json"
-            | "application/octet-stream"
-            | "text/plain"
-            | "application/x-www-form-urlencoded" => Ok(Self::default()),
-            other => Err(ApiError::bad_request(format!(
-                "content-type: {other:?} is not application/x-ndjson or text/csv"
-            ))
-            .about("content-type")),
-        }
-    }
-
-    fn feed(&mut self, chunk: &Bytes, lines: &mut Vec<Line>) {
-        match self {
-            Self::Ndjson(reader) => reader.feed(chunk, &mut |line| lines.push(line)),
-            Self::Csv(reader) => reader.feed(chunk, &mut |line| lines.push(line)),
-        }
-    }
-
-    fn finish(self, lines: &mut Vec<Line>) {
-        match self {
-            Self::Ndjson(reader) => reader.finish(&mut |line| lines.push(line)),
-            Self::Csv(reader) => reader.finish(&mut |line| lines.push(line)),
-        }
+/// A reader of the body's form: CSV where it is named; NDJSON under its names and those that programs
+/// send by default.
+fn reader(headers: &HeaderMap) -> Result<Reader, ApiError> {
+    let value = headers.get(header::CONTENT_TYPE);
+    let value = value
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let media = value.split(';').next().unwrap_or_default().trim();
+    match media.to_ascii_lowercase().as_str() {
+        "text/csv" | "application/csv" => Ok(Reader::csv()),
+        ""
+        | "application/x-ndjson"
+        | "application/ndjson"
+        | "application/jsonl"
+        | "application/json"
+        | "application/octet-stream"
+        | "text/plain"
+        | "application/x-www-form-urlencoded" => Ok(Reader::ndjson()),
+        other => Err(ApiError::bad_request(format!(
+            "content-type: {other:?} is not application/x-ndjson or text/csv"
+        ))
+        .about("content-type")),
     }
 }
 

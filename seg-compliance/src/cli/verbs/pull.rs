@@ -15,6 +15,9 @@ use crate::cli::job::Pull;
 use crate::cli::output::Output;
 use crate::sources::{self, Definition, Definitions, Form, Reading, SourceError};
 
+/// After a reading that has failed, the next one.
+const RETRY: Duration = Duration::from_secs(60);
+
 /// Reads the sources that were asked for.
 pub(super) fn pull(
     asked: &Pull,
@@ -38,38 +41,80 @@ pub(super) fn pull(
     for definition in &mut definitions {
         definition.default_proxy(client.gateway().proxy.as_deref());
     }
-    if !asked.daemon {
-        let mut outcome = Outcome::Done;
-        for definition in &definitions {
-            if once(definition, &file, asked, client, output)? == Outcome::Findings {
-                outcome = Outcome::Findings;
-            }
-        }
-        return Ok(outcome);
+    if asked.daemon {
+        return for_ever(&definitions, &file, asked, client, output);
     }
-    let mut due: Vec<(Timestamp, &Definition)> = definitions
-        .iter()
-        .map(|source| (Timestamp::now(), source))
-        .collect();
+    let all = definitions.len();
+    let (mut outcome, mut failed) = (Outcome::Done, 0);
+    for definition in &definitions {
+        match once(definition, &file, asked, client, output) {
+            Ok(Outcome::Done) => {}
+            Ok(Outcome::Findings) => outcome = Outcome::Findings,
+            // One that fails must not make the others old.
+            Err(failure) if all > 1 && !failure.is_closed_pipe() => {
+                failed += 1;
+                output.complain(&format!("{}: {failure}", definition.name));
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    if failed > 0 {
+        return Err(Failure::Sources { failed, all });
+    }
+    Ok(outcome)
+}
+
+/// A source, when it is to be read next, and how often in a row that has failed.
+struct Due<'d> {
+    source: &'d Definition,
+    at: Timestamp,
+    failed: u32,
+}
+
+/// Reads each source in its interval, until somebody ends the process. What is in the middle of being
+/// sent then is not applied, or in whole batches, as with any import that breaks off.
+fn for_ever(
+    definitions: &[Definition],
+    file: &Path,
+    asked: &Pull,
+    client: &Client,
+    output: &mut Output<'_>,
+) -> Result<Outcome, Failure> {
+    let due = |source| Due {
+        source,
+        at: Timestamp::now(),
+        failed: 0,
+    };
+    let mut all: Vec<Due<'_>> = definitions.iter().map(due).collect();
     loop {
-        due.sort_by_key(|(at, _)| *at);
-        let Some((at, source)) = due.first_mut() else {
+        all.sort_by_key(|due| due.at);
+        let Some(due) = all.first_mut() else {
             return Ok(Outcome::Done);
         };
-        let wait = at.duration_since(Timestamp::now());
-        if let Ok(wait) = Duration::try_from(wait) {
+        if let Ok(wait) = Duration::try_from(due.at.duration_since(Timestamp::now())) {
             std::thread::sleep(wait);
         }
-        // A source that fails is asked again in its time; what it reported ages meanwhile.
-        if let Err(failure) = once(source, &file, asked, client, output) {
-            if failure.is_closed_pipe() {
-                return Err(failure);
+        match once(due.source, file, asked, client, output) {
+            Ok(_) => due.failed = 0,
+            Err(failure) if failure.is_closed_pipe() => return Err(failure),
+            // It is asked again soon; what it reported ages meanwhile.
+            Err(failure) => {
+                due.failed = due.failed.saturating_add(1);
+                output.complain(&format!("{}: {failure}", due.source.name));
             }
-            output.complain(&failure.to_string());
         }
         output.flush()?;
-        let interval = asked.every.unwrap_or(source.interval);
-        *at = Timestamp::now() + jittered(interval);
+        let interval = asked.every.unwrap_or(due.source.interval);
+        due.at = Timestamp::now() + jittered(rest(interval, due.failed));
+    }
+}
+
+/// From one reading to the next. After one that has failed it is a minute, then twice as long each time,
+/// and never longer than the interval.
+fn rest(interval: Duration, failed: u32) -> Duration {
+    match failed {
+        0 => interval,
+        failed => interval.min(RETRY * 2_u32.saturating_pow((failed - 1).min(16))),
     }
 }
 
@@ -153,17 +198,42 @@ fn known(
     Ok(())
 }
 
-/// Where a source's place in its changes is kept: beside its definition.
+/// Where a source's place in its changes is kept: beside its definition. No two names have one file.
 fn state_path(sources: &Path, name: &str) -> PathBuf {
-    let clean: String = name
-        .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || c == '-' {
-                c
-            } else {
-                '_'
-            }
-        })
-        .collect();
+    let mut clean = String::new();
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || byte == b'-' {
+            clean.push(char::from(byte));
+        } else {
+            clean.push_str(&format!("_{byte:02x}"));
+        }
+    }
     sources.with_file_name(format!("{clean}.state"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_that_fails_is_asked_again_sooner_and_then_more_rarely() {
+        let (minute, day) = (Duration::from_secs(60), Duration::from_secs(86_400));
+        let rests = [0, 1, 2, 3, 99].map(|failed| rest(day, failed));
+        assert_eq!(rests, [day, minute, 2 * minute, 4 * minute, day]);
+        assert_eq!(rest(minute / 2, 5), minute / 2, "never rarer than usual");
+        let near = jittered(day);
+        assert!(near >= day.mul_f64(0.9) && near <= day.mul_f64(1.1));
+    }
+
+    #[test]
+    fn no_two_sources_have_one_state() {
+        let file = Path::new("/etc/seg/sources.toml");
+        let path = |name| state_path(file, name);
+        assert_eq!(path("uem-1"), Path::new("/etc/seg/uem-1.state"));
+        let names = ["a b", "a_b", "a.b", "a/b", "../b", "a_20b"];
+        let paths: std::collections::HashSet<PathBuf> = names.into_iter().map(path).collect();
+        assert_eq!(paths.len(), names.len());
+        let beside = |path: &PathBuf| path.parent() == file.parent();
+        assert!(paths.iter().all(beside), "{paths:?}");
+    }
 }

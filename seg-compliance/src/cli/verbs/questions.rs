@@ -61,7 +61,7 @@ fn of_import(
     let (input, length) = super::transfer::open(import.file.as_deref())?;
     let progress = super::transfer::progress(length);
     let input = progress.wrap_read(input);
-    let (mut records, content_type) = super::transfer::records(import.format, input)?;
+    let mut records = super::transfer::records(import.format, input)?;
     let mode = if import.snapshot { "snapshot" } else { "delta" };
     let mut query = vec![
         ("mode", mode),
@@ -70,7 +70,8 @@ fn of_import(
         ("limit", limit),
     ];
     query.extend(import.source.as_deref().map(|source| ("source", source)));
-    let answer = client.post("/v1/devices:import", &query, content_type, &mut records);
+    let kind = records.content_type;
+    let answer = client.post("/v1/devices:import", &query, kind, &mut records.reader);
     progress.finish_and_clear();
     answer
 }

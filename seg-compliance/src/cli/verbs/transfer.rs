@@ -1,7 +1,7 @@
 //! `import` and `export`: whole fleets, streamed.
 
 use std::fs::File;
-use std::io::{self, BufReader, IsTerminal, Read, Write};
+use std::io::{self, BufReader, BufWriter, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -40,27 +40,56 @@ pub(super) fn import(
         query.push(("force", "true"));
     }
     let progress = progress(length);
-    let (mut records, content_type) = records(import.format, progress.wrap_read(input))?;
-    let answer = client.post("/v1/devices:import", &query, content_type, &mut records);
+    let mut records = records(import.format, progress.wrap_read(input))?;
+    let kind = records.content_type;
+    let answer = client.post("/v1/devices:import", &query, kind, &mut records.reader);
     progress.finish_and_clear();
-    tell(&answer?, import.dry_run, output)
+    let answer = answer?;
+    if records.skipped > 0 && !output.json() {
+        let skipped = records.skipped;
+        output.line(format_args!("{skipped} rows without a DeviceId left out"))?;
+    }
+    tell(&answer, import.dry_run, output)
 }
 
-/// A file as the gateway takes it, and what that is called.
+/// A file as the gateway takes it.
+pub(super) struct Records<'r> {
+    pub(super) reader: Box<dyn Read + 'r>,
+    pub(super) content_type: &'static str,
+    /// Rows without a DeviceId: they are not sent.
+    pub(super) skipped: u64,
+}
+
+/// Makes of a file what the gateway takes. An export is read to its end before anything of it is sent.
 pub(super) fn records<'r>(
     format: Format,
     mut input: impl Read + 'r,
-) -> Result<(Box<dyn Read + 'r>, &'static str), Failure> {
+) -> Result<Records<'r>, Failure> {
     const NDJSON: &str = "application/x-ndjson";
+    let as_it_is = |reader, content_type| Records {
+        reader,
+        content_type,
+        skipped: 0,
+    };
     let table = match format {
-        Format::Ndjson => return Ok((Box::new(input), NDJSON)),
-        Format::Csv => return Ok((Box::new(input), "text/csv")),
+        Format::Ndjson => return Ok(as_it_is(Box::new(input), NDJSON)),
+        Format::Csv => return Ok(as_it_is(Box::new(input), "text/csv")),
         Format::Exchange => tables::EXCHANGE,
         Format::SegV2 => tables::SEG_V2,
     };
-    let mut converted = Vec::new();
-    tables::convert(table, &mut input, &mut converted).map_err(Failure::Usage)?;
-    Ok((Box::new(io::Cursor::new(converted)), NDJSON))
+    let failed = |error| Failure::file("write", Path::new("a temporary file"), error);
+    let mut spool = tempfile::tempfile().map_err(failed)?;
+    let mut out = BufWriter::new(&mut spool);
+    let converted = tables::convert(table, &mut input, &mut out).map_err(Failure::Usage);
+    let (_, skipped) = converted?;
+    out.flush().map_err(failed)?;
+    drop(out);
+    spool.seek(SeekFrom::Start(0)).map_err(failed)?;
+    Ok(Records {
+        reader: Box::new(spool),
+        content_type: NDJSON,
+        skipped,
+    })
 }
 
 /// Prints what came of an import; bad lines are findings.

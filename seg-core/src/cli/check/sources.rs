@@ -6,7 +6,7 @@ use super::report::Report;
 use crate::admin::NamedTokens;
 use crate::config::{Config, ProxyAddress};
 
-/// Asks each source for its first page, or opens its file.
+/// Asks each source for its first page, or reads its file.
 pub(super) async fn check(report: &mut Report, config: &Config) {
     let file = &config.compliance.sources_path;
     let part = format!("compliance.sources.path {}", file.display());
@@ -28,8 +28,7 @@ pub(super) async fn check(report: &mut Report, config: &Config) {
         match asked {
             Ok(Ok(found)) => report.ok(&part, found),
             Ok(Err(error)) => {
-                let mend = "check url, login and ca_path of this source (docs/sources.md)";
-                report.fail(&part, error.to_string(), mend);
+                report.fail(&part, error.to_string(), error.mend());
             }
             Err(error) => report.fail(&part, error.to_string(), "report this"),
         }

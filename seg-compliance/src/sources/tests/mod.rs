@@ -1,9 +1,15 @@
 //! Each known system as a stand-in that serves the shapes it documents.
 
+mod limits;
+mod pages;
+mod patience;
+mod secrets;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -429,6 +435,16 @@ fn what_is_read_in_part_is_an_error() {
     }
 }
 
+/// Asks for one device as the gateway does.
+fn asked(source: &Definition, device: &str) -> Result<Vec<Value>, SourceError> {
+    lookup(
+        source,
+        device,
+        Duration::from_secs(60),
+        &Sessions::default(),
+    )
+}
+
 #[test]
 fn one_device_is_asked_for_and_nothing_else_is_believed() {
     let server = StandIn::serving(|_, _| {
@@ -440,14 +456,72 @@ fn one_device_is_asked_for_and_nothing_else_is_believed() {
     );
     let source = definition(&text);
     assert!(source.on_miss);
-    let found = lookup(&source, "ASKED").unwrap();
+    let found = asked(&source, "ASKED").unwrap();
     assert_eq!(found, [json!({"device_id": "ASKED", "compliant": true})]);
-    assert!(lookup(&source, "x' or '1'='1").unwrap().is_empty());
+    assert!(asked(&source, "x' or '1'='1").unwrap().is_empty());
     assert_eq!(server.seen().len(), 1);
     assert!(
         server.seen()[0].starts_with("GET /one?id=ASKED "),
         "{:?}",
         server.seen()
+    );
+}
+
+#[test]
+fn workspace_one_answers_for_one_device_with_the_device_itself() {
+    let uem = StandIn::serving(|_, head| {
+        if head.starts_with("GET /api/mdm/devices?searchby=EasId&id=KNOWN ") {
+            return ok(
+                &json!({"EasIds": {"EasId": ["KNOWN"]}, "EasId": "KNOWN", "UserName": "alice",
+                "Platform": "Android", "ComplianceStatus": "Compliant", "Id": {"Value": 7}}),
+            );
+        }
+        let body = json!({"errorCode": 404, "message": "Device not found for the EasId"});
+        answer("404 Not Found", "", &body.to_string())
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let source = definition(&format!(
+        "[[source]]\nname=\"uem\"\ntype=\"workspace-one\"\nurl=\"{}\"\nuser=\"api\"\npassword=\"{}\"\n\
+         tenant_code=\"{}\"\non_miss=true\n",
+        uem.url,
+        secret(&folder, "password"),
+        secret(&folder, "tenant"),
+    ));
+    let found = asked(&source, "known").unwrap();
+    assert!(found.is_empty(), "a DeviceId is asked for as it is");
+    let found = asked(&source, "KNOWN").unwrap();
+    assert_eq!(
+        found,
+        [json!({"device_id": "KNOWN", "user": "alice", "platform": "android", "compliant": true})]
+    );
+}
+
+#[test]
+fn intune_answers_for_one_device_with_a_list() {
+    let graph = StandIn::serving(|_, head| {
+        if head.starts_with("POST /token") {
+            return ok(&json!({"token_type": "Bearer", "access_token": "TOKEN"}));
+        }
+        ok(&json!({"value": [{"id": "1", "easDeviceId": "I1", "complianceState": "noncompliant"}]}))
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let source = definition(&format!(
+        "[[source]]\nname=\"intune\"\ntype=\"intune\"\nurl=\"{0}\"\ntoken_url=\"{0}/token\"\n\
+         client_id=\"app\"\nclient_secret=\"{1}\"\non_miss=true\n",
+        graph.url,
+        secret(&folder, "client"),
+    ));
+    let sessions = Sessions::default();
+    for _ in 0..2 {
+        let found = lookup(&source, "I1", Duration::from_secs(60), &sessions).unwrap();
+        assert_eq!(found, [json!({"device_id": "I1", "compliant": false})]);
+    }
+    let seen = graph.seen();
+    assert_eq!(seen.len(), 3, "one login for both");
+    let filter = "GET /v1.0/deviceManagement/managedDevices?$filter=easDeviceId%20eq%20'I1' ";
+    assert!(
+        seen[1].starts_with(filter) && seen[2].starts_with(filter),
+        "{seen:?}"
     );
 }
 
@@ -483,13 +557,49 @@ fn a_definition_with_a_mistake_is_refused_with_its_place() {
             "line 5, column 1: unknown field `url`",
         ),
         ("[sauce]\n", "line 1, column 2: unknown field `sauce`"),
+        (
+            "[[source]]\nname=\"a\"\ntype=\"jamf\"\nurl=\"https://me:word@jamf.example\"\n",
+            "line 1, column 1: url must be of the form https://host/path",
+        ),
+        (
+            "[[source]]\nname=\"a\"\ntype=\"jamf\"\nurl=\"https://jamf example\"\n",
+            "line 1, column 1: url \"https://jamf example\" is no URL",
+        ),
+        (
+            "[[source]]\nname=\"a\"\ntype=\"jamf\"\nurl=\"https://j\"\nproxy=\"http://me:word@proxy:1\"\n",
+            "line 5, column 1: proxy: with a password it is a secret",
+        ),
+        (
+            "[[source]]\nname=\"a\"\ntype=\"jamf\"\nurl=\"https://j\"\nproxy=\"pigeon://proxy\"\n",
+            "line 5, column 1: proxy: \"pigeon://proxy\" is not of the form",
+        ),
+        (
+            "[[source]]\nname=\"a\"\ntype=\"jamf\"\nurl=\"https://j\"\nheaders={X-Api-Key=\"word\"}\n",
+            "line 5, column 10: x-api-key: secrets don't stand here",
+        ),
+        (
+            "[[source]]\nname=\"a\"\ntype=\"jamf\"\nurl=\"https://j\"\nheaders={\"X Y\"=\"word\"}\n",
+            "line 5, column 10: \"X Y\" is no name of a header",
+        ),
+        (
+            "[[source]]\nname=\"a\"\ntype=\"csv\"\npath=\"f\"\n[[source]]\nname=\"a\"\ntype=\"csv\"\npath=\"g\"\n",
+            "line 5, column 1: another source is called \"a\"",
+        ),
+        (
+            "[[source]]\nname=\"a\"\ntype=\"jamf\"\nurl=\"https://j\"\non_miss=true\n",
+            "line 1, column 1: on_miss needs a source that can be asked for one device",
+        ),
+        (
+            "[[source]]\nname=\"a\"\ntype=\"jamf\"\nurl=\"https://j\"\nrequests_per_second=0\n",
+            "line 5, column 1:",
+        ),
     ] {
         let error = Definitions::parse(text, Path::new("sources.toml")).unwrap_err();
         let error = error.to_string();
         let error = error.strip_prefix("sources.toml: ").unwrap_or(&error);
         assert!(error.starts_with(expected), "{error}\n{expected}");
     }
-    let page = include_str!("../../../docs/sources.md");
+    let page = include_str!("../../../../docs/sources.md");
     for block in page.split("```toml\n").skip(1) {
         let text = block.split("```").next().unwrap();
         if let Err(error) = Definitions::parse(text, Path::new("sources.toml")) {
