@@ -225,6 +225,9 @@ pub struct Plan {
     pub verdicts: BTreeMap<String, u64>,
     /// The first of them, one by one.
     pub changes: Vec<PlanChange>,
+    /// Policies that ask each request for something, so that nobody knows before it comes: a network,
+    /// a command, a version.
+    pub unforeseen: Vec<String>,
 }
 
 /// One device whose verdict would be another.

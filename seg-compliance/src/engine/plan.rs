@@ -74,6 +74,7 @@ impl Engine {
         if policies.look_at_ranks() {
             shared.rank_devices();
         }
+        let unforeseen = policies.unforeseen();
         let now = shared.rules.load();
         let then = Rules {
             policies,
@@ -96,7 +97,10 @@ impl Engine {
             let will = shared.decide_under(&then, &ask, &says, &moment);
             planned.note(key, owner, (was, will));
         }
-        planned.done()
+        Plan {
+            unforeseen,
+            ..planned.done()
+        }
     }
 
     /// The policies in force.

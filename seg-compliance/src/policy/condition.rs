@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use serde_json::{Map, Value as Json};
 
 use super::expression::Expression;
+use super::network::network;
 use super::pattern::Pattern;
 use super::read::{Problem, Table, Value, Word};
 use super::subject::{Moment, Subject};
@@ -265,8 +266,10 @@ impl Condition {
         let nothing = Reads::default();
         match (self.key.fact, &self.test) {
             (_, Test::Expression(expression)) => expression.reads(),
-            (Fact::Known, _) => nothing,
-            (Fact::Flag(_) | Fact::Recorded(_) | Fact::List(_) | Fact::Whatever, _) => Reads {
+            (
+                Fact::Known | Fact::Flag(_) | Fact::Recorded(_) | Fact::List(_) | Fact::Whatever,
+                _,
+            ) => Reads {
                 record: true,
                 ..nothing
             },
@@ -291,6 +294,16 @@ impl Condition {
                 request: true,
                 ..nothing
             },
+        }
+    }
+
+    /// Whether it asks a request for something that is not remembered of a device's last one, as its
+    /// User-Agent is.
+    pub(super) fn is_unforeseen(&self) -> bool {
+        match (self.key.fact, &self.test) {
+            (_, Test::Expression(expression)) => expression.is_unforeseen(),
+            (Fact::Told(Told::Agent), _) => false,
+            _ => self.reads().request,
         }
     }
 
@@ -491,14 +504,18 @@ impl Takes {
 }
 
 pub(super) fn patterns(value: &Value<'_>) -> Result<Vec<Pattern>, Problem> {
+    words(value)?
+        .iter()
+        .map(|word| Pattern::new(word.text).map_err(|why| word.problem(why)))
+        .collect()
+}
+
+fn words<'v>(value: &'v Value<'_>) -> Result<Vec<Word<'v>>, Problem> {
     let words = value.texts()?;
     if words.len() > WORDS_MAX {
         return Err(value.problem(format!("more than {WORDS_MAX} entries")));
     }
-    words
-        .iter()
-        .map(|word| Pattern::new(word.text).map_err(|why| word.problem(why)))
-        .collect()
+    Ok(words)
 }
 
 fn version(word: &Word<'_>) -> Result<Version, Problem> {
@@ -506,7 +523,12 @@ fn version(word: &Word<'_>) -> Result<Version, Problem> {
 }
 
 fn minimums(table: Table<'_>) -> Result<Vec<(Pattern, Version)>, Problem> {
+    let at = table.at;
     let rows = table.rest();
+    if !(1..=WORDS_MAX).contains(&rows.len()) {
+        let message = format!("names 1 to {WORDS_MAX} platforms: {{ ios = \"17\" }}");
+        return Err(Problem { at, message });
+    }
     rows.iter()
         .map(|row| {
             let name = Pattern::new(&row.key).map_err(|why| row.problem(why))?;
@@ -516,13 +538,10 @@ fn minimums(table: Table<'_>) -> Result<Vec<(Pattern, Version)>, Problem> {
 }
 
 fn networks(value: &Value<'_>) -> Result<Vec<IpNet>, Problem> {
-    let words = value.texts()?;
-    words
+    words(value)?
         .iter()
         .map(|word| {
-            let alone = || word.text.parse::<IpAddr>().map(IpNet::from);
-            let network = word.text.parse::<IpNet>().or_else(|_| alone());
-            network.map_err(|_| {
+            network(word.text).ok_or_else(|| {
                 word.problem(format!("{:?} is no network; write 10.0.0.0/8", word.text))
             })
         })

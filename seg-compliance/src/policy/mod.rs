@@ -22,6 +22,7 @@
 
 mod condition;
 mod expression;
+mod network;
 mod pattern;
 pub(crate) mod read;
 pub(crate) mod span;
@@ -47,6 +48,9 @@ pub const POLICIES_MAX: usize = 1_000;
 pub const WORDS_MAX: usize = 10_000;
 /// Longest id, in bytes.
 pub const ID_MAX: usize = 128;
+
+/// The tables of a policies file: ours, and those of others, which are not looked into here.
+const TABLES: [&str; 4] = ["policy", "content", "eas", "ews"];
 
 /// The policies of one file, ready to be asked. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -84,10 +88,12 @@ pub(crate) enum Fires {
 }
 
 impl Policies {
-    /// Reads the `[[policy]]` tables of a policies.toml; other tables belong to others.
+    /// Reads the `[[policy]]` tables of a policies.toml; what stands in `[eas]`, `[[content]]` and
+    /// `[ews]` belongs to others.
     ///
     /// # Errors
-    /// [`PolicyError`] with line and column, where the text is no TOML or a policy is not right.
+    /// [`PolicyError`] with line and column, where the text is no TOML, a policy is not right, or a
+    /// table is nobody's.
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
         let located = |policy: Option<String>, problem: Problem| {
             let (line, column) = place(text, problem.at);
@@ -103,6 +109,12 @@ impl Policies {
             None => Vec::new(),
             Some(value) => value.tables().map_err(|problem| located(None, problem))?,
         };
+        for others in TABLES {
+            whole.take(others);
+        }
+        whole
+            .end(&TABLES)
+            .map_err(|problem| located(None, problem))?;
         let mut policies: Vec<Policy> = Vec::with_capacity(tables.len());
         for mut table in tables {
             let at = table.at;
@@ -140,6 +152,15 @@ impl Policies {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
+    }
+
+    /// The ids of those whose answer depends on what only a request tells, and so can't be foreseen.
+    pub(crate) fn unforeseen(&self) -> Vec<String> {
+        let asks = |policy: &&Policy| {
+            policy.action.verdict().is_some() && policy.when.iter().any(Condition::is_unforeseen)
+        };
+        let asking = self.list.iter().filter(asks);
+        asking.map(|policy| policy.id.to_string()).collect()
     }
 
     /// How many there are, at most [`POLICIES_MAX`].
@@ -363,20 +384,25 @@ impl Policy {
     /// not too old holds; or it lets pass.
     pub(crate) fn outcome(&self, subject: &Subject<'_>, moment: &Moment<'_>) -> Fires {
         let holds = |condition: &Condition| condition.holds(subject, moment);
-        let old = |condition: &Condition| condition.reads().record;
         let stale = subject.stale.map(|stale| self.stale.unwrap_or(stale));
         let judged = matches!(stale, None | Some(StaleAnswer::LastKnown));
-        if judged || !self.when.iter().any(old) {
+        if judged || !self.reads_record() {
             let fires = self.covers(subject) && self.when.iter().all(holds);
             return if fires { Fires::Yes } else { Fires::No };
         }
+        // Who is in a group is a fact that ages like others: he may be in it.
         let fires = stale == Some(StaleAnswer::Block)
-            && self.covers(subject)
+            && (!self.groups.is_empty() || self.covers(subject))
             && self
                 .when
                 .iter()
-                .all(|condition| old(condition) || holds(condition));
+                .all(|condition| condition.reads().record || holds(condition));
         if fires { Fires::Stale } else { Fires::No }
+    }
+
+    /// Whether it depends on facts of the record, which can be too old.
+    fn reads_record(&self) -> bool {
+        !self.groups.is_empty() || self.when.iter().any(|condition| condition.reads().record)
     }
 
     /// Whether it fires, as far as record and time can tell; `None`: it depends on the request, or
@@ -414,7 +440,7 @@ impl Policy {
             saw.insert("in_scope".to_owned(), self.covers(subject).into());
         }
         if let Some(stale) = subject.stale
-            && self.when.iter().any(|condition| condition.reads().record)
+            && self.reads_record()
         {
             let answer = self.stale.unwrap_or(stale).name();
             saw.insert("stale".to_owned(), answer.into());

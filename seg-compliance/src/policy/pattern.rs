@@ -10,19 +10,33 @@ pub(super) struct Pattern {
     folded: Box<[u8]>,
 }
 
+/// In lower case, each character for itself.
+fn folded(text: &str) -> String {
+    text.chars().flat_map(char::to_lowercase).collect()
+}
+
 impl Pattern {
     pub(super) fn new(text: &str) -> Result<Self, String> {
         if text.is_empty() || text.len() > PATTERN_MAX {
             return Err(format!("a pattern must have 1 to {PATTERN_MAX} bytes"));
         }
         Ok(Self {
-            folded: text.to_ascii_lowercase().into_bytes().into(),
+            folded: folded(text).into_bytes().into(),
         })
     }
 
-    /// Greedy match that goes back to the last star only: at most |pattern| × |text| steps.
+    /// Whether it fits, without case.
     pub(super) fn matches(&self, text: &str) -> bool {
-        let text = text.as_bytes();
+        // Letters beyond ASCII can be longer in lower case; few texts have any.
+        if text.is_ascii() {
+            self.fits(text.as_bytes())
+        } else {
+            self.fits(folded(text).as_bytes())
+        }
+    }
+
+    /// Greedy match that goes back to the last star only: at most |pattern| × |text| steps.
+    fn fits(&self, text: &[u8]) -> bool {
         let (mut at, mut star) = ((0, 0), None);
         while let Some(byte) = text.get(at.1) {
             match self.folded.get(at.0) {
@@ -62,6 +76,10 @@ mod tests {
             ("ios", "ipados", false),
             ("*", "", true),
             ("a", "", false),
+            ("J\u{d6}RG@*", "j\u{f6}rg@corp.example", true),
+            ("j\u{f6}rg@*", "J\u{d6}RG@corp.example", true),
+            ("*B\u{fc}ro*", "Z\u{fc}rich-B\u{dc}RO-2", true),
+            ("jorg@*", "j\u{f6}rg@corp.example", false),
         ] {
             assert_eq!(
                 Pattern::new(pattern).unwrap().matches(text),

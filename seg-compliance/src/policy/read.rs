@@ -161,6 +161,7 @@ impl<'t> Value<'t> {
                     }),
                 })
                 .collect(),
+            DeValue::Array(_) => Err(self.must_be("a list of at least one text")),
             _ => Err(self.must_be("a text or a list of texts")),
         }
     }

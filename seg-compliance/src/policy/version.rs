@@ -55,7 +55,8 @@ impl Iterator for Numbers<'_> {
         let digits = self.0.bytes().take_while(u8::is_ascii_digit).count();
         let (number, rest) = self.0.split_at_checked(digits)?;
         self.0 = rest.strip_prefix('.').unwrap_or("");
-        number.parse().ok()
+        // Too large for a number is larger than any.
+        (!number.is_empty()).then(|| number.parse().unwrap_or(u64::MAX))
     }
 }
 
@@ -74,6 +75,17 @@ mod tests {
             ("14.2-beta", "14.2", Some(Ordering::Equal)),
             ("Tiramisu", "13", None),
             ("", "13", None),
+            (" 17.2 ", "17.2", Some(Ordering::Equal)),
+            ("16.5.1 (c)", "16.5.1", Some(Ordering::Equal)),
+            ("17.", "17", Some(Ordering::Equal)),
+            ("17..9", "17.1", Some(Ordering::Less)),
+            ("017.01", "17.1", Some(Ordering::Equal)),
+            ("17.10", "17.9", Some(Ordering::Greater)),
+            ("17.99999999999999999999", "17.1", Some(Ordering::Greater)),
+            ("99999999999999999999999", "17", Some(Ordering::Greater)),
+            ("v17", "17", None),
+            (".17", "17", None),
+            ("-1", "17", None),
         ] {
             let version = Version::new(version).unwrap();
             assert_eq!(
@@ -83,5 +95,26 @@ mod tests {
             );
         }
         assert!(Version::new("new").is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn versions_are_ordered_as_lists_of_numbers(
+            left in proptest::collection::vec(0_u64..30, 1..5),
+            right in proptest::collection::vec(0_u64..30, 1..5),
+        ) {
+            let text = |numbers: &[u64]| {
+                numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(".")
+            };
+            let padded = |numbers: &[u64]| {
+                let mut numbers = numbers.to_vec();
+                numbers.resize(4, 0);
+                numbers
+            };
+            proptest::prop_assert_eq!(
+                Version::order(&text(&left), &text(&right)),
+                Some(padded(&left).cmp(&padded(&right)))
+            );
+        }
     }
 }

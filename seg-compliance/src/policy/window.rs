@@ -93,6 +93,10 @@ impl Window {
         for turn in turns.chain(tomorrow) {
             moment.note(turn.timestamp().as_millisecond());
         }
+        // Where a clock is set, a time of the day comes twice or not at all.
+        if let Some(set) = self.zone.following(moment.timestamp()).next() {
+            moment.note(set.timestamp().as_millisecond());
+        }
         open
     }
 }
@@ -197,6 +201,98 @@ mod tests {
             ("2026-11-27T05:00:00Z", false),
         ] {
             assert_eq!(at(&night, time).0, open, "{time}");
+        }
+    }
+
+    #[test]
+    fn a_window_keeps_its_local_times_where_clocks_are_set() {
+        let night = window("from=\"22:00\", to=\"02:30\", zone=\"Europe/Berlin\"").unwrap();
+        let late = window("from=\"02:30\", zone=\"Europe/Berlin\"").unwrap();
+        let office = window("from=\"08:00\", to=\"18:00\", zone=\"Europe/Berlin\"").unwrap();
+        for (window, time, open, until) in [
+            // On 2026-10-25, 03:00 in summer becomes 02:00 in winter: half past two comes twice.
+            (&night, "2026-10-25T00:29:59Z", true, "2026-10-25T00:30:00Z"),
+            (
+                &night,
+                "2026-10-25T00:30:00Z",
+                false,
+                "2026-10-25T01:00:00Z",
+            ),
+            (&night, "2026-10-25T01:00:00Z", true, "2026-10-25T01:30:00Z"),
+            (
+                &night,
+                "2026-10-25T01:30:00Z",
+                false,
+                "2026-10-25T21:00:00Z",
+            ),
+            // On 2027-03-28, 02:00 becomes 03:00: there is no half past two.
+            (&late, "2027-03-28T00:59:59Z", false, "2027-03-28T01:00:00Z"),
+            (&late, "2027-03-28T01:00:00Z", true, "2027-03-28T01:30:00Z"),
+            (&night, "2027-03-28T00:59:59Z", true, "2027-03-28T01:00:00Z"),
+            (
+                &night,
+                "2027-03-28T01:00:00Z",
+                false,
+                "2027-03-28T01:30:00Z",
+            ),
+            // Eight o'clock is another time in winter and in summer.
+            (
+                &office,
+                "2026-10-24T06:00:00Z",
+                true,
+                "2026-10-24T16:00:00Z",
+            ),
+            (
+                &office,
+                "2026-10-25T06:59:59Z",
+                false,
+                "2026-10-25T07:00:00Z",
+            ),
+            (
+                &office,
+                "2026-10-25T16:59:59Z",
+                true,
+                "2026-10-25T17:00:00Z",
+            ),
+        ] {
+            assert_eq!(at(window, time), (open, until.to_owned()), "{time}");
+        }
+    }
+
+    #[test]
+    fn a_window_changes_only_when_it_said_that_it_might() {
+        // What is remembered of a window is wrong where it changes before its time.
+        for text in [
+            "from=\"22:00\", to=\"02:30\", zone=\"Europe/Berlin\"",
+            "from=\"02:30\", to=\"02:45\", zone=\"Europe/Berlin\"",
+            "from=\"23:30\", to=\"00:30\", zone=\"America/Sao_Paulo\"",
+            "from=\"00:15\", zone=\"Africa/Cairo\"",
+            "days=[\"sun\"], from=\"02:00\", to=\"02:00\", zone=\"Australia/Lord_Howe\"",
+        ] {
+            let window = window(text).unwrap();
+            // Days around the changes of clocks of these zones, among others.
+            for day in [
+                "2018-11-03",
+                "2026-10-03",
+                "2026-10-24",
+                "2027-03-27",
+                "2026-04-23",
+            ] {
+                let clock = ManualClock::new(format!("{day}T12:00:00Z").parse().unwrap());
+                let look = || {
+                    let moment = Moment::new(&clock);
+                    (window.is_open(&moment), moment.until(), moment.now())
+                };
+                let (mut said, mut until, _) = look();
+                for _ in 0..(36 * 4) {
+                    clock.advance(15 * 60_000);
+                    let (open, next, now) = look();
+                    if now >= until {
+                        (said, until) = (open, next);
+                    }
+                    assert_eq!(open, said, "{text} {day} {now}");
+                }
+            }
         }
     }
 

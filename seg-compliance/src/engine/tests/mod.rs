@@ -1,5 +1,6 @@
 //! The engine in memory, with a clock that stands still and a cutter that writes down.
 
+mod aging;
 mod agreement;
 mod cuts;
 mod durable;

@@ -12,11 +12,11 @@ fn policies(text: &str) -> Policies {
 }
 
 impl Bench {
-    fn tick(&self) -> u64 {
+    pub(super) fn tick(&self) -> u64 {
         self.engine.tick(crate::clock::Clock::now(&*self.clock))
     }
 
-    async fn report(&self, source: &str, lines: &[&str]) {
+    pub(super) async fn report(&self, source: &str, lines: &[&str]) {
         let options = ImportOptions {
             mode: ImportMode::Delta,
             source: Some(source.to_owned()),

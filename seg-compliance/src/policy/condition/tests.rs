@@ -117,6 +117,197 @@ fn each_key_reads_its_fact() {
 }
 
 #[test]
+fn facts_hold_up_to_their_edges() {
+    // It is 2026-11-22, 12:00:00.
+    let seen = |time: &str| format!("{{\"last_seen\":\"{time}\"}}");
+    for (when, time, expected) in [
+        ("inactive_days=1", "2026-11-21T12:00:00Z", true),
+        ("inactive_days=1", "2026-11-21T12:00:00.001Z", false),
+        ("inactive_days=32767", "1937-03-07T12:00:00Z", true),
+        ("inactive_days=32767", "1937-03-07T12:00:00.001Z", false),
+        ("inactive_days=1", "2027-01-01T00:00:00Z", false),
+    ] {
+        assert_eq!(
+            fires(when, Some(&seen(time)), ""),
+            expected,
+            "{when} {time}"
+        );
+    }
+    let minimum = "os_minimum={ios=\"17\",android=\"13\",\"windows*\"=\"10.0.22000\"}";
+    for (platform, version, expected) in [
+        ("iOS", "16.7.10", true),
+        ("ios", "9.3.6", true),
+        ("ios", "17", false),
+        ("ios", "17.0.3", false),
+        ("ios", "16.5.1 (c)", true),
+        ("android", "12", true),
+        ("android", "13", false),
+        ("Android", "4.4.2", true),
+        ("WindowsPhone", "8.10.14219.341", true),
+        ("windows", "10.0.19045.3803", true),
+        ("windows", "10.0.22631.1", false),
+        // Another platform has no minimum; a name is no version.
+        ("macos", "10.15", false),
+        ("ipados", "15.1", false),
+        ("android", "Tiramisu", false),
+    ] {
+        let record = format!("{{\"platform\":\"{platform}\",\"os_version\":\"{version}\"}}");
+        assert_eq!(fires(minimum, Some(&record), ""), expected, "{record}");
+    }
+    for record in ["{\"platform\":\"ios\"}", "{\"os_version\":\"1.0\"}"] {
+        assert!(!fires(minimum, Some(record), ""), "{record}");
+    }
+    // The client is 10.1.2.3, at an IPv6 listener.
+    for (network, inside) in [
+        ("10.1.2.3", true),
+        ("10.1.2.3/32", true),
+        ("10.1.2.2/31", true),
+        ("10.1.2.4/30", false),
+        ("0.0.0.0/0", true),
+        ("::/0", false),
+        ("::ffff:10.0.0.0/104", true),
+        ("::ffff:10.1.2.3", true),
+        ("::ffff:192.0.2.0/120", false),
+    ] {
+        let holds = |key: &str| fires(&format!("{key}=\"{network}\""), None, "");
+        assert_eq!(
+            (holds("network"), holds("network_not")),
+            (inside, !inside),
+            "{network}"
+        );
+        let cel = format!("cel=\"request.address.inNetwork('{network}')\"");
+        assert_eq!(fires(&cel, None, ""), inside, "{cel}");
+    }
+    // The device is the third of its user.
+    for (most, expected) in [(2, true), (3, false)] {
+        assert_eq!(
+            fires(&format!("max_devices={most}"), Some("{}"), ""),
+            expected
+        );
+    }
+}
+
+#[test]
+fn each_policy_of_seg_v2_has_its_cases() {
+    for (when, record, agent, expected) in [
+        // Managed device.
+        ("managed=false", "{\"managed\":false}", "", true),
+        ("managed=false", "{\"managed\":true}", "", false),
+        // Mail client: with wildcards, and a default for those that are not listed.
+        ("user_agent=\"Outlook*\"", "{}", "Outlook-iOS/2.0", true),
+        ("user_agent=\"*boxer*\"", "{}", "AirWatch Boxer/23.01", true),
+        (
+            "user_agent=\"Outlook*\"",
+            "{}",
+            "Apple-iPhone15C2/2205",
+            false,
+        ),
+        (
+            "user_agent_not=[\"Outlook*\",\"Apple-*\"]",
+            "{}",
+            "NineWorks/5",
+            true,
+        ),
+        (
+            "user_agent_not=[\"Outlook*\",\"Apple-*\"]",
+            "{}",
+            "apple-ipad",
+            false,
+        ),
+        // User and user group.
+        (
+            "user=\"alice@*\"",
+            "{\"user\":\"alice@corp.example\"}",
+            "",
+            true,
+        ),
+        (
+            "user=\"bob@*\"",
+            "{\"user\":\"alice@corp.example\"}",
+            "",
+            false,
+        ),
+        (
+            "group=\"Sales\"",
+            "{\"groups\":[\"sales\",\"all\"]}",
+            "",
+            true,
+        ),
+        ("group=\"Sales\"", "{\"groups\":[\"presales\"]}", "", false),
+        ("group_not=\"Mail\"", "{\"groups\":[]}", "", true),
+        // EAS device type: this one says SmartPhone.
+        ("device_type=\"smart*\"", "{}", "", true),
+        ("device_type_not=\"iPhone\"", "{}", "", true),
+        ("device_type_not=\"SmartPhone\"", "{}", "", false),
+        // Compromised and encryption: who never reported is not blocked.
+        ("compromised=true", "{\"compromised\":true}", "", true),
+        ("compromised=true", "{\"compromised\":false}", "", false),
+        ("compromised=true", "{}", "", false),
+        ("encrypted=false", "{\"encrypted\":false}", "", true),
+        ("encrypted=false", "{\"encrypted\":true}", "", false),
+        ("encrypted=false", "{}", "", false),
+        // Model: platform and model.
+        (
+            "platform=\"ios\",model=\"iPad*\"",
+            "{\"platform\":\"iOS\",\"model\":\"iPad13,4\"}",
+            "",
+            true,
+        ),
+        (
+            "platform=\"ios\",model=\"iPad*\"",
+            "{\"platform\":\"ios\",\"model\":\"iPhone15,2\"}",
+            "",
+            false,
+        ),
+        (
+            "platform=\"ios\",model=\"iPad*\"",
+            "{\"platform\":\"android\",\"model\":\"iPad13,4\"}",
+            "",
+            false,
+        ),
+        // Operating system: one version, or all below one.
+        (
+            "platform=\"ios\",os_version=\"16.*\"",
+            "{\"platform\":\"ios\",\"os_version\":\"16.2\"}",
+            "",
+            true,
+        ),
+        (
+            "platform=\"ios\",os_version=\"16.*\"",
+            "{\"platform\":\"ios\",\"os_version\":\"17.1\"}",
+            "",
+            false,
+        ),
+        // Require ActiveSync profile.
+        ("profile=false", "{\"profile\":false}", "", true),
+        ("profile=false", "{\"profile\":true}", "", false),
+        ("profile=false", "{}", "", false),
+        // Beyond it: ownership and apps.
+        (
+            "ownership=\"personal\"",
+            "{\"ownership\":\"Personal\"}",
+            "",
+            true,
+        ),
+        (
+            "app_installed=\"com.bad.*\"",
+            "{\"apps\":[\"com.bad.one\"]}",
+            "",
+            true,
+        ),
+        ("app_installed=\"com.bad.*\"", "{\"apps\":[]}", "", false),
+        ("app_missing=\"com.vpn\"", "{\"apps\":[]}", "", true),
+        ("app_missing=\"com.vpn\"", "{}", "", false),
+    ] {
+        assert_eq!(
+            fires(when, Some(record), agent),
+            expected,
+            "{when} {record} {agent}"
+        );
+    }
+}
+
+#[test]
 fn what_nobody_reported_does_not_fire() {
     for when in [
         "managed=false",

@@ -2,9 +2,10 @@
 
 use ipnet::IpNet;
 
-use super::Error;
 use super::parser::{Syntax, What};
+use super::{Error, STEPS_MAX, cost};
 use crate::policy::condition::Reads;
+use crate::policy::network::network;
 use crate::policy::version::Version;
 use crate::policy::{span, window};
 use crate::record::Flag;
@@ -165,10 +166,10 @@ impl Fact {
             .map_or("", |(name, _, _)| name)
     }
 
-    fn reads(self) -> Reads {
+    pub(super) fn reads(self) -> Reads {
         let nothing = Reads::default();
         match self {
-            Self::Known | Self::Id => nothing,
+            Self::Id => nothing,
             Self::Rank => Reads {
                 rank: true,
                 ..nothing
@@ -181,7 +182,8 @@ impl Fact {
                 time: true,
                 ..nothing
             },
-            Self::Flag(_)
+            Self::Known
+            | Self::Flag(_)
             | Self::Platform
             | Self::Model
             | Self::OsVersion
@@ -225,6 +227,14 @@ pub(super) fn condition(syntax: &Syntax) -> Result<Checked, Error> {
         item: None,
     };
     let node = checker.expect(syntax, Type::Bool)?;
+    let steps = cost::steps(&node);
+    if steps > STEPS_MAX {
+        let message = format!(
+            "this can take {steps} steps for one device, more than {STEPS_MAX}: look through one \
+             list, not through one for each of another's"
+        );
+        return Err(wrong(syntax, message));
+    }
     Ok(Checked {
         node,
         reads: checker.reads,
@@ -473,7 +483,7 @@ impl<'s> Checker<'s> {
             ("inNetwork", [argument]) => {
                 let on = self.boxed(on, Type::Address)?;
                 let network = match &argument.what {
-                    What::Text(text) => text.parse().ok(),
+                    What::Text(text) => network(text),
                     _ => None,
                 };
                 let network = network.ok_or_else(|| {

@@ -13,6 +13,7 @@
 //! one list, so what an expression can cost is known then too, and bounded.
 
 mod check;
+mod cost;
 mod evaluate;
 mod lexer;
 mod parser;
@@ -29,6 +30,9 @@ pub(super) const LENGTH_MAX: usize = 4_096;
 pub(super) const NODES_MAX: usize = 256;
 /// How deep they may stand in each other.
 pub(super) const DEPTH_MAX: usize = 32;
+/// Most steps that its evaluation may take for one device, with the longest lists that a record can
+/// have.
+pub(super) const STEPS_MAX: usize = 250_000;
 
 /// A checked expression.
 #[derive(Debug)]
@@ -59,6 +63,12 @@ impl Expression {
 
     pub(super) fn reads(&self) -> Reads {
         self.reads
+    }
+
+    /// Whether it asks a request for more than its User-Agent.
+    pub(super) fn is_unforeseen(&self) -> bool {
+        let asked = |fact: &Fact| *fact != Fact::Agent && fact.reads().request;
+        self.facts.iter().any(asked)
     }
 
     pub(super) fn holds(&self, subject: &Subject<'_>, moment: &Moment<'_>) -> bool {

@@ -137,6 +137,26 @@ fn what_an_expression_may_cost_is_bounded() {
 }
 
 #[test]
+fn what_an_expression_may_take_for_one_device_is_known_when_it_is_loaded() {
+    // Each app looked for among the groups, or among the apps.
+    let twice = "device.apps.exists(app, app in device.groups)";
+    let chosen = "device.apps.exists(app, app in (device.managed ? device.apps : ['a']))";
+    let many = vec!["device.apps.exists(x, x.startsWith('a') && x.size() > 3)"; 16].join("||");
+    for text in [twice, chosen, &many] {
+        let error = Expression::parse(text).unwrap_err();
+        assert!(error.message.contains("steps for one device"), "{error:?}");
+    }
+    for text in [
+        "device.apps.exists(app, app in ['com.a', 'com.b', 'com.c'])",
+        "device.groups.all(group, group.startsWith('Mobile') || group in ['A', 'B'])",
+        "device.apps.exists(a, a == 'x') && device.apps.exists(b, b == 'y') && 'A' in device.groups",
+        &vec!["!(device.platform in ['ios'])"; 30].join("||"),
+    ] {
+        assert!(Expression::parse(text).is_ok(), "{text}");
+    }
+}
+
+#[test]
 fn it_tells_when_time_will_change_it() {
     for (text, until) in [
         (
