@@ -3,6 +3,11 @@
 /// The text that is meant; `None` where a `%` has no two digits behind it, or what is meant is no
 /// UTF-8. A `+` is a plus: queries are no forms here.
 pub(crate) fn decoded(text: &str) -> Option<String> {
+    String::from_utf8(decoded_bytes(text)?).ok()
+}
+
+/// The bytes that are meant; `None` where a `%` has no two digits behind it.
+pub(crate) fn decoded_bytes(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
@@ -14,7 +19,7 @@ pub(crate) fn decoded(text: &str) -> Option<String> {
         let (high, low) = (digit(rest.next())?, digit(rest.next())?);
         bytes.push(u8::try_from(high * 16 + low).ok()?);
     }
-    String::from_utf8(bytes).ok()
+    Some(bytes)
 }
 
 #[cfg(test)]

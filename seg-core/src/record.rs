@@ -13,7 +13,7 @@ use crate::handshake::Connection;
 use crate::message::{BodyGuard, Reply, StreamBroken};
 use crate::runtime::CutOrder;
 use crate::telemetry::log::{Members, field};
-use crate::telemetry::metrics::{Live, Metrics, Mode, Outcome, Protocol, Step, Verdict};
+use crate::telemetry::metrics::{Live, Metrics, Outcome, Protocol};
 use crate::telemetry::pseudonym::Pseudonym;
 
 /// One request, from its head to the last byte of its answer. Recorded when dropped.
@@ -110,29 +110,7 @@ impl Record {
 
     /// The verdict is known.
     pub fn decision(&mut self, decision: &Decision) {
-        self.metrics().decision(
-            self.protocol,
-            verdict_label(decision.verdict),
-            match decision.step {
-                seg_compliance::Step::Override => Step::Override,
-                seg_compliance::Step::Mdm => Step::Mdm,
-                seg_compliance::Step::Policy => Step::Policy,
-                seg_compliance::Step::Default => Step::Default,
-            },
-            if decision.enforced {
-                Mode::Enforce
-            } else {
-                Mode::Observe
-            },
-        );
-        if let Some(trial) = &decision.trial {
-            self.metrics().decision(
-                self.protocol,
-                verdict_label(trial.verdict),
-                Step::Policy,
-                Mode::Test,
-            );
-        }
+        self.metrics().decided(self.protocol, decision);
         self.decision = Some(decision.clone());
     }
 
@@ -206,14 +184,6 @@ impl Record {
         } else {
             reply.body.length()
         };
-    }
-}
-
-const fn verdict_label(verdict: seg_compliance::Verdict) -> Verdict {
-    match verdict {
-        seg_compliance::Verdict::Allow => Verdict::Allow,
-        seg_compliance::Verdict::Block => Verdict::Block,
-        seg_compliance::Verdict::Quarantine => Verdict::Quarantine,
     }
 }
 

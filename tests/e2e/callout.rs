@@ -161,6 +161,8 @@ async fn without_an_answer_in_time_and_in_its_words_the_configured_one_holds() {
             None,
             Some((200, "maybe")),
             Some((200, "a long way round to say allow")),
+            Some((200, "{\"allowed\":false}")),
+            Some((200, "disallow")),
             Some((500, "{\"result\":\"allow\"}")),
         ]
         .into_iter()

@@ -118,12 +118,7 @@ pub(super) fn build(
         data_dir,
         decision: DecisionService {
             beside: beside(&mut reader, "decision"),
-            answers: DecisionAnswers {
-                json_allow: reader.read("decision.answer.json.allow", answer_word),
-                json_deny: reader.read("decision.answer.json.deny", answer_word),
-                text_allow: reader.read("decision.answer.text.allow", answer_word),
-                text_deny: reader.read("decision.answer.text.deny", answer_word),
-            },
+            answers: decision_answers(&mut reader),
         },
         webhook: beside(&mut reader, "webhook"),
         callout: callout(&mut reader),
@@ -183,6 +178,34 @@ fn beside(reader: &mut Reader<'_>, name: &str) -> Beside {
 }
 
 /// NetScaler reads twenty bytes.
+fn decision_answers(reader: &mut Reader<'_>) -> DecisionAnswers {
+    let answers = DecisionAnswers {
+        json_allow: reader.read("decision.answer.json.allow", answer_word),
+        json_deny: reader.read("decision.answer.json.deny", answer_word),
+        text_allow: reader.read("decision.answer.text.allow", answer_word),
+        text_deny: reader.read("decision.answer.text.deny", answer_word),
+    };
+    for (key, allow, deny) in [
+        (
+            "decision.answer.json.deny",
+            &answers.json_allow,
+            &answers.json_deny,
+        ),
+        (
+            "decision.answer.text.deny",
+            &answers.text_allow,
+            &answers.text_deny,
+        ),
+    ] {
+        let (allow, deny) = (allow.to_ascii_lowercase(), deny.to_ascii_lowercase());
+        // Load balancers look for the one in the other.
+        if allow.contains(&deny) || deny.contains(&allow) {
+            reader.refuse(key, "one of the two answers stands in the other: whoever looks for that would take a no for a yes");
+        }
+    }
+    answers
+}
+
 fn answer_word(text: &str) -> Result<String, String> {
     let fits =
         (1..=20).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ');

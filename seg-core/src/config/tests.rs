@@ -646,3 +646,42 @@ proptest::proptest! {
         proptest::prop_assert!(changed_keys(&loaded.config, &loaded.config).changed.is_empty());
     }
 }
+
+#[test]
+fn the_answers_of_the_decision_service_can_be_told_apart_in_what_netscaler_reads() {
+    for (text, key) in [
+        (
+            "decision.answer.json.allow={\"verdict\":\"allow!!\"}\n",
+            "decision.answer.json.allow",
+        ),
+        (
+            "decision.answer.text.allow=ja\u{df}\n",
+            "decision.answer.text.allow",
+        ),
+        // Who looks for `allow` would find it in the no, and the other way round.
+        (
+            "decision.answer.text.deny=disALLOW\n",
+            "decision.answer.text.deny",
+        ),
+        (
+            "decision.answer.text.allow=deny not\n",
+            "decision.answer.text.deny",
+        ),
+        (
+            "decision.answer.json.deny={\"result\":\"allow\"}\n",
+            "decision.answer.json.deny",
+        ),
+    ] {
+        let problems = problems_of(text);
+        let keys: Vec<_> = problems
+            .iter()
+            .filter_map(|problem| problem.key.as_deref())
+            .collect();
+        assert_eq!(keys, [key], "{text}: {problems:?}");
+    }
+    let text = "decision.answer.text.allow=OK\ndecision.answer.text.deny=NO\n\
+        decision.answer.json.allow={\"verdict\": \"allow\"}\n";
+    let answers = config(text).decision.answers;
+    assert_eq!((&*answers.text_allow, &*answers.text_deny), ("OK", "NO"));
+    assert_eq!(answers.json_allow.len(), 20);
+}

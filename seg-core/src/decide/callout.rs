@@ -129,14 +129,30 @@ impl Callout {
             outbound::OutboundError::Late(..) => "it is late".to_owned(),
             _ => "it can't be reached".to_owned(),
         })?;
-        let window = body.get(..WINDOW).unwrap_or(&body).to_ascii_lowercase();
-        let says = |word: &[u8]| window.windows(word.len()).any(|part| part == word);
-        match (says(b"deny"), says(b"allow")) {
-            (true, _) => Ok(false),
-            (false, true) => Ok(true),
-            (false, false) => Err("its answer says neither allow nor deny".to_owned()),
-        }
+        allows(&body).ok_or_else(|| "its answer says neither allow nor deny".to_owned())
     }
+}
+
+/// Whether an answer says `allow`; `None`: it does not say `deny` either. Who is `disallowed` is not
+/// allowed: a yes is a word of its own.
+fn allows(body: &[u8]) -> Option<bool> {
+    let window = body.get(..WINDOW).unwrap_or(body);
+    let is_letter = |at: Option<usize>| {
+        at.and_then(|at| body.get(at))
+            .is_some_and(u8::is_ascii_alphabetic)
+    };
+    let stands = |word: &'static [u8]| {
+        let parts = window.windows(word.len()).enumerate();
+        parts
+            .filter(move |(_, part)| part.eq_ignore_ascii_case(word))
+            .map(|(at, _)| at)
+    };
+    if stands(b"deny").next().is_some() {
+        return Some(false);
+    }
+    let mut yes = stands(b"allow");
+    yes.any(|at| !is_letter(at.checked_sub(1)) && !is_letter(at.checked_add(5)))
+        .then_some(true)
 }
 
 impl Answers {
@@ -162,6 +178,36 @@ fn percent_encode(text: &str, out: &mut String) {
             out.push(char::from(byte));
         } else {
             out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_yes_is_a_word_of_its_own_within_the_first_bytes() {
+        for (body, expected) in [
+            ("allow", Some(true)),
+            ("Allow", Some(true)),
+            ("{\"result\":\"allow\"}", Some(true)),
+            ("{ \"verdict\" : \"ALLOW\" }", Some(true)),
+            ("deny", Some(false)),
+            ("{\"result\":\"deny\"}", Some(false)),
+            ("DENY, not allow", Some(false)),
+            ("disallow", None),
+            ("not allowed", None),
+            ("{\"allowed\":false}", None),
+            ("", None),
+            ("maybe", None),
+            // Behind the window, and across its end.
+            ("a long way round to say allow", None),
+            ("fifteen letters:allow", None),
+            ("fifteen letter:allow", Some(true)),
+            ("fifteen letter:allowed", None),
+        ] {
+            assert_eq!(allows(body.as_bytes()), expected, "{body}");
         }
     }
 }

@@ -19,7 +19,7 @@ pub use generations::Generations;
 pub use proof::{Lesson, ProbeOutcome, Proofs};
 pub use rates::{OpenPing, Rates, TooBusy};
 pub use restarts::Restarts;
-pub use via::via;
+pub use via::{via, without_port};
 pub(crate) use withheld::Key;
 pub use withheld::Withheld;
 

@@ -57,7 +57,8 @@ fn client(peer: IpAddr, trusted: &[IpNet], headers: &HeaderMap) -> IpAddr {
     nearest
 }
 
-fn without_port(host: &str) -> &str {
+/// A `Host` without its port; an IPv6 address without its brackets.
+pub fn without_port(host: &str) -> &str {
     if let Some(inside) = host.strip_prefix('[') {
         return inside.split(']').next().unwrap_or_default();
     }

@@ -23,6 +23,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
+use seg_compliance::Decision;
 
 pub use exposition::Exposition;
 pub use labels::{DeviceState, Mode, Outcome, Protocol, Scheme, Status, Step, Verdict};
@@ -243,6 +244,26 @@ impl Metrics {
         });
     }
 
+    /// Counts a verdict of the engine's, and what a policy in test mode would have given.
+    pub fn decided(&self, protocol: Protocol, decision: &Decision) {
+        let step = match decision.step {
+            seg_compliance::Step::Override => Step::Override,
+            seg_compliance::Step::Mdm => Step::Mdm,
+            seg_compliance::Step::Policy => Step::Policy,
+            seg_compliance::Step::Default => Step::Default,
+        };
+        let mode = if decision.enforced {
+            Mode::Enforce
+        } else {
+            Mode::Observe
+        };
+        self.decision(protocol, verdict_label(decision.verdict), step, mode);
+        if let Some(trial) = &decision.trial {
+            let verdict = verdict_label(trial.verdict);
+            self.decision(protocol, verdict, Step::Policy, Mode::Test);
+        }
+    }
+
     /// Counts a request as in flight until the guard is dropped.
     #[must_use = "the request counts as in flight until the guard is dropped"]
     pub fn live(&self, protocol: Protocol, command: &'static str) -> Live {
@@ -425,6 +446,14 @@ impl EncodeMetric for Described {
 
     fn is_empty(&self) -> bool {
         false
+    }
+}
+
+const fn verdict_label(verdict: seg_compliance::Verdict) -> Verdict {
+    match verdict {
+        seg_compliance::Verdict::Allow => Verdict::Allow,
+        seg_compliance::Verdict::Block => Verdict::Block,
+        seg_compliance::Verdict::Quarantine => Verdict::Quarantine,
     }
 }
 
