@@ -16,6 +16,7 @@ use super::error::ApiError;
 use super::listener::Peer;
 use super::params::Params;
 use super::tokens::Caller;
+use crate::percent;
 
 /// What a handler tells the audit trail of what it did, where the request's body does not: goes
 /// with its answer.
@@ -24,6 +25,8 @@ pub(super) struct Told(pub(super) Value);
 
 /// Entries that are given out at once where the caller names no limit.
 const PAGE: usize = 10_000;
+/// Longest name of a path that is kept, in characters.
+const NAME_MAX: usize = 256;
 
 /// Writes what a call changed.
 pub(super) async fn witness(State(api): State<Api>, request: Request, next: Next) -> Response {
@@ -37,7 +40,7 @@ pub(super) async fn witness(State(api): State<Api>, request: Request, next: Next
         return next.run(request).await;
     };
     let from = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
-    let target = target(&path, request.uri().path());
+    let (action, target) = deed(&method, &path, request.uri().path());
     let query = request.uri().query().unwrap_or_default().to_owned();
     // Imports are told by what they counted.
     let (request, body) = if path.ends_with(":import") {
@@ -55,7 +58,7 @@ pub(super) async fn witness(State(api): State<Api>, request: Request, next: Next
     let event = AuditEvent {
         who: caller.name,
         role: caller.role.name().to_owned(),
-        action: format!("{method} {path}"),
+        action,
         target,
         detail: if query.is_empty() {
             detail
@@ -86,19 +89,30 @@ async fn held(request: Request) -> Result<(Request, Value), ApiError> {
     Ok((Request::from_parts(parts, Body::from(bytes)), value))
 }
 
-/// What stands in the path for `{…}`, as it was sent.
-fn target(template: &str, path: &str) -> Option<String> {
+/// What is done, as the table of endpoints writes it, and the name that stands in the path for `{…}`.
+/// An order is the last part of the name, because a DeviceId may have colons of its own.
+fn deed(method: &Method, template: &str, path: &str) -> (String, Option<String>) {
     let pairs = template.split('/').zip(path.split('/'));
     let mut named = pairs.filter(|(template, _)| template.starts_with('{'));
-    let (_, name) = named.next()?;
-    Some(
-        name.split(':')
-            .next()
-            .unwrap_or(name)
-            .chars()
-            .take(256)
-            .collect(),
-    )
+    let Some((_, name)) = named.next() else {
+        return (format!("{method} {template}"), None);
+    };
+    let order = (*method == Method::POST)
+        .then(|| name.rsplit_once(':'))
+        .flatten();
+    let (name, order) = order.map_or((name, None), |(name, order)| (name, Some(order)));
+    let action = match order {
+        Some(order) => format!("{method} {template}:{}", shown(order)),
+        None => format!("{method} {template}"),
+    };
+    (action, Some(shown(name)))
+}
+
+/// A part of a path as a person writes it.
+fn shown(part: &str) -> String {
+    let decoded = percent::decoded(part);
+    let text = decoded.as_deref().unwrap_or(part);
+    text.chars().take(NAME_MAX).collect()
 }
 
 /// `GET /v1/audit`: one entry a line.
@@ -130,11 +144,52 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_target_is_what_stands_in_the_path() {
-        assert_eq!(
-            target("/v1/devices/{id}/override", "/v1/devices/D1/override").as_deref(),
-            Some("D1")
-        );
-        assert_eq!(target("/v1/reload", "/v1/reload"), None);
+    fn the_deed_and_its_target_stand_in_the_path() {
+        for (method, template, path, action, target) in [
+            (
+                "PUT",
+                "/v1/devices/{id}/override",
+                "/v1/devices/D1/override",
+                "PUT /v1/devices/{id}/override",
+                Some("D1"),
+            ),
+            (
+                "POST",
+                "/v1/devices/{id}",
+                "/v1/devices/D1:wipe",
+                "POST /v1/devices/{id}:wipe",
+                Some("D1"),
+            ),
+            (
+                "POST",
+                "/v1/devices/{id}",
+                "/v1/devices/A:B%3AC:resync",
+                "POST /v1/devices/{id}:resync",
+                Some("A:B:C"),
+            ),
+            (
+                "DELETE",
+                "/v1/devices/{id}/order",
+                "/v1/devices/A:B/order",
+                "DELETE /v1/devices/{id}/order",
+                Some("A:B"),
+            ),
+            (
+                "PUT",
+                "/v1/users/{user}/override",
+                "/v1/users/alice%40corp.example/override",
+                "PUT /v1/users/{user}/override",
+                Some("alice@corp.example"),
+            ),
+            ("POST", "/v1/reload", "/v1/reload", "POST /v1/reload", None),
+        ] {
+            let method: Method = method.parse().unwrap();
+            let found = deed(&method, template, path);
+            assert_eq!(
+                found,
+                (action.to_owned(), target.map(str::to_owned)),
+                "{path}"
+            );
+        }
     }
 }

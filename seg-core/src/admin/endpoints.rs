@@ -236,7 +236,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         },
         Endpoint {
             body: Some((JSON, "OrderGiven")),
-            errors: &[400, 401, 404, 503],
+            errors: &[400, 401, 403, 404, 503],
             route: Some("/v1/devices/{id}"),
             ..base(
                 Method::POST,
@@ -257,7 +257,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             )
         },
         Endpoint {
-            errors: &[400, 401, 404, 503],
+            errors: &[400, 401, 403, 404, 503],
             ..base(
                 Method::DELETE,
                 "/v1/devices/{id}/order",
@@ -401,7 +401,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             "/v1/policies",
             "The policies in force",
             "PolicyList",
-            get(questions::policies),
+            get(questions::in_force),
         ),
         Endpoint {
             query: &["limit"],

@@ -115,6 +115,11 @@ mod tests {
             let operation = &description["paths"][endpoint.path][&method];
             assert_eq!(operation["summary"], endpoint.summary);
             assert!(operation["responses"]["200"].is_object());
+            for status in ["401", "403"] {
+                let told = operation["responses"][status].is_object();
+                let asks = matches!(endpoint.access, Access::Token(_));
+                assert_eq!(told, asks, "{method} {} says {status}", endpoint.path);
+            }
         }
         let described: usize = description["paths"]
             .as_object()

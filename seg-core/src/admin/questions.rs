@@ -1,5 +1,7 @@
 //! Questions about the fleet as a whole: the policies in force, what others would change, a report.
 
+use std::path::Path;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::header;
@@ -10,13 +12,14 @@ use seg_compliance::api::{Plan, PolicyList, Report};
 use super::endpoints::Api;
 use super::error::ApiError;
 use super::params::{Params, Payload};
+use crate::config::policies;
 
 /// Changes that a plan tells one by one where the caller names no limit, and at most.
 pub(super) const CHANGES: usize = 10_000;
 pub(super) const CHANGES_MAX: usize = 1_000_000;
 
 /// `GET /v1/policies`.
-pub(super) async fn policies(
+pub(super) async fn in_force(
     State(api): State<Api>,
     query: Params,
 ) -> Result<Json<PolicyList>, ApiError> {
@@ -34,14 +37,27 @@ pub(super) async fn plan(
     query.end()?;
     let text = std::str::from_utf8(&body)
         .map_err(|_| ApiError::bad_request("the policies are not UTF-8"))?;
-    let policies = Policies::parse(text).map_err(|error| {
-        let line = error.line.map(|line| line as u64);
-        ApiError::refused("policies_refused", error.to_string()).at(error.policy.clone(), line)
-    })?;
+    let policies = read(text)?;
     let plan = api
         .blocking(move |gateway| gateway.engine().plan_policies(policies, limit))
         .await?;
     Ok(Json(plan))
+}
+
+/// The policies of a file of which nothing is wrong, not in the tables of others either: what can't
+/// be put in force is not worth a plan.
+fn read(text: &str) -> Result<Policies, ApiError> {
+    let refused = |message: String| ApiError::refused("policies_refused", message);
+    let parsed = Policies::parse(text).map_err(|error| {
+        let line = error.line.map(|line| line as u64);
+        refused(error.to_string()).at(error.policy.clone(), line)
+    })?;
+    let tables = policies::of_text(text, Path::new("policies")).map_err(|error| {
+        let line = error.place.map(|(line, _)| line as u64);
+        refused(error.to_string()).at(None, line)
+    })?;
+    seg_ews::policy::Policy::compile(tables.ews).map_err(|error| refused(error.to_string()))?;
+    Ok(parsed)
 }
 
 /// How many changes are told one by one.

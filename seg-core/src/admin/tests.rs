@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use parking_lot::Mutex;
 use seg_compliance::api::{self, ReloadResult};
 use seg_compliance::{Ask, DeviceKey, Engine, Settings, UserKey};
@@ -22,6 +23,7 @@ const TOKEN: &str = "a-token-of-the-test-a-token-of-the-test";
 struct Fake {
     engine: Arc<Engine>,
     metrics: Arc<Metrics>,
+    tokens: Arc<NamedTokens>,
     not_ready: Mutex<Vec<String>>,
     reload: Mutex<Result<ReloadResult, ReloadError>>,
 }
@@ -40,7 +42,7 @@ impl Gateway for Fake {
     }
 
     fn tokens(&self) -> Arc<NamedTokens> {
-        Arc::default()
+        Arc::clone(&self.tokens)
     }
 
     fn import_guard(&self) -> u8 {
@@ -138,9 +140,14 @@ impl Answer {
 
 impl Running {
     async fn start() -> Self {
+        Self::start_with(NamedTokens::default()).await
+    }
+
+    async fn start_with(tokens: NamedTokens) -> Self {
         let gateway = Arc::new(Fake {
             engine: Arc::new(Engine::in_memory(Settings::default())),
             metrics: Metrics::new(),
+            tokens: Arc::new(tokens),
             not_ready: Mutex::default(),
             reload: Mutex::new(Ok(ReloadResult::default())),
         });
@@ -183,6 +190,18 @@ impl Running {
             body.to_owned()
         };
         Answer { status, head, body }
+    }
+
+    /// The status alone, of an answer that need not end.
+    async fn status(&self, line: &str, token: &str) -> u16 {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let request = format!(
+            "{line} HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {token}\r\ncontent-length: 0\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut first = String::new();
+        BufReader::new(stream).read_line(&mut first).await.unwrap();
+        first.split(' ').nth(1).unwrap().parse().unwrap()
     }
 
     async fn call(&self, line: &str, body: &str) -> Answer {
@@ -313,6 +332,85 @@ async fn every_endpoint_of_the_table_is_served() {
     }
     let description = api.ok("GET /openapi.json", "").await;
     assert_eq!(description["openapi"], "3.1.0");
+}
+
+/// Every endpoint, and the roles that may call it, as the documentation says.
+const ROLES: [(&str, &str); 28] = [
+    ("GET /healthz", "anybody"),
+    ("GET /readyz", "anybody"),
+    ("GET /metrics", "anybody"),
+    ("GET /openapi.json", "read operate import admin"),
+    ("GET /v1/devices", "read operate import admin"),
+    ("GET /v1/devices/{id}", "read operate import admin"),
+    ("PUT /v1/devices/{id}", "operate admin"),
+    ("DELETE /v1/devices/{id}", "operate admin"),
+    ("POST /v1/devices/{id}:{action}", "operate admin"),
+    ("DELETE /v1/devices/{id}/binding", "operate admin"),
+    ("DELETE /v1/devices/{id}/order", "operate admin"),
+    ("PUT /v1/devices/{id}/override", "operate admin"),
+    ("DELETE /v1/devices/{id}/override", "operate admin"),
+    ("PUT /v1/users/{user}/override", "operate admin"),
+    ("DELETE /v1/users/{user}/override", "operate admin"),
+    ("POST /v1/devices:import", "import admin"),
+    ("GET /v1/devices:export", "read operate import admin"),
+    ("GET /v1/explain", "read operate import admin"),
+    ("GET /v1/sessions", "read operate import admin"),
+    ("GET /v1/upstreams", "read operate import admin"),
+    ("GET /v1/redirects", "read operate import admin"),
+    ("DELETE /v1/redirects", "operate admin"),
+    ("GET /v1/events", "read operate import admin"),
+    ("GET /v1/policies", "read operate import admin"),
+    ("POST /v1/policies:plan", "import admin"),
+    ("GET /v1/report", "read operate import admin"),
+    ("GET /v1/audit", "admin"),
+    ("POST /v1/reload", "admin"),
+];
+
+#[tokio::test]
+async fn each_role_may_call_its_endpoints_and_no_others() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let tokens = ["read", "operate", "import", "admin"].map(|role| {
+        let token = format!("token-of-{role}");
+        let hash: String = digest(&SHA256, token.as_bytes())
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        format!("[[token]]\nname=\"{role}-token\"\nrole=\"{role}\"\nsha256=\"{hash}\"\n")
+    });
+    std::fs::write(file.path(), tokens.concat()).unwrap();
+    let api = Running::start_with(NamedTokens::load(file.path()).unwrap()).await;
+    let listed: Vec<String> = ROLES
+        .iter()
+        .map(|(endpoint, _)| (*endpoint).to_owned())
+        .collect();
+    let there: Vec<String> = endpoints::endpoints()
+        .iter()
+        .map(|endpoint| format!("{} {}", endpoint.method, endpoint.path))
+        .collect();
+    assert_eq!(listed, there, "an endpoint without its roles");
+    for (endpoint, roles) in ROLES {
+        let line = endpoint
+            .replace("{id}", "D1")
+            .replace("{user}", "alice")
+            .replace("{action}", "resync");
+        for role in ["read", "operate", "import", "admin"] {
+            let status = api.status(&line, &format!("token-of-{role}")).await;
+            let may = roles == "anybody" || roles.split(' ').any(|one| one == role);
+            assert_eq!(status != 403, may, "{role}: {line} is {status}");
+            assert_ne!(status, 401, "{role}: {line}");
+        }
+        let stranger = api.status(&line, "token-of-nobody").await;
+        assert_eq!(stranger == 401, roles != "anybody", "{line} is {stranger}");
+    }
+    // What a role was refused is on record, under its name.
+    let trail = api.call("GET /v1/audit?limit=1000", "").await.body;
+    let refused = trail.lines().filter(|line| line.contains("\"status\":403"));
+    assert_eq!(refused.count(), 25, "{trail}");
+    assert!(
+        trail.contains("\"who\":\"read-token\",\"role\":\"read\""),
+        "{trail}"
+    );
 }
 
 #[tokio::test]

@@ -159,6 +159,17 @@ impl NamedTokens {
                      `printf %s \"$TOKEN\" | sha256sum`"
                 ));
             };
+            if verify_slices_are_equal(digest(&SHA256, b"").as_ref(), &hash).is_ok() {
+                return Err(format!(
+                    "token {name:?}: that is the hash of nothing; was $TOKEN empty?"
+                ));
+            }
+            if let Some(other) = tokens.iter().find(|other| other.hash == hash) {
+                return Err(format!(
+                    "token {name:?}: {:?} has the same; who did what could not be told",
+                    other.name
+                ));
+            }
             tokens.push(Named {
                 name,
                 role,
@@ -255,10 +266,18 @@ mod tests {
                 "[[token]]\nname=\"a\"\nrole=\"read\"\ntoken=\"secret\"",
                 "token",
             ),
+            (
+                "[[token]]\nname=\"a\"\nrole=\"read\"\nsha256=\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"",
+                "hash of nothing",
+            ),
         ] {
             let error = NamedTokens::parse(text).unwrap_err();
             assert!(error.contains(part), "{error}");
         }
+        let twice = ["a", "b"]
+            .map(|name| format!("[[token]]\nname=\"{name}\"\nrole=\"read\"\nsha256=\"{HASH}\"\n"));
+        let error = NamedTokens::parse(&twice.concat()).unwrap_err();
+        assert!(error.contains("\"b\": \"a\" has the same"), "{error}");
     }
 
     #[test]

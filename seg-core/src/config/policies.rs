@@ -87,9 +87,17 @@ pub fn load(file: &Path) -> Result<Policies, PoliciesError> {
             "can't be read: {error}; it must be a UTF-8 text file"
         ))
     })?;
-    parse(&text).map_err(|(span, message)| PoliciesError {
+    of_text(&text, file)
+}
+
+/// Reads policies that somebody has at hand; `file` is their name in what is said of them.
+///
+/// # Errors
+/// The text isn't TOML, or has a table that nobody owns.
+pub fn of_text(text: &str, file: &Path) -> Result<Policies, PoliciesError> {
+    parse(text).map_err(|(span, message)| PoliciesError {
         file: file.to_path_buf(),
-        place: span.map(|span| place(&text, span.start)),
+        place: span.map(|span| place(text, span.start)),
         message,
     })
 }
