@@ -11,7 +11,8 @@
 //! rule = "ios-min"
 //! ```
 //!
-//! Without `record` the device is unknown; `user` is also the owner of the record unless that names
+//! With `request` the case is a request, and what is not named there its client has not said; without
+//! one nobody asks for anything. Without `record` the device is unknown; `user` is also the owner of the record unless that names
 //! one. `known` and `unknown` are `compliance.known.device` and `compliance.unknown.device`.
 
 use std::net::IpAddr;
@@ -47,12 +48,11 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct Case {
     name: String,
-    now: Option<Timestamp>,
+    now: Option<toml::Value>,
     device: Option<DeviceKey>,
     user: Option<UserKey>,
     record: Option<toml::Table>,
-    #[serde(default)]
-    request: Request,
+    request: Option<Request>,
     #[serde(default = "allow")]
     known: Verdict,
     #[serde(default = "block")]
@@ -72,8 +72,9 @@ struct Request {
     address: Option<IpAddr>,
     host: String,
     path: String,
-    method: String,
+    method: Option<String>,
     protocol_version: String,
+    suspect: String,
 }
 
 const fn allow() -> Verdict {
@@ -109,7 +110,10 @@ pub fn run(policies: &Policies, text: &str) -> Result<Vec<Ran>, String> {
 }
 
 async fn try_case(policies: &Policies, case: Case) -> Result<Option<String>, String> {
-    let clock = ManualClock::new(case.now.unwrap_or_else(Timestamp::now));
+    let now = case.now.map(text_of_time);
+    let now = now.map(|now| now.as_str().unwrap_or_default().parse());
+    let now = now.transpose().map_err(|error| format!("now: {error}"))?;
+    let clock = ManualClock::new(now.unwrap_or_else(Timestamp::now));
     let settings = Settings {
         known_device: case.known,
         unknown_device: case.unknown,
@@ -121,6 +125,10 @@ async fn try_case(policies: &Policies, case: Case) -> Result<Option<String>, Str
         None => DeviceKey::new("CASE").map_err(|error| error.to_string())?,
     };
     if let Some(record) = case.record {
+        let record = record.into_iter();
+        let record: toml::Table = record
+            .map(|(name, value)| (name, text_of_time(value)))
+            .collect();
         let json = serde_json::to_vec(&record).map_err(|error| error.to_string())?;
         let (_, mut patch) = Patch::from_json(&json)?;
         if patch.user.is_none() {
@@ -130,7 +138,11 @@ async fn try_case(policies: &Policies, case: Case) -> Result<Option<String>, Str
         put.map_err(|error| error.to_string())?;
     }
     engine.configure(settings, policies.clone(), &[]);
-    let request = &case.request;
+    // What a client does not say in a request it keeps to itself; without one nobody was asked.
+    let asks = case.request.is_some();
+    let request = &case.request.unwrap_or_default();
+    let method = request.method.as_deref();
+    let method = method.or_else(|| asks.then_some("POST"));
     let decision = engine.decide(&Ask {
         device: Some(&device),
         user: case.user.as_ref(),
@@ -142,9 +154,9 @@ async fn try_case(policies: &Policies, case: Case) -> Result<Option<String>, Str
             address: request.address,
             host: &request.host,
             path: &request.path,
-            method: &request.method,
+            method: method.unwrap_or_default(),
             version: &request.protocol_version,
-            suspect: "",
+            suspect: &request.suspect,
         },
     });
     let (rule, reason) = (decision.rule.as_deref(), decision.reason.as_deref());
@@ -165,6 +177,14 @@ async fn try_case(policies: &Policies, case: Case) -> Result<Option<String>, Str
     )))
 }
 
+/// TOML has times of its own; records write them as text.
+fn text_of_time(value: toml::Value) -> toml::Value {
+    match value {
+        toml::Value::Datetime(time) => toml::Value::String(time.to_string()),
+        other => other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,6 +193,7 @@ mod tests {
     fn cases_pass_and_fail_with_words() {
         let policies = Policies::parse(
             "[[policy]]\nid=\"old\"\nwhen={platform=\"ios\",os_version_below=\"17\"}\naction=\"block\"\n\
+             [[policy]]\nid=\"nameless\"\nwhen={user_agent_not=\"*\"}\naction=\"block\"\n\
              [[policy]]\nid=\"silent\"\nwhen={inactive_days=30}\naction=\"quarantine\"\nmode=\"test\"\n",
         )
         .unwrap();
@@ -188,9 +209,15 @@ mod tests {
             request = { user_agent = "curl/8", address = "192.0.2.1" }
             expect = "block"
             [[case]]
+            name = "a request says who it is, or says it not"
+            record = { platform = "ios", os_version = "18" }
+            request = { command = "Sync" }
+            expect = "block"
+            rule = "nameless"
+            [[case]]
             name = "silence is only tried"
-            now = "2026-11-22T00:00:00Z"
-            record = { last_seen = "2026-01-01T00:00:00Z" }
+            now = 2026-11-22T00:00:00Z
+            record = { last_seen = 2026-01-01T00:00:00Z }
             expect = "allow"
             trial = "silent"
             [[case]]
@@ -204,9 +231,11 @@ mod tests {
             .filter_map(|case| case.failure.as_deref())
             .collect();
         assert_eq!(failures, ["allow by default, where block was expected"]);
-        assert_eq!(ran.len(), 4);
+        assert_eq!(ran.len(), 5);
         for wrong in [
             "[[case]]\nname=\"a\"",
+            "[[case]]\nname=\"a\"\nexpect=\"allow\"\nnow=\"yesterday\"",
+            "[[case]]\nname=\"a\"\nexpect=\"allow\"\nnow=1",
             "[[case]]\nname=\"a\"\nexpect=\"allow\"\nrecord={jailbroken=true}",
         ] {
             assert!(run(&policies, wrong).is_err());

@@ -301,6 +301,21 @@ pub(super) struct Explain {
     /// ActiveSync command or EWS operation
     #[arg(long)]
     pub(super) command: Option<String>,
+    /// Address of the client
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) address: Option<String>,
+    /// Host of the request
+    #[arg(long)]
+    pub(super) host: Option<String>,
+    /// Path of the request
+    #[arg(long)]
+    pub(super) path: Option<String>,
+    /// Method of the request; with one, what the client does not say of itself counts as not said
+    #[arg(long)]
+    pub(super) method: Option<String>,
+    /// Version of the protocol that the client speaks
+    #[arg(long, value_name = "VERSION")]
+    pub(super) protocol_version: Option<String>,
 }
 
 #[cfg(test)]

@@ -370,18 +370,31 @@ fn watch_prints_events_until_the_feed_ends() {
 fn explain_prints_the_steps() {
     let explanation = r#"{"identity":{"device":"D1","user":null},"known":false,"verdict":"block","reason":"unknown_device",
         "steps":[{"step":"override","outcome":"none","rule":null,"reason":null,"saw":{}},
+        {"step":"policy","outcome":"none","rule":"ios-min","reason":null,"line":12,"saw":{"os_version":"18.1"}},
         {"step":"default","outcome":"block","rule":null,"reason":"unknown_device","saw":{"known":false}}]}"#;
-    let gateway = Gateway::plays(vec![ok(explanation)]);
+    let gateway = Gateway::plays(vec![ok(explanation), ok(explanation)]);
     let (code, out, _) = gateway.call(&["explain", "--device", "D1", "--type", "iPhone"]);
     assert_eq!(code, 1);
     assert_eq!(
         out,
         "verdict: block: unknown_device\ndevice: D1\n1. override: none\n\
-         2. default: block, unknown_device\n     known: no\n"
+         2. policy: none, rule ios-min (line 12)\n     os_version: 18.1\n\
+         3. default: block, unknown_device\n     known: no\n"
+    );
+    let request = "--address 192.0.2.1 --host mail --path /x --method POST --protocol-version 14.1";
+    let words: Vec<&str> = "explain --user alice --agent a --command Sync"
+        .split(' ')
+        .chain(request.split(' '))
+        .collect();
+    assert_eq!(gateway.call(&words).0, 1);
+    let seen = gateway.seen();
+    assert_eq!(
+        seen[0].line,
+        "GET /v1/explain?device=D1&type=iPhone HTTP/1.1\r\n"
     );
     assert_eq!(
-        gateway.seen()[0].line,
-        "GET /v1/explain?device=D1&type=iPhone HTTP/1.1\r\n"
+        seen[1].line,
+        "GET /v1/explain?user=alice&agent=a&command=Sync&address=192.0.2.1&host=mail&path=%2Fx&method=POST&version=14.1 HTTP/1.1\r\n"
     );
 }
 

@@ -20,6 +20,11 @@ pub(super) fn explain(
         ("agent", &asked.agent),
         ("type", &asked.device_type),
         ("command", &asked.command),
+        ("address", &asked.address),
+        ("host", &asked.host),
+        ("path", &asked.path),
+        ("method", &asked.method),
+        ("version", &asked.protocol_version),
     ]
     .into_iter()
     .filter_map(|(name, value)| Some((name, value.as_deref()?)))
@@ -65,6 +70,9 @@ fn grounds(step: &Value) -> String {
     let mut text = step.get("outcome").map_or_else(String::new, plain);
     if let Some(rule) = word(step, "rule") {
         text.push_str(&format!(", rule {rule}"));
+    }
+    if let Some(line) = step.get("line").and_then(Value::as_u64) {
+        text.push_str(&format!(" (line {line})"));
     }
     if let Some(reason) = word(step, "reason") {
         text.push_str(&format!(", {reason}"));

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::Policies;
 use crate::cli::Outcome;
@@ -88,6 +88,13 @@ fn print(plan: &Value, output: &mut Output<'_>) -> Result<(), Failure> {
             verdict("will"),
         ))?;
     }
+    let unforeseen = plan.get("unforeseen").and_then(Value::as_array);
+    if let Some(policies) = unforeseen.filter(|policies| !policies.is_empty()) {
+        output.line(format_args!(
+            "not foreseen, because only a request tells: {}",
+            policies.iter().map(plain).collect::<Vec<_>>().join(", ")
+        ))?;
+    }
     let number = |name: &str| plan.get(name).and_then(Value::as_u64).unwrap_or(0);
     let told = changes.map_or(0, Vec::len) as u64;
     if number("changed") > told {
@@ -145,18 +152,33 @@ pub(super) fn show(client: &Client, output: &mut Output<'_>) -> Result<Outcome, 
 
 /// Reads a policies file as the gateway would, without one.
 pub(super) fn check(file: &Path, output: &mut Output<'_>) -> Result<Outcome, Failure> {
-    let policies = match read(file)? {
-        Ok(policies) => policies,
+    let read = read(file)?;
+    if output.json() {
+        output.line(match &read {
+            Ok(policies) => json!({ "policies": policies.iter().count(), "error": null }),
+            Err(error) => json!({
+                "policies": null,
+                "error": {
+                    "policy": error.policy,
+                    "line": error.line,
+                    "column": error.column,
+                    "message": error.message,
+                },
+            }),
+        })?;
+    }
+    match read {
+        Ok(_) if output.json() => {}
+        Ok(policies) => output.line(format_args!(
+            "{}: {} policies, none wrong",
+            file.display(),
+            policies.iter().count()
+        ))?,
         Err(error) => {
             output.complain(&format!("{}: {error}", file.display()));
             return Ok(Outcome::Findings);
         }
-    };
-    output.line(format_args!(
-        "{}: {} policies, none wrong",
-        file.display(),
-        policies.iter().count()
-    ))?;
+    }
     Ok(Outcome::Done)
 }
 
@@ -173,20 +195,22 @@ pub(super) fn test(file: &Path, cases: &Path, output: &mut Output<'_>) -> Result
         std::fs::read_to_string(cases).map_err(|error| Failure::file("read", cases, error))?;
     let ran = policy_tests::run(&policies, &text)
         .map_err(|error| Failure::Usage(format!("{}: {error}", cases.display())))?;
-    let mut failed = 0;
+    let failed = ran.iter().filter(|case| case.failure.is_some()).count();
     for case in &ran {
         match &case.failure {
+            _ if output.json() => output.line(json!({
+                "case": case.name,
+                "passed": case.failure.is_none(),
+                "failure": case.failure,
+            }))?,
             None => output.line(format_args!("ok      {}", case.name))?,
-            Some(why) => {
-                failed += 1;
-                output.line(format_args!("FAILED  {}: {why}", case.name))?;
-            }
+            Some(why) => output.line(format_args!("FAILED  {}: {why}", case.name))?,
         }
     }
-    output.line(format_args!(
-        "{} passed, {failed} failed",
-        ran.len() - failed
-    ))?;
+    if !output.json() {
+        let passed = ran.len() - failed;
+        output.line(format_args!("{passed} passed, {failed} failed"))?;
+    }
     Ok(if failed == 0 {
         Outcome::Done
     } else {
