@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -45,6 +45,25 @@ fn process(gateway: &Gateway, words: &[&str]) -> Command {
         .args(words)
         .stdin(Stdio::null());
     command
+}
+
+/// A daemon; it ends with its test.
+struct Daemon(Child);
+
+impl Daemon {
+    fn start(gateway: &Gateway, errors: Stdio) -> Self {
+        let words = ["pull", "--daemon", "--interval", "20ms"];
+        let mut command = process(gateway, &words);
+        command.stdout(Stdio::null()).stderr(errors);
+        Self(command.spawn().expect("it starts"))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[tokio::test]
@@ -140,22 +159,18 @@ async fn a_daemon_survives_its_failing_source_and_ends_when_it_is_told() {
     builder.file("sources.toml", source("own", &system, ""));
     let gateway = builder.start().await;
     let errors = fs::File::create(gateway.path("errors")).expect("a file");
-    let mut daemon = process(&gateway, &["pull", "--daemon", "--interval", "20ms"])
-        .stdout(Stdio::null())
-        .stderr(errors)
-        .spawn()
-        .expect("it starts");
+    let mut daemon = Daemon::start(&gateway, errors.into());
     eventually("eight readings", || async {
         (system.asked().len() >= 8).then_some(())
     })
     .await;
     assert!(is_served(&gateway.ask(&folder_sync("DAEMON1")).await));
-    assert_eq!(daemon.try_wait().expect("a child"), None, "it goes on");
-    let id = daemon.id().to_string();
+    assert_eq!(daemon.0.try_wait().expect("a child"), None, "it goes on");
+    let id = daemon.0.id().to_string();
     let told = Command::new("kill").args(["-TERM", &id]).status();
     assert!(told.expect("kill runs").success());
     let ended = eventually("its end", || {
-        std::future::ready(daemon.try_wait().expect("a child"))
+        std::future::ready(daemon.0.try_wait().expect("a child"))
     })
     .await;
     assert_eq!(ended.signal(), Some(15), "{ended}");
@@ -163,6 +178,27 @@ async fn a_daemon_survives_its_failing_source_and_ends_when_it_is_told() {
     for part in ["own: http://", "answers 500", "no JSON", "answers 503"] {
         assert!(said.contains(part), "{part}\n{said}");
     }
+}
+
+/// One that says nothing, and one that is read again and again meanwhile.
+#[tokio::test]
+async fn a_silent_source_does_not_keep_a_daemon_from_the_others() {
+    let sandbox = sandbox::start();
+    let silent = System::start(|_| None).await;
+    let well = System::start(|_| Some(list(&["BESIDE"]))).await;
+    let builder = Gateway::before(&sandbox).set("compliance.unknown.device", "block");
+    builder.file(
+        "sources.toml",
+        source("silent", &silent, "timeout=\"1h\"\n") + &source("well", &well, ""),
+    );
+    let gateway = builder.start().await;
+    let mut daemon = Daemon::start(&gateway, Stdio::null());
+    eventually("three readings", || async {
+        (silent.asked().len() == 1 && well.asked().len() >= 3).then_some(())
+    })
+    .await;
+    assert!(is_served(&gateway.ask(&folder_sync("BESIDE")).await));
+    assert_eq!(daemon.0.try_wait().expect("a child"), None, "it goes on");
 }
 
 // The program is waited for while the system has to answer it.

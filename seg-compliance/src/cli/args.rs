@@ -227,7 +227,7 @@ pub(super) struct Pull {
     #[arg(long, value_name = "LENGTH", requires = "daemon")]
     pub(super) interval: Option<String>,
     /// Apply it even if it changes more devices than compliance.import.max.change.percent allows
-    #[arg(long)]
+    #[arg(long, conflicts_with = "daemon")]
     pub(super) force: bool,
     /// Say what would happen, change nothing
     #[arg(long)]
@@ -365,6 +365,8 @@ mod tests {
             "sync-compliance wipe D1 --cancel --account-only",
             "sync-compliance resync D1 --account-only",
             "sync-compliance pull --interval 5m",
+            // For ever is no reason to look away for ever.
+            "sync-compliance pull --daemon --force",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
         }

@@ -18,6 +18,7 @@ const ANSWER: Duration = Duration::from_secs(60);
 const BODY_MAX: u64 = 256 * 1024 * 1024;
 
 /// Talks to one gateway.
+#[derive(Clone)]
 pub(super) struct Client {
     agent: Agent,
     gateway: Gateway,

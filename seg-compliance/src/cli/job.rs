@@ -12,6 +12,7 @@ use super::failure::Failure;
 use super::settings;
 
 /// Where the gateway is.
+#[derive(Clone)]
 pub(super) struct Gateway {
     /// `http://host:port`, no slash at the end.
     pub(super) url: String,

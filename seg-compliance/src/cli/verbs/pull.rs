@@ -1,10 +1,13 @@
 //! `pull`: reads sources and hands each to the gateway as one import, once or again and again.
 
-use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Seek, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use ahash::RandomState;
+use indicatif::ProgressBar;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -13,7 +16,7 @@ use crate::cli::client::{Client, Patience};
 use crate::cli::failure::Failure;
 use crate::cli::job::Pull;
 use crate::cli::output::Output;
-use crate::sources::{self, Definition, Definitions, Form, Reading, SourceError};
+use crate::sources::{self, Definition, Definitions, Form, Pulled, Reading, SourceError};
 
 /// After a reading that has failed, the next one.
 const RETRY: Duration = Duration::from_secs(60);
@@ -64,15 +67,11 @@ pub(super) fn pull(
     Ok(outcome)
 }
 
-/// A source, when it is to be read next, and how often in a row that has failed.
-struct Due<'d> {
-    source: &'d Definition,
-    at: Timestamp,
-    failed: u32,
-}
-
 /// Reads each source in its interval, until somebody ends the process. What is in the middle of being
 /// sent then is not applied, or in whole batches, as with any import that breaks off.
+///
+/// Each source is read in a thread of its own, so that one that is slow, or wants to be left alone for
+/// minutes, makes none of the others old; what they have read is handed over one after the other.
 fn for_ever(
     definitions: &[Definition],
     file: &Path,
@@ -80,32 +79,80 @@ fn for_ever(
     client: &Client,
     output: &mut Output<'_>,
 ) -> Result<Outcome, Failure> {
-    let due = |source| Due {
-        source,
-        at: Timestamp::now(),
-        failed: 0,
-    };
-    let mut all: Vec<Due<'_>> = definitions.iter().map(due).collect();
-    loop {
-        all.sort_by_key(|due| due.at);
-        let Some(due) = all.first_mut() else {
-            return Ok(Outcome::Done);
+    let (tell, told) = mpsc::channel();
+    for source in definitions {
+        let reader = Reader {
+            source: source.clone(),
+            file: file.to_owned(),
+            every: asked.every.unwrap_or(source.interval),
+            client: client.clone(),
+            tell: tell.clone(),
         };
-        if let Ok(wait) = Duration::try_from(due.at.duration_since(Timestamp::now())) {
-            std::thread::sleep(wait);
-        }
-        match once(due.source, file, asked, client, output) {
-            Ok(_) => due.failed = 0,
+        // It ends with the process, or with whoever listens to it.
+        std::thread::spawn(move || reader.read_for_ever());
+    }
+    drop(tell);
+    for turn in told {
+        let handed = turn
+            .result
+            .and_then(|read| hand_over(&turn.source, read, asked, client, output));
+        let failed = match handed {
+            Ok(_) => false,
             Err(failure) if failure.is_closed_pipe() => return Err(failure),
             // It is asked again soon; what it reported ages meanwhile.
             Err(failure) => {
-                due.failed = due.failed.saturating_add(1);
-                output.complain(&format!("{}: {failure}", due.source.name));
+                output.complain(&format!("{}: {failure}", turn.source.name));
+                true
             }
-        }
+        };
         output.flush()?;
-        let interval = asked.every.unwrap_or(due.source.interval);
-        due.at = Timestamp::now() + jittered(rest(interval, due.failed));
+        // Where its thread has ended, nobody waits for this.
+        let _ended = turn.failed.send(failed);
+    }
+    Ok(Outcome::Done)
+}
+
+/// One source of a daemon.
+struct Reader {
+    source: Definition,
+    file: PathBuf,
+    every: Duration,
+    client: Client,
+    tell: mpsc::Sender<Turn>,
+}
+
+/// What a reading has come to; it is answered with whether all in all it has failed.
+struct Turn {
+    source: Definition,
+    result: Result<Read, Failure>,
+    failed: mpsc::Sender<bool>,
+}
+
+impl Reader {
+    fn read_for_ever(self) {
+        let mut in_a_row = 0_u32;
+        loop {
+            let (failed, answer) = mpsc::channel();
+            let turn = Turn {
+                source: self.source.clone(),
+                result: read(
+                    &self.source,
+                    &self.file,
+                    &self.client,
+                    &ProgressBar::hidden(),
+                ),
+                failed,
+            };
+            if self.tell.send(turn).is_err() {
+                return;
+            }
+            in_a_row = match answer.recv() {
+                Ok(false) => 0,
+                Ok(true) => in_a_row.saturating_add(1),
+                Err(_) => return,
+            };
+            std::thread::sleep(jittered(rest(self.every, in_a_row)));
+        }
     }
 }
 
@@ -124,6 +171,14 @@ fn jittered(interval: Duration) -> Duration {
     interval.mul_f64(0.9 + random as f64 / 5_000.0)
 }
 
+/// What was read of a source, whole, and not handed over yet.
+struct Read {
+    spool: File,
+    pulled: Pulled,
+    /// Where its place in the source's changes is kept.
+    state: PathBuf,
+}
+
 fn once(
     source: &Definition,
     file: &Path,
@@ -131,24 +186,48 @@ fn once(
     client: &Client,
     output: &mut Output<'_>,
 ) -> Result<Outcome, Failure> {
+    let progress = super::transfer::progress(None);
+    let read = read(source, file, client, &progress);
+    progress.finish_and_clear();
+    hand_over(source, read?, asked, client, output)
+}
+
+/// Reads a source to its end, before anything of it is sent.
+fn read(
+    source: &Definition,
+    file: &Path,
+    client: &Client,
+    progress: &ProgressBar,
+) -> Result<Read, Failure> {
+    let failed = |error| Failure::file("write", Path::new("a temporary file"), error);
     let state = state_path(file, &source.name);
-    let mut spool = tempfile::tempfile()
-        .map_err(|error| Failure::file("write", Path::new("a temporary file"), error))?;
-    // Read to its end before anything of it is sent.
-    let pulled = {
-        let progress = super::transfer::progress(None);
-        let mut out = progress.wrap_write(std::io::BufWriter::new(&mut spool));
-        let mut devices =
-            |each: &mut dyn FnMut(&Value) -> Result<(), SourceError>| known(client, each);
-        let pulled = sources::pull(source, &state, Timestamp::now(), &mut devices, &mut out);
-        progress.finish_and_clear();
-        std::io::Write::flush(&mut out)
-            .map_err(|error| Failure::file("write", Path::new("a temporary file"), error))?;
-        pulled?
-    };
-    spool
-        .seek(SeekFrom::Start(0))
-        .map_err(|error| Failure::file("read", Path::new("a temporary file"), error))?;
+    let mut spool = tempfile::tempfile().map_err(failed)?;
+    let mut out = progress.wrap_write(BufWriter::new(&mut spool));
+    let mut devices = |each: &mut dyn FnMut(&Value) -> Result<(), SourceError>| known(client, each);
+    let pulled = sources::pull(source, &state, Timestamp::now(), &mut devices, &mut out)?;
+    out.flush().map_err(failed)?;
+    drop(out);
+    spool.seek(SeekFrom::Start(0)).map_err(failed)?;
+    Ok(Read {
+        spool,
+        pulled,
+        state,
+    })
+}
+
+/// Hands what was read to the gateway, as one import.
+fn hand_over(
+    source: &Definition,
+    read: Read,
+    asked: &Pull,
+    client: &Client,
+    output: &mut Output<'_>,
+) -> Result<Outcome, Failure> {
+    let Read {
+        mut spool,
+        pulled,
+        state,
+    } = read;
     let (mode, told) = match pulled.reading {
         Reading::Everything => ("snapshot", "snapshot"),
         Reading::Changes => ("delta", "delta"),

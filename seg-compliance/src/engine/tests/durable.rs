@@ -528,6 +528,125 @@ mod ladder {
         assert_eq!((recovery.state, recovery.steps), (State::Synced, vec![]));
     }
 
+    /// The last rung but one: the log can be read, but its end is gone, and no export is newer.
+    #[tokio::test]
+    async fn a_log_whose_end_is_gone_is_used_as_far_as_it_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        filled(folder.path()).await;
+        lose_batch(folder.path(), 4);
+        let (engine, recovery) = open(folder.path());
+        assert_eq!(recovery.state, State::Unsynced);
+        let told = |part: &str| recovery.steps.iter().any(|step| step.contains(part));
+        assert!(
+            told("ends at revision 3, 4 was acknowledged")
+                && told("going on with what is left of the log"),
+            "{:?}",
+            recovery.steps
+        );
+        assert!(holds(&engine, "d1") && holds(&engine, "d2") && !holds(&engine, "d3"));
+        let applied = engine
+            .override_device(&key("d3"), set(Verdict::Allow))
+            .await
+            .unwrap();
+        assert_eq!(applied.revision, 5, "no revision is given out twice");
+        drop(engine);
+        let (engine, recovery) = open(folder.path());
+        assert_eq!((recovery.state, recovery.steps), (State::Synced, vec![]));
+        assert!(holds(&engine, "d3"));
+    }
+
+    #[tokio::test]
+    async fn a_log_whose_end_is_gone_gives_way_to_an_export_that_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        filled(folder.path()).await;
+        let (engine, _) = open(folder.path());
+        engine.export_store().await.unwrap();
+        drop(engine);
+        lose_batch(folder.path(), 4);
+        let (engine, recovery) = open(folder.path());
+        assert_eq!(recovery.state, State::Unsynced);
+        let rebuilt = |step: &String| step.contains("rebuilt from");
+        assert!(recovery.steps.iter().any(rebuilt), "{:?}", recovery.steps);
+        let all = ["d1", "d2", "d3"];
+        assert!(all.iter().all(|device| holds(&engine, device)));
+    }
+
+    /// Whatever is damaged, and where: it opens, and says so where anything is lost.
+    #[tokio::test]
+    async fn damage_anywhere_is_survived_and_never_passed_over() {
+        let whole = tempfile::tempdir().unwrap();
+        filled(whole.path()).await;
+        let mut files = Vec::new();
+        list(whole.path(), &mut files);
+        assert!(files.len() >= 4, "{files:?}");
+        for file in &files {
+            let length = std::fs::metadata(file).unwrap().len() as usize;
+            let places = 12_usize.min(length.max(1));
+            for place in 0..2 * places {
+                let at = (place / 2) * length / places;
+                let folder = tempfile::tempdir().unwrap();
+                copy(whole.path(), folder.path());
+                let file = folder.path().join(file.strip_prefix(whole.path()).unwrap());
+                let mut bytes = std::fs::read(&file).unwrap();
+                if place % 2 == 0 {
+                    bytes.truncate(at);
+                } else if let Some(byte) = bytes.get_mut(at) {
+                    *byte ^= 0x5A;
+                }
+                std::fs::write(&file, bytes).unwrap();
+                let what = format!("{} at {at} of {length}", file.display());
+                let (engine, recovery) = open(folder.path());
+                let kept = ["d1", "d2", "d3"]
+                    .iter()
+                    .all(|device| holds(&engine, device));
+                assert!(
+                    kept || recovery.state == State::Unsynced,
+                    "{what}: {recovery:?}"
+                );
+                engine
+                    .override_device(&key("d9"), set(Verdict::Block))
+                    .await
+                    .unwrap_or_else(|error| panic!("{what}: {error}"));
+                drop(engine);
+                let (engine, _) = open(folder.path());
+                assert!(holds(&engine, "d9"), "{what}");
+            }
+        }
+    }
+
+    fn list(folder: &Path, files: &mut Vec<std::path::PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                list(&path, files);
+            } else if path.file_name().is_some_and(|name| name != "lock") {
+                files.push(path);
+            }
+        }
+        files.sort();
+    }
+
+    fn copy(from: &Path, to: &Path) {
+        for entry in std::fs::read_dir(from).unwrap() {
+            let path = entry.unwrap().path();
+            let to = to.join(path.file_name().unwrap());
+            if path.is_dir() {
+                std::fs::create_dir(&to).unwrap();
+                copy(&path, &to);
+            } else {
+                std::fs::copy(&path, &to).unwrap();
+            }
+        }
+    }
+
+    /// Takes the batch of this revision out of the log.
+    fn lose_batch(folder: &Path, last: u64) {
+        let db = sled::open(journal(folder)).unwrap();
+        let tree = db.open_tree("journal.1").unwrap();
+        tree.remove(last.to_be_bytes()).unwrap().unwrap();
+        tree.flush().unwrap();
+    }
+
     /// Overwrites the batch of this revision with bytes that are none.
     fn damage_batch(folder: &Path, last: u64) {
         let db = sled::open(journal(folder)).unwrap();
