@@ -94,6 +94,26 @@ async fn a_fleet_comes_in_every_form() {
         assert_eq!(shown["source"], "file", "{form}");
         assert_eq!(is_in_force(&gateway).await, (true, true), "{form}");
 
+        // Who is well again has mail again.
+        let well = text
+            .replace("\"compliant\":false", "\"compliant\":true")
+            .replace(",no\n", ",yes\n")
+            .replace("Blocked", "Allowed");
+        fs::write(&path, well).expect("a file");
+        let (code, said) = called(&gateway, &["pull", "--source", "file"]).await;
+        assert!(
+            code == 0 && said.contains("2 read: 1 applied"),
+            "{form}: {said}"
+        );
+        assert_eq!(is_in_force(&gateway).await, (true, false), "{form}");
+        fs::write(&path, text).expect("a file");
+        let (code, said) = called(&gateway, &["pull", "--source", "file"]).await;
+        assert!(
+            code == 0 && said.contains("2 read: 1 applied"),
+            "{form}: {said}"
+        );
+        assert_eq!(is_in_force(&gateway).await, (true, true), "{form}");
+
         // Half of the file: whatever the form, nothing is removed by it, and nothing half-read
         // is believed.
         let half = text.get(..text.rfind("BAD").expect("the second") + 3);

@@ -171,8 +171,19 @@ async fn a_system_with_a_private_ca_is_asked_through_the_proxy() {
         let Asked { proxy, server } = tunnel.asked().await;
         let connect = "CONNECT uem.corp.example:443 HTTP/1.1\r\n";
         assert!(proxy.starts_with(connect), "{proxy}");
+        assert!(proxy.contains("Basic dXNlcjpwYXNz"), "{proxy}");
         assert!(server.starts_with("GET /devices HTTP/1.1\r\n"), "{server}");
     }
+    // Its own proxy, whose password stands elsewhere, comes before everybody's.
+    let mut own = Tunnel::start(&identity, body).await;
+    fs::write(gateway.path("proxy"), own.url()).expect("a file");
+    let definitions = fs::read_to_string(gateway.path("sources.toml")).expect("a file");
+    let with_proxy = format!("{definitions}proxy=\"file:proxy\"\n");
+    fs::write(gateway.path("sources.toml"), with_proxy).expect("a file");
+    let (code, said) = called(&gateway, &["pull", "--source", "own"]).await;
+    assert_eq!(code, 0, "{said}");
+    let Asked { proxy, .. } = own.asked().await;
+    assert!(proxy.contains("Basic dXNlcjpwYXNz"), "{proxy}");
     // Nobody else's CA will do.
     fs::write(gateway.path("ca.pem"), Authority::new().pem()).expect("a file");
     let (code, said) = called(&gateway, &["pull", "--source", "own"]).await;

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::process::Command;
 
 use aws_lc_rs::hmac;
+use seg_tests::authority::Authority;
 use seg_tests::gateway::free_address;
+use seg_tests::wire::Wire;
 use seg_tests::{Gateway, GatewayBuilder, eventually};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -221,6 +223,32 @@ async fn a_call_is_taken_once_across_restarts_and_handovers() {
     let anew = signed(now() + 5, &says("ONCE", false));
     assert_eq!(sent(webhook, &anew).await.0, 200, "others are taken");
     assert!(!is_served(&gateway.ask(&folder_sync("ONCE")).await));
+}
+
+/// A certificate of the CA speaks for sources without a secret, and does not replace one.
+#[tokio::test]
+async fn a_certificate_does_not_replace_a_signature() {
+    let (sandbox, webhook, authority) = (sandbox::start(), free_address(), Authority::new());
+    let builder = hooked(&sandbox, webhook).set("webhook.client.ca.path", "partners.pem");
+    builder.file("partners.pem", authority.pem());
+    let gateway = builder.start().await;
+    let partner = authority.client("uem@corp.example");
+    let body = says("CERTIFIED", false);
+    let ask = async |request: String| {
+        let mut wire = Wire::connect_as(webhook, &gateway.ca_pem, Some(&partner)).await;
+        wire.send(request).await;
+        wire.answer().await.status()
+    };
+    assert_eq!(ask(call("uem", &[], &body)).await, 401);
+    assert_eq!(ask(call("nobody", &[], &body)).await, 401);
+    assert!(is_served(&gateway.ask(&folder_sync("CERTIFIED")).await));
+    assert_eq!(ask(signed(now(), &body)).await, 200);
+    assert!(!is_served(&gateway.ask(&folder_sync("CERTIFIED")).await));
+    assert_eq!(
+        ask(call("unsigned", &[], &says("CERTIFIED", true))).await,
+        200
+    );
+    assert!(is_served(&gateway.ask(&folder_sync("CERTIFIED")).await));
 }
 
 /// The poll is cut at once; the call is answered when what it says can't be lost any more.

@@ -98,6 +98,23 @@ impl JsonPath {
         found
     }
 
+    /// Whether there is a list, empty or not, where the path first asks for all of one.
+    pub(super) fn leads_through_a_list(&self, value: &Value) -> bool {
+        let mut at = value;
+        for segment in &self.0 {
+            let next = match segment {
+                Segment::Member(name) => at.get(name),
+                Segment::Index(index) => at.get(index),
+                Segment::All => return at.is_array(),
+            };
+            match next {
+                Some(next) => at = next,
+                None => return false,
+            }
+        }
+        at.is_array()
+    }
+
     /// The first value that the path leads to.
     pub(super) fn first<'v>(&self, value: &'v Value) -> Option<&'v Value> {
         self.all(value).into_iter().next()

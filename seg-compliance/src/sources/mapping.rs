@@ -3,7 +3,9 @@
 use serde_json::{Map, Value};
 
 use super::json_path::JsonPath;
-use crate::record::{APPS_MAX, FIELDS, GROUPS_MAX, TEXT_MAX};
+use crate::DeviceKey;
+use crate::key::DEVICE_KEY_MAX;
+use crate::record::{APPS_MAX, FIELDS, GROUPS_MAX, LINE_MAX, TEXT_MAX};
 
 /// Which fact is found where.
 #[derive(Clone, Debug)]
@@ -28,23 +30,23 @@ impl Mapping {
         self.0.iter().any(|(field, _)| *field == "device_id")
     }
 
-    /// The records of one item: one for each of its DeviceIds.
+    /// The records of one item: one for each of its DeviceIds. Each is a line that an import takes; of
+    /// apps and groups, no more than such a line holds.
     pub(super) fn records(&self, item: &Value) -> Vec<Map<String, Value>> {
         let mut record = Map::new();
         let mut devices = Vec::new();
         for (field, paths) in &self.0 {
-            let found = paths.iter().map(|path| path.all(item));
-            let Some(found) = found.into_iter().find(|found| !found.is_empty()) else {
-                continue;
-            };
             if *field == "device_id" {
-                let ids = found.into_iter().filter_map(text);
-                devices.extend(ids.filter(|id| !id.is_empty()));
-            } else if let Some(value) = fact(field, &found) {
+                let ids = paths.iter().map(|path| device_ids(&path.all(item)));
+                devices = ids
+                    .into_iter()
+                    .find(|ids| !ids.is_empty())
+                    .unwrap_or_default();
+            } else if let Some(value) = told(field, paths, item) {
                 record.insert((*field).to_owned(), value);
             }
         }
-        devices.dedup();
+        fit(&mut record);
         devices
             .into_iter()
             .map(|device| {
@@ -53,6 +55,50 @@ impl Mapping {
                 record
             })
             .collect()
+    }
+}
+
+/// What an item says of a fact; `None`: nothing. Null where it says something that is no fact, such as
+/// `unknown`: what it said before holds no longer. A name that can't be understood takes none back, for
+/// without one a device would be anybody's.
+fn told(field: &str, paths: &[JsonPath], item: &Value) -> Option<Value> {
+    let found: Vec<Vec<&Value>> = paths.iter().map(|path| path.all(item)).collect();
+    if let Some(value) = found.iter().find_map(|found| fact(field, found)) {
+        return Some(value);
+    }
+    match field {
+        "user" => None,
+        // An empty list says that there is nothing in it.
+        "groups" | "apps" => {
+            let mut paths = paths.iter();
+            let is_empty = paths.any(|path| path.leads_through_a_list(item));
+            is_empty.then(|| Value::Array(Vec::new()))
+        }
+        _ => found
+            .iter()
+            .any(|found| !found.is_empty())
+            .then_some(Value::Null),
+    }
+}
+
+/// What can be a DeviceId. Systems write all kinds of words where they know of none.
+fn device_ids(found: &[&Value]) -> Vec<String> {
+    let ids = found.iter().filter_map(|value| text(value));
+    let mut ids: Vec<String> = ids.filter(|id| DeviceKey::new(id).is_ok()).collect();
+    ids.dedup();
+    ids
+}
+
+/// Leaves away the end of the longest list until the record is a line.
+fn fit(record: &mut Map<String, Value>) {
+    let room = LINE_MAX - DEVICE_KEY_MAX * 2;
+    let length = |value: &Value| serde_json::to_string(value).map_or(0, |text| text.len());
+    while record.values().map(length).sum::<usize>() + FIELDS.len() * 16 > room {
+        let lists = record.values_mut().filter(|value| value.is_array());
+        let Some(Value::Array(longest)) = lists.max_by_key(|value| length(value)) else {
+            return;
+        };
+        longest.truncate(longest.len() / 2);
     }
 }
 
@@ -252,6 +298,7 @@ fn verdict(text: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -294,6 +341,147 @@ mod tests {
         ] {
             assert_eq!(fact(field, &[&value]), expected, "{field} {value}");
         }
+    }
+
+    #[test]
+    fn the_first_place_that_says_something_counts() {
+        let mut mapping = Mapping::new();
+        let path = |text: &str| JsonPath::parse(text).unwrap();
+        mapping
+            .set("device_id", vec![path("$.ids[*]"), path("$.id")])
+            .unwrap();
+        mapping
+            .set("user", vec![path("$.name"), path("$.mail")])
+            .unwrap();
+        mapping
+            .set("compliant", vec![path("$.state"), path("$.ok")])
+            .unwrap();
+        let item = json!({"ids": ["", "not available"], "id": "A", "name": "  ", "mail": "a@b",
+            "state": "unknown", "ok": false});
+        assert_eq!(
+            Value::Array(
+                mapping
+                    .records(&item)
+                    .into_iter()
+                    .map(Value::Object)
+                    .collect()
+            ),
+            json!([{"device_id": "A", "user": "a@b", "compliant": false}])
+        );
+        // What a system does not know any more is taken back; a user is not.
+        let item = json!({"id": "A", "name": "", "mail": "", "state": "unknown"});
+        assert_eq!(
+            Value::Array(
+                mapping
+                    .records(&item)
+                    .into_iter()
+                    .map(Value::Object)
+                    .collect()
+            ),
+            json!([{"device_id": "A", "compliant": null}])
+        );
+        // What can't be a DeviceId is no device, and no bad line either.
+        for id in [
+            json!("N/A N/A"),
+            json!("x".repeat(200)),
+            json!(null),
+            json!({}),
+        ] {
+            assert!(mapping.records(&json!({ "id": id })).is_empty(), "{id}");
+        }
+    }
+
+    #[test]
+    fn an_empty_list_is_a_fact_and_no_list_is_none() {
+        let mut mapping = Mapping::new();
+        let path = |text: &str| JsonPath::parse(text).unwrap();
+        mapping.set("device_id", vec![path("$.id")]).unwrap();
+        mapping
+            .set("groups", vec![path("$.of.groups[*].name")])
+            .unwrap();
+        for (item, groups) in [
+            (
+                json!({"id": "A", "of": {"groups": [{"name": "x"}]}}),
+                Some(json!(["x"])),
+            ),
+            (json!({"id": "A", "of": {"groups": []}}), Some(json!([]))),
+            (json!({"id": "A", "of": {"groups": null}}), None),
+            (json!({"id": "A", "of": {}}), None),
+            (json!({"id": "A"}), None),
+        ] {
+            let records = mapping.records(&item);
+            assert_eq!(records[0].get("groups").cloned(), groups, "{item}");
+        }
+    }
+
+    #[test]
+    fn a_record_with_thousands_of_apps_is_still_a_line() {
+        let mut mapping = Mapping::new();
+        let path = |text: &str| JsonPath::parse(text).unwrap();
+        for (field, at) in [
+            ("device_id", "$.id"),
+            ("apps", "$.apps"),
+            ("groups", "$.groups"),
+        ] {
+            mapping.set(field, vec![path(at)]).unwrap();
+        }
+        let names = |count: usize| -> Vec<String> {
+            (0..count)
+                .map(|number| format!("{number}{}", "\"".repeat(200)))
+                .collect()
+        };
+        let item = json!({"id": "A", "apps": names(4_000), "groups": names(10)});
+        let records = mapping.records(&item);
+        let line = serde_json::to_string(&records[0]).unwrap();
+        assert!(line.len() <= LINE_MAX, "{}", line.len());
+        assert_eq!(records[0]["groups"], json!(names(10)));
+        assert!(records[0]["apps"].as_array().unwrap().len() > 50);
+        assert!(crate::record::Patch::from_json(line.as_bytes()).is_ok());
+    }
+
+    proptest! {
+        /// Whatever a system says, in whatever shape, each record is a line that an import takes.
+        #[test]
+        fn every_record_is_a_line_that_an_import_takes(
+            device in "[ -~\\PC]{0,150}",
+            told in proptest::collection::vec((0..FIELDS.len(), said()), 0..20),
+        ) {
+            let mut mapping = Mapping::new();
+            for field in FIELDS {
+                mapping.set(field, vec![JsonPath::parse(&format!("$.{field}")).unwrap()]).unwrap();
+            }
+            let mut item = json!({ "device_id": device });
+            for (field, value) in told {
+                item[FIELDS[field]] = value;
+            }
+            for record in mapping.records(&item) {
+                let line = serde_json::to_string(&record).unwrap();
+                prop_assert!(line.len() <= LINE_MAX);
+                // A name that no user can have is told, never left away: without one the device
+                // would be anybody's.
+                if let Err(why) = crate::record::Patch::from_json(line.as_bytes()) {
+                    prop_assert!(record.contains_key("user") && why.contains("user"), "{why}: {line}");
+                }
+            }
+        }
+    }
+
+    fn said() -> impl Strategy<Value = Value> {
+        let word = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            "\\PC{0,300}".prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        word.prop_recursive(2, 40, 20, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..20).prop_map(Value::from),
+                proptest::collection::hash_map("[a-z]", inner, 0..3)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
     }
 
     #[test]

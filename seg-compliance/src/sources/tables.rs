@@ -15,6 +15,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use serde_json::{Map, Value, json};
 
 use super::mapping;
+use crate::DeviceKey;
 
 /// Longest line that is looked at before the header.
 const HEAD_MAX: u64 = 64 * 1024;
@@ -150,23 +151,30 @@ fn record(places: &[(&str, Vec<usize>)], row: &csv::StringRecord) -> Option<Map<
         };
         let said = json!(cell);
         let value = match *field {
-            // Allowed by a rule of Exchange's is no verdict of a management system's.
-            "verdict" => mapping::fact(field, &[&said]).filter(|verdict| verdict != "allow"),
+            // Allowed by a rule of Exchange's is no verdict of a management system's; what it was
+            // before, it is no longer.
+            "verdict" => mapping::fact(field, &[&said])
+                .filter(|verdict| verdict != "allow")
+                .or(Some(Value::Null)),
             _ => mapping::fact(field, &[&said]),
         };
         if let Some(value) = value {
             record.insert((*field).to_owned(), value);
         }
     }
-    if !record.contains_key("verdict") {
-        record.remove("reason");
+    match record.get("verdict") {
+        Some(Value::Null) => drop(record.insert("reason".to_owned(), Value::Null)),
+        Some(_) => {}
+        None => drop(record.remove("reason")),
     }
     // Where nobody manages it, nobody has judged it either.
     if record.get("managed") != Some(&Value::Bool(true)) {
         record.remove("managed");
         record.remove("compliant");
     }
-    record.contains_key("device_id").then_some(record)
+    let device = record.get("device_id").and_then(Value::as_str);
+    let is_device = device.is_some_and(|device| DeviceKey::new(device).is_ok());
+    is_device.then_some(record)
 }
 
 /// The version in a text such as `iOS 16.1.2 20B110` or `Android 14`.
@@ -205,7 +213,8 @@ mod tests {
             [
                 // Not managed is what Exchange says of every device that nobody has told it of.
                 json!({"device_id":"ApplDNQ1","user":"alice@corp.example","platform":"ios",
-                    "os_version":"16.1.2","model":"iPhone15C2","last_seen":"2026-11-22T09:00:00Z"}),
+                    "os_version":"16.1.2","model":"iPhone15C2","last_seen":"2026-11-22T09:00:00Z",
+                    "verdict":null,"reason":null}),
                 json!({"device_id":"ANDROID2","user":"bob@corp.example","platform":"android",
                     "os_version":"14","model":"Pixel","verdict":"block","reason":"Individual",
                     "managed":true,"compliant":false}),

@@ -227,6 +227,8 @@ fn intune_is_read_by_links_with_a_token_and_then_by_changes() {
         "{}",
         seen[0]
     );
+    let scope = "scope=https%3A%2F%2Fgraph.microsoft.com%2F.default";
+    assert!(seen[0].contains(scope), "{}", seen[0]);
     assert!(
         seen[0].contains("client_secret=client-value"),
         "{}",
@@ -363,10 +365,10 @@ fn any_json_is_read_by_a_mapping_and_asked_again_where_it_may_help() {
     });
     let source = definition(&format!("{GENERIC}url=\"{}\"\n", server.url));
     let (_, records) = pulled(&source, &nowhere()).unwrap();
-    // "ok" is no word for yes or no.
+    // "ok" is no word for yes or no: whatever it was before, it is not known now.
     assert_eq!(
         records,
-        [json!({"device_id": "G1", "user": "alice", "groups": ["a", "b"]})]
+        [json!({"device_id": "G1", "user": "alice", "compliant": null, "groups": ["a", "b"]})]
     );
     assert_eq!(server.seen().len(), 4);
     assert!(
@@ -523,6 +525,23 @@ fn intune_answers_for_one_device_with_a_list() {
         seen[1].starts_with(filter) && seen[2].starts_with(filter),
         "{seen:?}"
     );
+}
+
+#[test]
+fn intune_is_where_microsoft_has_it_and_logs_in_at_its_tenant() {
+    let source = definition(
+        "[[source]]\nname=\"intune\"\ntype=\"intune\"\ntenant=\"corp.onmicrosoft.com\"\n\
+         client_id=\"app\"\nclient_secret=\"env:SECRET\"\n",
+    );
+    let definition::From::Web(web) = &source.from else {
+        panic!("{source:?}");
+    };
+    assert_eq!(web.url, "https://graph.microsoft.com");
+    let definition::Login::Client { token_url, .. } = &web.login else {
+        panic!("{source:?}");
+    };
+    let expected = "https://login.microsoftonline.com/corp.onmicrosoft.com/oauth2/v2.0/token";
+    assert_eq!(token_url, expected);
 }
 
 #[test]
