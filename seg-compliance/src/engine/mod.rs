@@ -56,7 +56,8 @@ use crate::journal::{Store, Writer};
 use crate::judge::{Known, Rules, Steps, judge, judge_traced, user_row};
 use crate::policy::{Moment, Policies};
 use crate::table::{
-    Devices, Entry, LaneAsk, Lanes, LeaseRef, Marks, SEEN_MAX, Says, Seen, UserSays, Users,
+    Devices, Entry, LaneAsk, Lanes, LeaseRef, Marks, NOTHING_SAID, SEEN_MAX, Says, Seen, UserSays,
+    Users,
 };
 use crate::{Ask, Decision, DeviceKey, Settings, UserKey, UserMode, Verdict};
 pub use admit::{Admission, Lease};
@@ -250,8 +251,25 @@ impl Shared {
         Moment::new(&*self.clock)
     }
 
-    /// What is said of a user.
+    /// What is said of a user; mostly nothing of anybody, and that is two looks.
+    #[inline]
     fn says(&self, user: Option<&UserKey>) -> Says {
+        if self.is_anyone_spoken_of() {
+            self.says_of(user)
+        } else {
+            Says::default()
+        }
+    }
+
+    /// Whether anything is said of any user.
+    #[inline(always)]
+    fn is_anyone_spoken_of(&self) -> bool {
+        self.users.is_anyone_spoken_of() || self.ranked.load(Ordering::SeqCst)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn says_of(&self, user: Option<&UserKey>) -> Says {
         let mut says = self.users.says(user);
         if self.ranked.load(Ordering::SeqCst)
             && let Some(user) = user
@@ -264,13 +282,28 @@ impl Shared {
         says
     }
 
+    #[inline(always)]
     fn decide(&self, ask: &Ask<'_>, moment: &Moment<'_>) -> Decision {
-        let says = self.says(ask.user);
+        if self.is_anyone_spoken_of() {
+            return self.decide_saying(ask, &self.says_of(ask.user), moment);
+        }
+        // Most verdicts are of this kind, and what is not made needs not be looked through.
+        self.decide_in_place(ask, &NOTHING_SAID, moment)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn decide_saying(&self, ask: &Ask<'_>, says: &UserSays, moment: &Moment<'_>) -> Decision {
+        self.decide_in_place(ask, says, moment)
+    }
+
+    #[inline(always)]
+    fn decide_in_place(&self, ask: &Ask<'_>, says: &UserSays, moment: &Moment<'_>) -> Decision {
         match ask.device {
             Some(device) => self.devices.read_ruled(device, |rules, entry| {
-                self.judge_entry(rules, ask, entry, &says, moment)
+                self.judge_entry(rules, ask, entry, says, moment)
             }),
-            None => self.decide_as(ask, &says, moment),
+            None => self.decide_as(ask, says, moment),
         }
     }
 
@@ -354,6 +387,26 @@ impl Shared {
     /// device and user can each be in that state.
     #[inline(always)]
     fn judge_entry(
+        &self,
+        rules: &Rules,
+        ask: &Ask<'_>,
+        entry: Option<&Entry>,
+        says: &UserSays,
+        moment: &Moment<'_>,
+    ) -> Decision {
+        if says.is_nothing()
+            && let Some(decision) = entry
+                .and_then(Entry::plain)
+                .and_then(|plain| plain.judged(rules, ask))
+        {
+            debug_assert_eq!(decision, self.judge_whole(rules, ask, entry, says, moment));
+            return decision;
+        }
+        self.judge_whole(rules, ask, entry, says, moment)
+    }
+
+    #[inline(never)]
+    fn judge_whole(
         &self,
         rules: &Rules,
         ask: &Ask<'_>,

@@ -146,14 +146,54 @@ static USER: LazyLock<Arc<str>> = LazyLock::new(|| "user".into());
 ///
 /// Where the facts are too old, policies that read them and the default answer as configured for
 /// that. An override and what the management system pushed are words, not facts: they don't age.
-#[inline(always)]
 pub(crate) fn judge(
     rules: &Rules,
     ask: &Ask<'_>,
     known: Known<'_>,
     moment: &Moment<'_>,
 ) -> Decision {
-    Case::new(rules, ask, known, moment).judged()
+    Case::new(rules, ask, known, moment).spoken()
+}
+
+/// A record of which nothing else is said: no override, no change that is not durable.
+#[derive(Clone, Copy)]
+pub(crate) struct Plain<'a> {
+    pub(crate) facts: &'a Facts,
+    pub(crate) memory: &'a Memory,
+    pub(crate) revision: u64,
+}
+
+impl Plain<'_> {
+    /// What [`judge`] says where no step before the default has anything to say; `None`: one may
+    /// have. Most requests are of devices of which there is nothing to say, and for those nothing is
+    /// made that a step would need: a verdict is as fast as few instructions let the processor look
+    /// for the next device meanwhile.
+    #[inline(always)]
+    pub(crate) fn judged(self, rules: &Rules, ask: &Ask<'_>) -> Option<Decision> {
+        let (settings, facts) = (&rules.settings, self.facts);
+        let suspect = settings.suspect.is_some() && !ask.via.suspect.is_empty();
+        if facts.is_spoken_of() | rules.ages.any_over | suspect {
+            return None;
+        }
+        if let (Some(owner), Some(user)) = (&facts.user, ask.user)
+            && owner != user
+        {
+            return None;
+        }
+        let policies = rules.policies.len();
+        if policies > 0 && (rules.tried || !self.memory.is_silent(rules.generation, policies)) {
+            return None;
+        }
+        Some(Decision {
+            verdict: settings.known_device,
+            step: Step::Default,
+            rule: None,
+            reason: None,
+            revision: self.revision,
+            enforced: settings.mode == Mode::Enforce,
+            trial: None,
+        })
+    }
 }
 
 /// The verdict, and every step to it.
@@ -165,7 +205,7 @@ pub(crate) fn judge_traced(
     steps: &mut Steps,
 ) -> Decision {
     let case = Case::new(rules, ask, known, moment);
-    let decision = case.judged();
+    let decision = case.spoken();
     steps.walk(&case, &decision);
     decision
 }
@@ -181,7 +221,6 @@ pub(crate) struct Case<'c> {
 }
 
 impl<'c> Case<'c> {
-    #[inline(always)]
     fn new(rules: &'c Rules, ask: &'c Ask<'c>, known: Known<'c>, moment: &'c Moment<'c>) -> Self {
         let mismatch = match (known.facts.and_then(|facts| facts.user.as_ref()), ask.user) {
             (Some(owner), Some(user)) => owner != user,
@@ -207,44 +246,7 @@ impl<'c> Case<'c> {
         }
     }
 
-    #[inline(always)]
-    fn judged(self) -> Decision {
-        if self.may_be_spoken_of() {
-            return self.spoken();
-        }
-        debug_assert_eq!(self.spoken(), self.by_default());
-        self.by_default()
-    }
-
-    /// Whether any step before the default may have something to say. Most requests are of devices
-    /// of which there is nothing to say, and for those nothing is made that a step would need: a
-    /// verdict is as fast as few instructions let the processor look for the next device meanwhile.
-    #[inline(always)]
-    fn may_be_spoken_of(&self) -> bool {
-        let (settings, known) = (&self.rules.settings, &self.known);
-        let overridden = known.device.is_some() || known.user.is_some();
-        let pushed = known.facts.is_some_and(|facts| {
-            !matches!(facts.verdict, None | Some(Verdict::Allow))
-                || facts.flag(Flag::Compliant) == Some(false)
-        });
-        let suspect = settings.suspect.is_some() && !self.subject.ask.via.suspect.is_empty();
-        let stale = self.subject.stale.is_some();
-        overridden || pushed || suspect || stale || !self.no_policy_fires()
-    }
-
-    /// Whether it is known that no policy does, whatever is asked.
-    #[inline(always)]
-    fn no_policy_fires(&self) -> bool {
-        self.rules.policies.is_empty()
-            || self.known.facts.is_some()
-                && !self.rules.tried
-                && self.known.memory.is_some_and(|memory| {
-                    memory.is_silent(self.rules.generation, self.rules.policies.len())
-                })
-    }
-
     /// Every step, in order.
-    #[inline(never)]
     fn spoken(self) -> Decision {
         let mut trial = None;
         let found = self
@@ -256,7 +258,6 @@ impl<'c> Case<'c> {
         Decision { trial, ..decision }
     }
 
-    #[inline(always)]
     fn found(
         &self,
         step: Step,
@@ -370,7 +371,6 @@ impl<'c> Case<'c> {
         })
     }
 
-    #[inline(always)]
     fn by_default(&self) -> Decision {
         let settings = &self.rules.settings;
         match (self.known.facts, self.subject.stale) {

@@ -68,6 +68,14 @@ impl Facts {
     #[cfg(test)]
     pub(crate) const READ_BY_ALL: usize = std::mem::offset_of!(Self, reason);
 
+    /// Whether the management system refuses the device, by a word of its own or as not compliant.
+    #[inline]
+    pub(crate) fn is_spoken_of(&self) -> bool {
+        !matches!(self.verdict, None | Some(Verdict::Allow))
+            | (self.flag(Flag::Compliant) == Some(false))
+    }
+
+    #[inline]
     pub(crate) fn flag(&self, flag: Flag) -> Option<bool> {
         self.flags.get(flag)
     }

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use super::shard::Shard;
 use super::{LeaseRef, SHARDS};
 use crate::intern::Symbol;
-use crate::judge::{Known, Memory, Override, Rules};
+use crate::judge::{Known, Memory, Override, Plain, Rules};
 use crate::order::Order;
 use crate::record::Facts;
 use crate::{DeviceKey, Protocol, UserKey};
@@ -81,8 +81,18 @@ pub(crate) struct LastSeen {
 }
 
 impl Entry {
-    /// The state as it will be when everything is durable.
+    /// The record, where there is nothing else.
     #[inline(always)]
+    pub(crate) fn plain(&self) -> Option<Plain<'_>> {
+        let alone = self.known & self.before.is_none() & self.set.is_none();
+        alone.then_some(Plain {
+            facts: &self.facts,
+            memory: &self.memory,
+            revision: self.revision,
+        })
+    }
+
+    /// The state as it will be when everything is durable.
     pub(crate) fn current<'a>(&'a self, user: Option<&'a Override>) -> Known<'a> {
         Known {
             facts: self.known.then_some(&self.facts),
@@ -218,7 +228,7 @@ impl Devices {
     }
 
     /// Reads the entry of `key`, and the rules in force, under one lock.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read_ruled<R>(
         &self,
         key: &DeviceKey,

@@ -11,7 +11,7 @@ mod users;
 pub(crate) use devices::{Before, Devices, Entry, LastSeen, Mark};
 pub(crate) use lanes::{LaneAsk, Lanes, LeaseRef, cut};
 pub(crate) use seen::{SEEN_MAX, Seen, SeenDevice};
-pub(crate) use users::{Marks, Says, UserSays, Users};
+pub(crate) use users::{Marks, NOTHING_SAID, Says, UserSays, Users};
 
 /// Shards of each map: enough that a walk over one shard holds nobody up for long.
 const SHARDS: usize = 1_024;

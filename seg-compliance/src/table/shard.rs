@@ -2,46 +2,85 @@
 //! the processor's caches while a million rows don't.
 //!
 //! Whoever looks for one row among a million finds neither the row nor the way to it in a cache, and
-//! each look into memory is worth a few hundred instructions. So a slot of the index is four bytes:
-//! the row's place and a piece of its hash, which tells it from almost all others. A look-up reads
-//! one line of the index and then the row.
+//! each look into memory is worth a few hundred instructions. So a slot of the index is the row's
+//! place and a byte of its hash, which tells it from almost all others, and twelve of them are one
+//! cache line: a look-up reads a line of the index and then the row. Few instructions lie between
+//! one row and the next, so that the processor looks for the next while it waits for this one.
 
-/// Bits of a slot that hold the place of a row, plus one: 0 is a slot that holds none. So many rows
-/// of one shard are more than any machine's memory. The others are the hash's.
-const PLACE: u32 = (1 << 24) - 1;
-/// Slots of a group: a cache line of them.
-const SLOTS: usize = 16;
+/// Slots of a group.
+const SLOTS: usize = 12;
+/// Slots whose tags lie in the first word.
+const FIRST: u32 = 8;
 
-/// Slots that are looked at together.
+/// Slots that are looked at together: a cache line of them.
 #[derive(Clone, Copy, Default)]
 #[repr(align(64))]
-struct Group([u32; SLOTS]);
+struct Group {
+    /// A byte of its row's hash for each slot, 0 where it holds none: of the first eight slots, and
+    /// of the others in the lower half. Words, because eight tags are compared at once so.
+    tags: [u64; 2],
+    /// The place of each slot's row.
+    places: [u32; SLOTS],
+}
+
+/// Slots that were found, in no order: a bit for each.
+#[derive(Clone, Copy)]
+struct Slots(u64);
+
+impl Iterator for Slots {
+    type Item = u32;
+
+    #[inline]
+    fn next(&mut self) -> Option<u32> {
+        let bit = (self.0 != 0).then(|| self.0.trailing_zeros())?;
+        self.0 &= self.0 - 1;
+        Some(bit / 8 + bit % 8 * FIRST)
+    }
+}
+
+/// The lowest bit of each byte.
+const BYTES: u64 = 0x0101_0101_0101_0101;
+/// Of the second word, only so many bytes are tags.
+const SECOND: u64 = (1 << (8 * (SLOTS as u64 - FIRST as u64))) - 1;
 
 impl Group {
-    /// A bit for each slot whose upper bits are those of `word`: without branches, so that the
-    /// compiler looks at all of them at once.
+    /// The slots with this tag. A slot behind one with this tag may be shown though its tag is
+    /// another; the first shown of each word, and that none is shown, is always true.
     #[inline]
-    fn alike(&self, word: u32) -> u32 {
-        (0..).zip(&self.0).fold(0, |found, (at, slot)| {
-            found | u32::from((slot ^ word) & !PLACE == 0) << at
-        })
+    fn tagged(&self, tag: u8) -> Slots {
+        let [first, second] = self.tags.map(|tags| {
+            let differ = tags ^ (BYTES * u64::from(tag));
+            (differ.wrapping_sub(BYTES) & !differ) >> 7 & BYTES
+        });
+        Slots(first | (second & SECOND) << 1)
     }
 
-    /// A bit for each slot that holds none.
+    /// A slot that holds none.
     #[inline]
-    fn free(&self) -> u32 {
-        (0..)
-            .zip(&self.0)
-            .fold(0, |found, (at, slot)| found | u32::from(*slot == 0) << at)
+    fn free(&self) -> Option<u32> {
+        self.tagged(0).next()
     }
 
-    fn get(&self, at: u32) -> u32 {
-        self.0.get(at as usize).copied().unwrap_or_default()
+    /// The slots that hold a row, with their tags.
+    fn taken(&self) -> impl Iterator<Item = (u32, u8)> {
+        let tags = self.tags.into_iter().flat_map(u64::to_le_bytes);
+        (0..).zip(tags).filter(|(_, tag)| *tag != 0)
     }
 
-    fn set(&mut self, at: u32, word: u32) {
-        if let Some(slot) = self.0.get_mut(at as usize) {
-            *slot = word;
+    fn place(&self, slot: u32) -> usize {
+        self.places
+            .get(slot as usize)
+            .map_or(usize::MAX, |place| *place as usize)
+    }
+
+    /// Puts the row at `place` into a slot; tag 0 empties it.
+    fn set(&mut self, slot: u32, tag: u8, place: usize) {
+        let (word, bit) = (slot / FIRST, slot % FIRST * 8);
+        if let Some(tags) = self.tags.get_mut(word as usize) {
+            *tags = *tags & !(0xFF << bit) | u64::from(tag) << bit;
+        }
+        if let Some(held) = self.places.get_mut(slot as usize) {
+            *held = place as u32;
         }
     }
 }
@@ -77,22 +116,20 @@ impl<R> Shard<R> {
     }
 
     /// The row of this hash that `is_it`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&self, hash: u64, is_it: impl Fn(&R) -> bool) -> Option<&R> {
         let mask = self.groups.len().wrapping_sub(1);
         let mut at = hash as usize & mask;
         loop {
             // Always there, unless there is no group at all.
             let group = self.groups.get(at)?;
-            let mut alike = group.alike(word(hash, 0));
-            while alike != 0 {
-                let row = self.rows.get(place(group.get(alike.trailing_zeros())));
+            for slot in group.tagged(tag(hash)) {
+                let row = self.rows.get(group.place(slot));
                 if row.is_some_and(&is_it) {
                     return row;
                 }
-                alike &= alike - 1;
             }
-            if group.free() != 0 {
+            if group.free().is_some() {
                 return None;
             }
             at = (at + 1) & mask;
@@ -140,7 +177,7 @@ impl<R> Shard<R> {
             let hash = hash_of(self.rows.get(last)?);
             let moved = self.probe(hash, |place| place == last)?;
             let group = self.groups.get_mut(moved.group)?;
-            group.set(moved.slot, word(hash, found.place));
+            group.set(moved.slot, tag(hash), found.place);
         }
         self.rows.swap_remove(found.place)
     }
@@ -151,17 +188,14 @@ impl<R> Shard<R> {
         let mut at = hash as usize & mask;
         loop {
             let group = self.groups.get(at)?;
-            let mut alike = group.alike(word(hash, 0));
-            while alike != 0 {
-                let slot = alike.trailing_zeros();
-                let place = place(group.get(slot));
+            for slot in group.tagged(tag(hash)) {
+                let place = group.place(slot);
                 if is_it(place) {
                     let group = at;
                     return Some(Found { group, slot, place });
                 }
-                alike &= alike - 1;
             }
-            if group.free() != 0 {
+            if group.free().is_some() {
                 return None;
             }
             at = (at + 1) & mask;
@@ -174,31 +208,37 @@ impl<R> Shard<R> {
         let mask = self.groups.len().wrapping_sub(1);
         let mut free = found;
         let mut at = found.group;
-        while self.groups.get(at).is_some_and(|group| group.free() == 0) {
+        while self
+            .groups
+            .get(at)
+            .is_some_and(|group| group.free().is_none())
+        {
             at = (at + 1) & mask;
             if at == free.group {
                 break;
             }
             // How far the group is from the free slot, and each row from where it looks first.
             let far = at.wrapping_sub(free.group) & mask;
-            let words = self.groups.get(at).map_or([0; SLOTS], |group| group.0);
-            let moves = (0..).zip(words).find(|(_, word)| {
-                let row = (*word != 0).then(|| self.rows.get(place(*word))).flatten();
-                row.is_some_and(|row| at.wrapping_sub(hash_of(row) as usize) & mask >= far)
+            let Some(group) = self.groups.get(at).copied() else {
+                break;
+            };
+            let moves = group.taken().find_map(|(slot, tag)| {
+                let place = group.place(slot);
+                let first = hash_of(self.rows.get(place)?) as usize;
+                (at.wrapping_sub(first) & mask >= far).then_some((slot, tag, place))
             });
-            if let Some((slot, word)) = moves {
+            if let Some((slot, tag, place)) = moves {
                 if let Some(group) = self.groups.get_mut(free.group) {
-                    group.set(free.slot, word);
+                    group.set(free.slot, tag, place);
                 }
-                let full = words.iter().all(|word| *word != 0);
                 (free.group, free.slot) = (at, slot);
-                if !full {
+                if group.free().is_some() {
                     break;
                 }
             }
         }
         if let Some(group) = self.groups.get_mut(free.group) {
-            group.set(free.slot, 0);
+            group.set(free.slot, 0, 0);
         }
     }
 
@@ -211,16 +251,11 @@ impl<R> Shard<R> {
     }
 }
 
-/// What a slot holds of a row.
+/// What a slot holds of a row's hash. Never 0, which is a slot without a row, nor 1, which a look for
+/// tags might take for it.
 #[inline]
-fn word(hash: u64, place: usize) -> u32 {
-    (hash >> 32) as u32 & !PLACE | (place as u32 + 1)
-}
-
-/// The place that a slot holds.
-#[inline]
-fn place(word: u32) -> usize {
-    (word & PLACE).wrapping_sub(1) as usize
+fn tag(hash: u64) -> u8 {
+    ((hash >> 56) as u8).max(2)
 }
 
 /// Takes the next free slot for a row.
@@ -228,9 +263,8 @@ fn enter(groups: &mut [Group], hash: u64, place: usize) {
     let mask = groups.len().wrapping_sub(1);
     let mut at = hash as usize & mask;
     while let Some(group) = groups.get_mut(at) {
-        let free = group.free();
-        if free != 0 {
-            group.set(free.trailing_zeros(), word(hash, place));
+        if let Some(slot) = group.free() {
+            group.set(slot, tag(hash), place);
             return;
         }
         at = (at + 1) & mask;
@@ -317,10 +351,11 @@ mod tests {
 
     use super::*;
 
-    /// Few hashes, so that rows share slots, tags, or both.
+    /// Few hashes, so that rows share slots, tags, or both, and tags that a look may take for each
+    /// other.
     fn hash_of(key: u16) -> u64 {
         let key = u64::from(key);
-        ((key % 7) << 60) | (key % 13)
+        ((key % 7) << 56) | (key % 13)
     }
 
     #[derive(Clone, Debug)]
@@ -370,6 +405,21 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_slot_is_not_taken_for_one_with_a_tag() {
+        for number in 0..=u8::MAX {
+            let tag = tag(u64::from(number) << 56);
+            let mut group = Group::default();
+            for slot in (0..SLOTS as u32).step_by(3) {
+                group.set(slot, tag, 7);
+            }
+            let mut shown: Vec<_> = group.tagged(tag).collect();
+            shown.sort_unstable();
+            assert_eq!(shown, [0, 3, 6, 9], "{number}");
+            assert_eq!(group.taken().count(), 4, "{number}");
+        }
+    }
+
+    #[test]
     fn places_follow_each_other_through_all_chunks() {
         let mut expected = (0, 0);
         for place in 0..5_000 {
@@ -396,6 +446,6 @@ mod tests {
         }
         assert_eq!((shard.len(), shard.iter().count()), (0, 0));
         assert!(shard.rows.chunks.len() <= 2);
-        assert!(shard.groups.iter().all(|group| group.0 == [0; SLOTS]));
+        assert!(shard.groups.iter().all(|group| group.tags == [0; 2]));
     }
 }

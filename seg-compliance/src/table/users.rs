@@ -85,6 +85,21 @@ pub(crate) struct UserSays {
     pub(crate) next_rank: u16,
 }
 
+impl UserSays {
+    /// Neither now nor before a change that is not durable.
+    #[inline(always)]
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.current.is_none() && self.before.is_empty()
+    }
+}
+
+/// What is said of most users.
+pub(crate) static NOTHING_SAID: UserSays = UserSays {
+    current: None,
+    before: Vec::new(),
+    next_rank: 0,
+};
+
 /// What is said of a user; for most of them nothing, and then nothing is made of it.
 #[derive(Default)]
 pub(crate) struct Says(Option<Box<UserSays>>);
@@ -99,12 +114,7 @@ impl Deref for Says {
     type Target = UserSays;
 
     fn deref(&self) -> &UserSays {
-        static NOTHING: UserSays = UserSays {
-            current: None,
-            before: Vec::new(),
-            next_rank: 0,
-        };
-        self.0.as_deref().unwrap_or(&NOTHING)
+        self.0.as_deref().unwrap_or(&NOTHING_SAID)
     }
 }
 
@@ -129,9 +139,15 @@ impl Users {
         }
     }
 
+    /// Whether an override says anything of any user.
+    #[inline]
+    pub(crate) fn is_anyone_spoken_of(&self) -> bool {
+        self.speaking.load(Ordering::SeqCst) != 0
+    }
+
     /// What an override says of `user`.
     pub(crate) fn says(&self, user: Option<&UserKey>) -> Says {
-        if self.speaking.load(Ordering::SeqCst) == 0 {
+        if !self.is_anyone_spoken_of() {
             return Says::default();
         }
         let held = user.and_then(|user| self.map.get(user));
