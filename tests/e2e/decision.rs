@@ -366,6 +366,36 @@ async fn a_callout_is_answered_under_any_host_in_the_configured_words() {
     assert_eq!(sent(address, &request).await.2, "{\"verdict\":\"deny\"}");
 }
 
+#[tokio::test]
+async fn in_observe_mode_every_question_is_answered_with_yes_and_told() {
+    let sandbox = sandbox::start();
+    let address = free_address();
+    let gateway = Gateway::before(&sandbox)
+        .set("decision.listen", address.to_string())
+        .set("compliance.mode", "observe")
+        .start()
+        .await;
+    gateway.admin.block("BAD1").await;
+    let target = callout("alice", &format!("https://m.example{}", eas("BAD1")), "");
+    assert_eq!(get(address, &target, "").await.2, "{\"result\":\"allow\"}");
+    let headers = format!(
+        "X-Original-URI: {}\r\nAuthorization: {}\r\n",
+        eas("BAD1"),
+        basic("alice")
+    );
+    let (status, head, _) = get(address, "/authorize", &headers).await;
+    assert_eq!(status, 200, "{head}");
+    assert!(
+        head.to_lowercase().contains("x-seg-verdict: block"),
+        "{head}"
+    );
+    let labels = ["verdict=\"block\"", "mode=\"observe\""];
+    assert_eq!(
+        gateway.admin.metric("seg_decisions_total", &labels).await,
+        2.0
+    );
+}
+
 /// Policies see what the load balancer tells of a request, whichever way it tells it.
 #[tokio::test]
 async fn policies_look_at_the_request_that_the_load_balancer_has() {
@@ -587,8 +617,8 @@ fn documented(language: &str) -> String {
     block.expect("a block of the documentation").to_owned()
 }
 
-/// Asks the load balancer for both devices until it answers.
-async fn asks_before_it_forwards(balancer: SocketAddr) {
+/// Asks the load balancer until it answers, and once more when nobody tells it any verdict.
+async fn asks_before_it_forwards(balancer: SocketAddr, gateway: Gateway) {
     let request = |device: &str| {
         format!(
             "POST {} HTTP/1.1\r\nHost: mail\r\nAuthorization: {}\r\nUser-Agent: e2e/1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
@@ -634,6 +664,9 @@ async fn asks_before_it_forwards(balancer: SocketAddr) {
         assert_eq!(status, expected, "{request}\n{head}");
         assert_eq!(body == "mail", expected == 200, "{request}\n{head}");
     }
+    drop(gateway);
+    let (status, head, body) = sent(balancer, &request("GOOD1")).await;
+    assert!(matches!(status, 403 | 500) && body != "mail", "{head}");
 }
 
 /// A mail server that says one word.
@@ -683,7 +716,7 @@ async fn nginx_asks_as_documented() {
         .spawn()
         .expect("nginx starts; Debian: apt-get install nginx-light");
     let _balancer = Balancer(child);
-    asks_before_it_forwards(balancer).await;
+    asks_before_it_forwards(balancer, gateway).await;
 }
 
 #[tokio::test]
@@ -719,7 +752,7 @@ async fn haproxy_asks_as_documented() {
         .spawn()
         .expect("haproxy starts; Debian: apt-get install haproxy");
     let _balancer = Balancer(child);
-    asks_before_it_forwards(balancer).await;
+    asks_before_it_forwards(balancer, gateway).await;
 }
 
 #[tokio::test]

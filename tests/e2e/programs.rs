@@ -267,7 +267,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 "#;
 
 #[tokio::test]
-async fn an_import_shows_its_progress_on_a_terminal_and_nowhere_else() {
+async fn long_work_shows_its_progress_on_a_terminal_and_nowhere_else() {
     let sandbox = sandbox::start();
     let gateway = Gateway::before(&sandbox).start().await;
     let records: String = (0..20_000)
@@ -288,19 +288,53 @@ async fn an_import_shows_its_progress_on_a_terminal_and_nowhere_else() {
 
     let program = program("sync-compliance");
     let program = program.to_str().expect("a path in UTF-8");
-    let shown = Command::new("python3")
-        .args(["-c", ON_A_TERMINAL, program])
-        .args(words)
-        .output()
-        .expect("python3 runs");
-    let text = String::from_utf8_lossy(&shown.stdout);
-    assert_eq!(shown.status.code(), Some(0), "{text} {shown:?}");
+    let on_a_terminal = |words: &[&str]| {
+        let shown = Command::new("python3")
+            .args(["-c", ON_A_TERMINAL, program])
+            .args(words)
+            .output()
+            .expect("python3 runs");
+        let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+        (shown.status.code(), text)
+    };
+    let (code, text) = on_a_terminal(&words);
+    assert_eq!(code, Some(0), "{text}");
     let bar = text.contains('\u{2588}') && text.contains(" left");
     assert!(bar, "no bar: {text:?}");
     assert!(
         text.contains("20000 read: 0 applied, 20000 unchanged"),
         "{text:?}"
     );
+    let policies = gateway.path("new.toml").display().to_string();
+    fs::write(&policies, "").expect("a file");
+    let copy = gateway.path("copy.ndjson").display().to_string();
+    for (more, sign, end) in [
+        (
+            &["plan", policies.as_str()][..],
+            "judging every device twice",
+            "20000 devices looked at",
+        ),
+        (
+            &["report"],
+            "counting every device",
+            "20000 devices with a record",
+        ),
+        (&["export", &copy], "iB/s", ""),
+    ] {
+        let words = [&words[..4], more].concat();
+        let quiet = run("sync-compliance", &words, b"");
+        assert_eq!(
+            (quiet.status.code(), &quiet.stderr[..]),
+            (Some(0), &b""[..]),
+            "{more:?}"
+        );
+        let (code, text) = on_a_terminal(&words);
+        assert_eq!(code, Some(0), "{text}");
+        assert!(
+            text.contains(sign) && text.contains(end),
+            "{more:?}: {text:?}"
+        );
+    }
 }
 
 fn run(name: &str, arguments: &[&str], input: &[u8]) -> Output {

@@ -420,4 +420,21 @@ async fn a_device_that_nobody_reported_is_asked_for_once() {
         assert!(!is_served(&gateway.ask(&folder_sync("STRANGER")).await));
     }
     assert_eq!(system.asked.load(Ordering::SeqCst), 2, "a no is remembered");
+    // Who brought the record, and when, is on record.
+    let trail = gateway.admin.text("/v1/audit").await;
+    let entries: Vec<serde_json::Value> = trail
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("an entry"))
+        .collect();
+    let [entry] = &entries[..] else {
+        panic!("{trail}");
+    };
+    assert_eq!(
+        (&entry["who"], &entry["action"]),
+        (&"own".into(), &"look-up".into())
+    );
+    assert_eq!(
+        (&entry["target"], &entry["detail"]["applied"]),
+        (&"LATECOMER".into(), &1.into())
+    );
 }

@@ -38,7 +38,8 @@ enum Outcome {
 /// `args` is the program's name as it was called (`sync-compliance`, `seg compliance`).
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut out = BufWriter::new(std::io::stdout().lock());
-    let mut err = std::io::stderr().lock();
+    // Not locked: a spinner turns on a thread of its own.
+    let mut err = std::io::stderr();
     run(args, &mut out, &mut err).into()
 }
 

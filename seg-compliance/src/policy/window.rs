@@ -48,6 +48,9 @@ impl Window {
                 return Ok(None);
             };
             let word = value.text()?;
+            if name == "to" && word.text == "24:00" {
+                return Ok(None);
+            }
             let read = word.text.parse::<Time>();
             read.map(Some)
                 .map_err(|_| word.problem(format!("{name} must be a time of day, \"08:00\"")))
@@ -309,5 +312,17 @@ mod tests {
             assert!(window(text).is_err(), "{text}");
         }
         assert!(window("days=[\"sat-sun\"]").is_ok());
+        assert!(window("from=\"24:00\"").is_err());
+        // The end of the day by three names.
+        for end in ["", ", to=\"24:00\"", ", to=\"00:00\""] {
+            let late = window(&format!("from=\"22:00\"{end}")).unwrap();
+            for (time, open) in [
+                ("2026-11-23T21:59:59Z", false),
+                ("2026-11-23T23:59:59Z", true),
+                ("2026-11-24T00:00:00Z", false),
+            ] {
+                assert_eq!(at(&late, time).0, open, "{end} {time}");
+            }
+        }
     }
 }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use seg_compliance::api::AuditEvent;
 use seg_compliance::engine::ImportOptions;
 use seg_compliance::record::ndjson;
 use seg_compliance::sources::{self, Definition, Sessions, SourceError};
 use seg_compliance::{Decision, DeviceKey, Step};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
@@ -117,7 +118,9 @@ pub async fn ask(shared: &Shared, device: &DeviceKey) -> bool {
     for (name, asked) in questions {
         let why = match tokio::time::timeout_at(deadline, asked).await {
             Ok(Ok(Ok(records))) if records.is_empty() => continue,
-            Ok(Ok(Ok(records))) => return take_over(shared, &snapshot, name, &records).await,
+            Ok(Ok(Ok(records))) => {
+                return take_over(shared, &snapshot, name, device, &records).await;
+            }
             Ok(Ok(Err(error))) => error.to_string(),
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {} seconds", WITHIN.as_secs()),
@@ -151,9 +154,15 @@ fn question(
     })
 }
 
-async fn take_over(shared: &Shared, snapshot: &Snapshot, name: String, records: &[Value]) -> bool {
+async fn take_over(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    name: String,
+    device: &DeviceKey,
+    records: &[Value],
+) -> bool {
     let mut import = shared.engine.begin_import(ImportOptions {
-        source: Some(name),
+        source: Some(name.clone()),
         event: true,
         ..ImportOptions::default()
     });
@@ -172,7 +181,23 @@ async fn take_over(shared: &Shared, snapshot: &Snapshot, name: String, records: 
             return false;
         }
     }
-    import.finish().await.is_ok()
+    let Ok(result) = import.finish().await else {
+        return false;
+    };
+    let event = AuditEvent {
+        who: name,
+        role: String::new(),
+        action: "look-up".to_owned(),
+        target: Some(device.as_str().to_owned()),
+        detail: json!({ "applied": result.applied, "bad": result.errors.len() }),
+        from: None,
+        status: 200,
+        revision: result.revision,
+    };
+    if let Err(error) = shared.engine.audit(event).await {
+        tracing::error!(%error, "an entry of the audit trail is lost");
+    }
+    true
 }
 
 #[cfg(test)]

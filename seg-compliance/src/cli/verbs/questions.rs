@@ -26,7 +26,10 @@ pub(super) fn plan(
             let failed = |error| Failure::file("read", policies, error);
             let mut file = BufReader::new(File::open(policies).map_err(failed)?);
             let query = [("limit", limit.as_str())];
-            client.post("/v1/policies:plan", &query, "application/toml", &mut file)?
+            let waiting = super::transfer::waiting("judging every device twice");
+            let answer = client.post("/v1/policies:plan", &query, "application/toml", &mut file);
+            waiting.finish_and_clear();
+            answer?
         }
         Err(import) => of_import(import, &limit, client)?,
     };
@@ -254,7 +257,10 @@ pub(super) fn report(
             }
         }
         ReportForm::Table => {
-            let answer = client.get("/v1/report", &[])?;
+            let waiting = super::transfer::waiting("counting every device");
+            let answer = client.get("/v1/report", &[]);
+            waiting.finish_and_clear();
+            let answer = answer?;
             if output.json() {
                 output.line(answer.text.trim_end())?;
             } else {

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
@@ -17,6 +18,8 @@ use crate::sources::tables;
 
 /// Bytes that are moved at once.
 const CHUNK: usize = 128 * 1024;
+/// How often a sign of life changes.
+const TICK: Duration = Duration::from_millis(120);
 
 /// Sends a file, or standard input, to the gateway.
 pub(super) fn import(
@@ -158,6 +161,19 @@ pub(super) fn progress(length: Option<u64>) -> ProgressBar {
     }
 }
 
+/// A sign of life on a terminal, nothing elsewhere, while the gateway works.
+pub(super) fn waiting(what: &'static str) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new_spinner().with_message(what);
+    bar.enable_steady_tick(TICK);
+    match ProgressStyle::with_template("{spinner} {msg}, {elapsed}") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
 fn summary(result: &Value, dry_run: bool, output: &mut Output<'_>) -> Result<(), Failure> {
     let count = |name: &str| result.get(name).and_then(Value::as_u64).unwrap_or(0);
     let would = if dry_run { "would be " } else { "" };
@@ -184,7 +200,10 @@ pub(super) fn export(
     output: &mut Output<'_>,
 ) -> Result<Outcome, Failure> {
     let response = client.open("/v1/devices:export", &[], Patience::Endless)?;
-    let mut body = response.into_body().into_reader();
+    let body = response.into_body().into_reader();
+    // Where the records themselves run over the terminal they are sign enough.
+    let progress = file.map_or_else(ProgressBar::hidden, |_| progress(None));
+    let mut body = progress.wrap_read(body);
     match file {
         None => copy(&mut body, output.raw(), client, Failure::Output)?,
         Some(path) => {
@@ -199,6 +218,7 @@ pub(super) fn export(
             std::fs::rename(partial, path).map_err(failed)?;
         }
     }
+    progress.finish_and_clear();
     Ok(Outcome::Done)
 }
 

@@ -6,6 +6,7 @@ mod cuts;
 mod durable;
 mod feed;
 mod imports;
+mod people;
 mod policies;
 mod races;
 mod succession;
