@@ -136,6 +136,13 @@ async fn a_source_is_pulled_whole_or_not_at_all() {
     let (code, said) = called(&gateway, &["pull", "--source", "own"]).await;
     assert!(code == 2 && said.contains("--force"), "{code} {said}");
     assert!(is_served(&gateway.ask(&folder_sync("SRC9")).await));
+    let (code, said) = called(&gateway, &["pull", "--source", "own", "--dry-run"]).await;
+    assert_eq!(code, 0, "{said}");
+    for part in ["SRC9 ", "-> block", "6 would be removed"] {
+        assert!(said.contains(part), "{part}\n{said}");
+    }
+    assert!(!said.contains("SRC3 "), "{said}");
+    assert!(is_served(&gateway.ask(&folder_sync("SRC9")).await));
     let (code, said) = called(&gateway, &["pull", "--source", "own", "--force"]).await;
     assert!(code == 0 && said.contains("6 removed"), "{code} {said}");
     assert!(!is_served(&gateway.ask(&folder_sync("SRC9")).await));

@@ -229,7 +229,7 @@ pub(super) struct Pull {
     /// Apply it even if it changes more devices than compliance.import.max.change.percent allows
     #[arg(long, conflicts_with = "daemon")]
     pub(super) force: bool,
-    /// Say what would happen, change nothing
+    /// Say what would happen, device by device, and change nothing
     #[arg(long)]
     pub(super) dry_run: bool,
 }

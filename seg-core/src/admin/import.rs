@@ -151,7 +151,7 @@ fn refused(refused: Refused) -> ApiError {
         Refused::Store(error) => ApiError::store(&error),
         too_much @ Refused::TooMuch { .. } => ApiError::conflict(format!(
             "{too_much}. Look at what it would do with dry_run=true&plan=true (sync-compliance \
-             plan); if that is right, import it with force=true (--force)"
+             plan, or pull --dry-run); if that is right, import it with force=true (--force)"
         ))
         .about("compliance.import.max.change.percent"),
         Refused::BadLines(result) => {

@@ -21,6 +21,9 @@ use crate::sources::{self, Definition, Definitions, Form, Pulled, Reading, Sourc
 /// After a reading that has failed, the next one.
 const RETRY: Duration = Duration::from_secs(60);
 
+/// Most devices that `--dry-run` tells one by one.
+const PLANNED: &str = "10000";
+
 /// Reads the sources that were asked for.
 pub(super) fn pull(
     asked: &Pull,
@@ -238,7 +241,10 @@ fn hand_over(
         query.push(("supplement", "true"));
     }
     query.extend(asked.force.then_some(("force", "true")));
-    query.extend(asked.dry_run.then_some(("dry_run", "true")));
+    if asked.dry_run {
+        // Whoever is to look before --force sees each device.
+        query.extend([("dry_run", "true"), ("plan", "true"), ("limit", PLANNED)]);
+    }
     let content_type = match pulled.form {
         Form::Ndjson => "application/x-ndjson",
         Form::Csv => "text/csv",
@@ -255,6 +261,9 @@ fn hand_over(
             format!(", {skipped} without a DeviceId")
         };
         output.line(format_args!("{}: {told}{without}", source.name))?;
+        if let Some(plan) = answer.json.get("plan").filter(|plan| !plan.is_null()) {
+            super::questions::print(plan, output)?;
+        }
     }
     super::transfer::tell(&answer, asked.dry_run, output)
 }

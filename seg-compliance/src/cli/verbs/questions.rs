@@ -79,7 +79,8 @@ fn of_import(
     answer
 }
 
-fn print(plan: &Value, output: &mut Output<'_>) -> Result<(), Failure> {
+/// Prints a plan: each change, then how many.
+pub(super) fn print(plan: &Value, output: &mut Output<'_>) -> Result<(), Failure> {
     let changes = plan.get("changes").and_then(Value::as_array);
     for change in changes.into_iter().flatten() {
         let verdict = |name: &str| change.get(name).map_or_else(String::new, output::decision);
