@@ -121,7 +121,8 @@ fn range(text: &str) -> Result<Vec<usize>, String> {
 }
 
 /// A zone by its IANA name, `UTC`, or `+02:00`.
-fn zone(text: &str) -> Result<TimeZone, String> {
+/// A time zone: `UTC`, an offset or a name.
+pub(super) fn zone(text: &str) -> Result<TimeZone, String> {
     if text.eq_ignore_ascii_case("utc") {
         return Ok(TimeZone::UTC);
     }

@@ -1,14 +1,17 @@
 //! Syntax to meaning: names are found, types are checked, and what an expression reads is noted.
 
 use ipnet::IpNet;
+use jiff::tz::TimeZone;
 
+use super::calendar::{Part, part};
+use super::facts::{FACTS, Fact};
 use super::parser::{Syntax, What};
+use super::pattern::Pattern;
 use super::{Error, STEPS_MAX, cost};
 use crate::policy::condition::Reads;
 use crate::policy::network::network;
 use crate::policy::version::Version;
 use crate::policy::{span, window};
-use crate::record::Flag;
 
 /// What a piece of an expression is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,13 +63,17 @@ pub(super) enum Node {
     In(Box<Self>, Box<Self>),
     Add(Box<Self>, Box<Self>),
     Subtract(Box<Self>, Box<Self>),
+    Arithmetic(Arithmetic, Box<Self>, Box<Self>),
     Size(Box<Self>),
     AsVersion(Box<Self>),
     Lower(Box<Self>),
     TextTest(TextTest, Box<Self>, Box<Self>),
+    Matches(Box<Self>, Pattern),
     InNetwork(Box<Self>, IpNet),
+    /// A part of a timestamp, as the clocks of a zone show it.
+    Part(Part, Box<Self>, TimeZone),
     Each {
-        all: bool,
+        how: Each,
         list: Box<Self>,
         body: Box<Self>,
     },
@@ -82,135 +89,27 @@ pub(super) enum Compare {
     GreaterOrEqual,
 }
 
+/// Operators of whole numbers besides the sum.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Arithmetic {
+    Times,
+    Over,
+    Rest,
+}
+
+/// How many texts of a list a condition has to hold for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Each {
+    Any,
+    Every,
+    One,
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(super) enum TextTest {
     StartsWith,
     EndsWith,
     Contains,
-}
-
-/// A name that an expression can read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fact {
-    Known,
-    Flag(Flag),
-    Id,
-    User,
-    Platform,
-    Model,
-    OsVersion,
-    Ownership,
-    Source,
-    Groups,
-    Apps,
-    LastSeen,
-    Updated,
-    Rank,
-    Agent,
-    DeviceType,
-    Protocol,
-    Command,
-    Version,
-    Suspect,
-    Host,
-    Path,
-    Method,
-    Address,
-    Now,
-}
-
-static FACTS: [(&str, Fact, Type); 32] = [
-    ("device.known", Fact::Known, Type::Bool),
-    ("device.managed", Fact::Flag(Flag::Managed), Type::Bool),
-    ("device.compliant", Fact::Flag(Flag::Compliant), Type::Bool),
-    (
-        "device.compromised",
-        Fact::Flag(Flag::Compromised),
-        Type::Bool,
-    ),
-    ("device.encrypted", Fact::Flag(Flag::Encrypted), Type::Bool),
-    ("device.profile", Fact::Flag(Flag::Profile), Type::Bool),
-    ("device.passcode", Fact::Flag(Flag::Passcode), Type::Bool),
-    ("device.attested", Fact::Flag(Flag::Attested), Type::Bool),
-    ("device.revoked", Fact::Flag(Flag::Revoked), Type::Bool),
-    ("device.id", Fact::Id, Type::Text),
-    ("device.platform", Fact::Platform, Type::Text),
-    ("device.model", Fact::Model, Type::Text),
-    ("device.os_version", Fact::OsVersion, Type::Text),
-    ("device.ownership", Fact::Ownership, Type::Text),
-    ("device.source", Fact::Source, Type::Text),
-    ("device.groups", Fact::Groups, Type::List),
-    ("device.apps", Fact::Apps, Type::List),
-    ("device.last_seen", Fact::LastSeen, Type::Time),
-    ("device.updated", Fact::Updated, Type::Time),
-    ("device.rank", Fact::Rank, Type::Whole),
-    ("user", Fact::User, Type::Text),
-    ("request.agent", Fact::Agent, Type::Text),
-    ("request.type", Fact::DeviceType, Type::Text),
-    ("request.protocol", Fact::Protocol, Type::Text),
-    ("request.command", Fact::Command, Type::Text),
-    ("request.version", Fact::Version, Type::Text),
-    ("request.host", Fact::Host, Type::Text),
-    ("request.path", Fact::Path, Type::Text),
-    ("request.method", Fact::Method, Type::Text),
-    ("request.suspect", Fact::Suspect, Type::Text),
-    ("request.address", Fact::Address, Type::Address),
-    ("now", Fact::Now, Type::Time),
-];
-
-impl Fact {
-    pub(super) fn name(self) -> &'static str {
-        FACTS
-            .iter()
-            .find(|(_, fact, _)| *fact == self)
-            .map_or("", |(name, _, _)| name)
-    }
-
-    pub(super) fn reads(self) -> Reads {
-        let nothing = Reads::default();
-        match self {
-            Self::Id => nothing,
-            Self::Rank => Reads {
-                rank: true,
-                ..nothing
-            },
-            Self::User => Reads {
-                user: true,
-                ..nothing
-            },
-            Self::Now => Reads {
-                time: true,
-                ..nothing
-            },
-            Self::Known
-            | Self::Flag(_)
-            | Self::Platform
-            | Self::Model
-            | Self::OsVersion
-            | Self::Ownership
-            | Self::Source
-            | Self::Groups
-            | Self::Apps
-            | Self::LastSeen
-            | Self::Updated => Reads {
-                record: true,
-                ..nothing
-            },
-            Self::Agent
-            | Self::DeviceType
-            | Self::Protocol
-            | Self::Command
-            | Self::Version
-            | Self::Suspect
-            | Self::Host
-            | Self::Path
-            | Self::Method
-            | Self::Address => Reads {
-                request: true,
-                ..nothing
-            },
-        }
-    }
 }
 
 /// A whole expression, checked.
@@ -370,8 +269,22 @@ impl<'s> Checker<'s> {
             "+" => {
                 return match (one, other) {
                     (Type::Whole, Type::Whole) => Ok((Node::Add(left, right), Type::Whole)),
+                    (Type::Text, Type::Text) => Ok((Node::Add(left, right), Type::Text)),
                     (Type::Span, Type::Span) => Ok((Node::Add(left, right), Type::Span)),
                     (Type::Time, Type::Span) => Ok((Node::Add(left, right), Type::Time)),
+                    _ => refuse(),
+                };
+            }
+            "*" | "/" | "%" => {
+                let sign = match sign {
+                    "*" => Arithmetic::Times,
+                    "/" => Arithmetic::Over,
+                    _ => Arithmetic::Rest,
+                };
+                return match (one, other) {
+                    (Type::Whole, Type::Whole) => {
+                        Ok((Node::Arithmetic(sign, left, right), Type::Whole))
+                    }
                     _ => refuse(),
                 };
             }
@@ -400,6 +313,16 @@ impl<'s> Checker<'s> {
         name: &str,
         arguments: &'s [Syntax],
     ) -> Result<(Node, Type), Error> {
+        // The one that is a method too.
+        if name == "matches" {
+            return match arguments {
+                [on, pattern] => self.matches(on, pattern),
+                _ => {
+                    let message = "matches() takes a text and a regular expression in quotes";
+                    Err(wrong(syntax, message.to_owned()))
+                }
+            };
+        }
         let [argument] = arguments else {
             return Err(wrong(syntax, format!("{name}() takes one argument")));
         };
@@ -444,7 +367,7 @@ impl<'s> Checker<'s> {
             },
             other => {
                 let message = format!(
-                    "{other}() is not known; known are has, size, timestamp, duration, version"
+                    "{other}() is not known; known are has, size, timestamp, duration, matches, version"
                 );
                 return Err(wrong(syntax, message));
             }
@@ -494,9 +417,14 @@ impl<'s> Checker<'s> {
                 })?;
                 Ok((Node::InNetwork(on, network), Type::Bool))
             }
-            ("exists" | "all", [variable, body]) => {
+            ("matches", [argument]) => self.matches(on, argument),
+            (name, zone @ ([] | [_])) if part(name).is_some() => {
+                self.part(on, part(name).unwrap_or(Part::Year), zone)
+            }
+            ("exists" | "exists_one" | "all", [variable, body]) => {
                 if self.item.is_some() {
-                    let message = format!("{name}() can't stand in another exists() or all()");
+                    let message =
+                        format!("{name}() can't stand in another exists(), exists_one() or all()");
                     return Err(wrong(syntax, message));
                 }
                 let list = self.boxed(on, Type::List)?;
@@ -507,18 +435,53 @@ impl<'s> Checker<'s> {
                 self.item = Some(variable);
                 let body = self.boxed(body, Type::Bool);
                 self.item = None;
-                let all = name == "all";
+                let how = match name {
+                    "all" => Each::Every,
+                    "exists" => Each::Any,
+                    _ => Each::One,
+                };
                 let body = body?;
-                Ok((Node::Each { all, list, body }, Type::Bool))
+                Ok((Node::Each { how, list, body }, Type::Bool))
             }
             _ => {
                 let message = format!(
                     "{name}() is not known with so many arguments; known are startsWith, endsWith, \
-                     contains, lowerAscii, size, inNetwork, exists, all"
+                     contains, matches, lowerAscii, size, inNetwork, exists, exists_one, all, getFullYear, \
+                     getMonth, getDate, getDayOfMonth, getDayOfWeek, getDayOfYear, getHours, getMinutes"
                 );
                 Err(wrong(syntax, message))
             }
         }
+    }
+
+    fn matches(&mut self, on: &'s Syntax, argument: &'s Syntax) -> Result<(Node, Type), Error> {
+        let on = self.boxed(on, Type::Text)?;
+        let pattern = match &argument.what {
+            What::Text(text) => Pattern::new(text),
+            _ => Err("matches() takes a regular expression in quotes".to_owned()),
+        };
+        let pattern = pattern.map_err(|why| wrong(argument, why))?;
+        Ok((Node::Matches(on, pattern), Type::Bool))
+    }
+
+    fn part(
+        &mut self,
+        on: &'s Syntax,
+        part: Part,
+        zone: &'s [Syntax],
+    ) -> Result<(Node, Type), Error> {
+        let on = self.boxed(on, Type::Time)?;
+        let zone = match zone {
+            [] => TimeZone::UTC,
+            [zone, ..] => match &zone.what {
+                What::Text(text) => window::zone(text).map_err(|why| wrong(zone, why))?,
+                _ => {
+                    let message = "the time zone is a text in quotes".to_owned();
+                    return Err(wrong(zone, message));
+                }
+            },
+        };
+        Ok((Node::Part(part, on, zone), Type::Whole))
     }
 }
 

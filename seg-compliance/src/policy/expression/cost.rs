@@ -1,7 +1,8 @@
 //! What an expression can cost at most, in steps of the evaluation: known when it is loaded, because
 //! records have bounded lists and nothing else goes around in circles.
 
-use super::check::{Fact, Node};
+use super::check::Node;
+use super::facts::Fact;
 use crate::record::{APPS_MAX, GROUPS_MAX};
 
 /// Steps that the evaluation of `node` takes at most.
@@ -18,12 +19,14 @@ pub(super) fn steps(node: &Node) -> usize {
         | Node::Item
         | Node::Has(_) => 0,
         Node::Not(inner) | Node::AsVersion(inner) | Node::Lower(inner) => steps(inner),
-        Node::InNetwork(inner, _) => steps(inner),
+        Node::InNetwork(inner, _) | Node::Part(_, inner, _) => steps(inner),
+        Node::Matches(inner, pattern) => steps(inner).saturating_add(pattern.steps),
         Node::And(left, right)
         | Node::Or(left, right)
         | Node::Compare(_, left, right)
         | Node::Add(left, right)
         | Node::Subtract(left, right)
+        | Node::Arithmetic(_, left, right)
         | Node::TextTest(_, left, right) => steps(left).saturating_add(steps(right)),
         Node::If(condition, then, other) => {
             steps(condition).saturating_add(steps(then).max(steps(other)))

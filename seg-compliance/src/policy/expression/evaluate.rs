@@ -6,7 +6,9 @@ use std::net::IpAddr;
 
 use serde_json::Value as Json;
 
-use super::check::{Compare, Fact, Node, TextTest};
+use super::calendar::stands_for;
+use super::check::{Arithmetic, Compare, Each, Node, TextTest};
+use super::facts::Fact;
 use crate::clock::from_millisecond;
 use crate::intern::{Symbol, Words};
 use crate::policy::condition::{Told, reported};
@@ -149,11 +151,12 @@ impl<'w> Walk<'w> {
                     TextTest::Contains => on.contains(&*argument),
                 })
             }
+            Node::Matches(on, pattern) => Some(pattern.is_in(&self.text(on)?)),
             Node::InNetwork(on, network) => match self.value(on)? {
                 Value::Address(address) => Some(network.contains(&address)),
                 _ => None,
             },
-            Node::Each { all, list, body } => self.each(*all, list, body),
+            Node::Each { how, list, body } => self.each(*how, list, body),
             other => match self.value(other)? {
                 Value::Bool(value) => Some(value),
                 _ => None,
@@ -161,10 +164,11 @@ impl<'w> Walk<'w> {
         }
     }
 
-    /// One item that decides is enough, whatever others lack.
-    fn each(&self, all: bool, list: &'w Node, body: &'w Node) -> Option<bool> {
+    /// For `exists` and `all` one item that decides is enough, whatever others lack; `exists_one`
+    /// has to know of each.
+    fn each(&self, how: Each, list: &'w Node, body: &'w Node) -> Option<bool> {
         let list = self.value(list)?;
-        let mut lacking = false;
+        let (mut lacking, mut held) = (false, 0_usize);
         let mut decides = |item: &str| {
             let walk = Walk {
                 subject: self.subject,
@@ -173,17 +177,25 @@ impl<'w> Walk<'w> {
             };
             let said = walk.truth(body);
             lacking |= said.is_none();
-            said == Some(!all)
+            held += usize::from(said == Some(true));
+            match how {
+                Each::Any => said == Some(true),
+                Each::Every => said == Some(false),
+                Each::One => said.is_none(),
+            }
         };
         let decided = match list {
             Value::Words(words) => words.iter().any(&mut decides),
             Value::List(list) => list.iter().any(|item| decides(item)),
             _ => return None,
         };
-        match (decided, lacking) {
-            (true, _) => Some(!all),
-            (false, true) => None,
-            (false, false) => Some(all),
+        match how {
+            Each::Any if decided => Some(true),
+            Each::Every if decided => Some(false),
+            _ if lacking => None,
+            Each::Any => Some(false),
+            Each::Every => Some(true),
+            Each::One => Some(held == 1),
         }
     }
 
@@ -217,6 +229,23 @@ impl<'w> Walk<'w> {
             Node::Lower(of) => Value::Text(Cow::Owned(self.text(of)?.to_ascii_lowercase())),
             Node::Add(left, right) => self.sum(left, right, 1)?,
             Node::Subtract(left, right) => self.sum(left, right, -1)?,
+            Node::Arithmetic(sign, left, right) => {
+                let (one, other) = (self.whole(left)?, self.whole(right)?);
+                Value::Whole(match sign {
+                    Arithmetic::Times => one.checked_mul(other)?,
+                    Arithmetic::Over => one.checked_div(other)?,
+                    Arithmetic::Rest => one.checked_rem(other)?,
+                })
+            }
+            Node::Part(part, of, zone) => match self.value(of)? {
+                Value::Time { at, moves } => {
+                    if let Some(wait) = stands_for(at, moves) {
+                        self.moment.note(self.moment.now().saturating_add(wait));
+                    }
+                    Value::Whole(part.of(at, zone))
+                }
+                _ => return None,
+            },
             truth => Value::Bool(self.truth(truth)?),
         })
     }
@@ -228,11 +257,19 @@ impl<'w> Walk<'w> {
         }
     }
 
+    fn whole(&self, node: &'w Node) -> Option<i64> {
+        match self.value(node)? {
+            Value::Whole(value) => Some(value),
+            _ => None,
+        }
+    }
+
     /// `left + sign * right`; what leaves the range of numbers has no value.
     fn sum(&self, left: &'w Node, right: &'w Node, sign: i64) -> Option<Value<'w>> {
         let add = |one: i64, other: i64| one.checked_add(other.checked_mul(sign)?);
         Some(match (self.value(left)?, self.value(right)?) {
             (Value::Whole(one), Value::Whole(other)) => Value::Whole(add(one, other)?),
+            (Value::Text(one), Value::Text(other)) => Value::Text(one + other),
             (
                 Value::Span { length, moves },
                 Value::Span {

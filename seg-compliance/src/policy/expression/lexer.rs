@@ -12,9 +12,9 @@ pub(super) enum Token {
 }
 
 /// Signs, longer ones first.
-const SIGNS: [&str; 20] = [
+const SIGNS: [&str; 23] = [
     "||", "&&", "==", "!=", "<=", ">=", "<", ">", "!", "?", ":", "(", ")", "[", "]", ",", ".", "+",
-    "-", "_",
+    "-", "*", "/", "%", "_",
 ];
 
 pub(super) fn tokens(text: &str) -> Result<Vec<(usize, Token)>, Error> {

@@ -2,27 +2,32 @@
 //! version(device.os_version) < version('17.2')"`.
 //!
 //! The part of the language that a policy needs (cel.dev, language definition): literals of
-//! booleans, whole numbers, texts and lists; `||`, `&&`, `!`, `?:`, the comparisons, `in`, `+`, `-`;
-//! `has()`, `size()`, `timestamp()`, `duration()`, `startsWith()`, `endsWith()`, `contains()`,
-//! `lowerAscii()`, and the macros `exists()` and `all()`. Beyond CEL: `version()`, which compares
-//! number by number, and `inNetwork()`.
+//! booleans, whole numbers, texts and lists of texts; `||`, `&&`, `!`, `?:`, the comparisons, `in`,
+//! `+`, `-`, `*`, `/`, `%`; `has()`, `size()`, `timestamp()`, `duration()`, `startsWith()`,
+//! `endsWith()`, `contains()`, `matches()`, `lowerAscii()`, the parts of a timestamp from
+//! `getFullYear()` to `getMinutes()`, and the macros `exists()`, `exists_one()` and `all()`. Beyond
+//! CEL: `version()`, which compares number by number, and `inNetwork()`.
 //!
 //! A fact that nobody reported is CEL's error value: an operator with it has none either, but
 //! `false && error` is false and `true || error` is true. A condition without a value does not
 //! hold. Everything has one type, checked when the policy is loaded; there are no loops but over
 //! one list, so what an expression can cost is known then too, and bounded.
 
+mod calendar;
 mod check;
 mod cost;
 mod evaluate;
+mod facts;
 mod lexer;
 mod parser;
+mod pattern;
 
 use serde_json::{Map, Value as Json};
 
 use super::condition::Reads;
 use super::subject::{Moment, Subject};
-use check::{Fact, Node};
+use check::Node;
+use facts::Fact;
 
 /// Longest expression, in bytes.
 pub(super) const LENGTH_MAX: usize = 4_096;

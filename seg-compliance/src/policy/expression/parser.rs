@@ -46,11 +46,12 @@ struct Parser {
 }
 
 /// Binary operators by how weakly they bind.
-const LEVELS: [&[&str]; 4] = [
+const LEVELS: [&[&str]; 5] = [
     &["||"],
     &["&&"],
     &["==", "!=", "<", "<=", ">", ">=", "in"],
     &["+", "-"],
+    &["*", "/", "%"],
 ];
 
 impl Parser {

@@ -63,6 +63,17 @@ fn expressions_mean_what_cel_says() {
         "device.rank > 1 && 1 - 2 == -1",
         "has(device.platform) && !has(device.model)",
         "'IOS'.lowerAscii() == device.platform",
+        "request.agent.matches('^Apple-iPhone[0-9]+C') && matches(user, '@corp[.]example$')",
+        "!request.agent.matches('^iPhone') && 'a.c'.matches('a.c') && !'abc'.matches('a[.]c')",
+        "device.apps.exists_one(app, app == 'com.a')",
+        "!device.apps.exists_one(app, app.startsWith('com.')) && !device.apps.exists_one(app, app == 'x')",
+        "2 + 3 * 4 == 14 && (2 + 3) * 4 == 20 && 7 / 2 == 3 && -7 / 2 == -3 && 7 % 3 == 1 && -7 % 3 == -1",
+        "device.platform + '-' + device.os_version == 'ios-17.4'",
+        // A Sunday, noon in Greenwich.
+        "now.getFullYear() == 2026 && now.getMonth() == 10 && now.getDate() == 22",
+        "now.getDayOfMonth() == 21 && now.getDayOfWeek() == 0 && now.getDayOfYear() == 325",
+        "now.getHours() == 12 && now.getMinutes() == 0 && now.getHours('Europe/Berlin') == 13",
+        "now.getMinutes('+05:30') == 30 && timestamp('2026-12-31T23:30:00Z').getMonth('+01:00') == 0",
         // What is missing makes nothing true or false by itself.
         "device.encrypted || device.managed",
         "device.managed || device.encrypted",
@@ -80,6 +91,13 @@ fn expressions_mean_what_cel_says() {
         "version(device.os_version) < version('17.4')",
         "device.apps.exists(app, app == 'com.z')",
         "9223372036854775807 + 1 > 0",
+        "9223372036854775807 * 2 != 0",
+        "1 / 0 == 0 || 1 % 0 == 0",
+        "device.model.matches('.*') || !device.model.matches('.*')",
+        "device.model + 'x' != 'x'",
+        // One app of which nothing is known, and exactly one has to be.
+        "device.apps.exists_one(app, app == 'com.a' || device.encrypted)",
+        "device.updated.getHours() >= 0",
     ] {
         assert!(!holds(text), "{text}");
     }
@@ -115,7 +133,19 @@ fn what_is_wrong_is_refused_with_its_place() {
         ("(true", 5, "\")\""),
         ("true true", 5, "the end"),
         ("device.apps.exists(a, a.exists(b, true))", 23, ""),
-        ("matches(device.platform)", 0, "not known"),
+        ("search(device.platform)", 0, "not known"),
+        ("matches(device.platform)", 0, "takes a text and"),
+        ("user.matches(device.platform)", 13, "in quotes"),
+        ("user.matches('(')", 13, "no regular expression"),
+        (
+            "user.matches('((a{50}){50}){50}')",
+            13,
+            "no regular expression",
+        ),
+        ("device.platform * 2 == 2", 16, "* does not go with a text"),
+        ("now.getHours('Mars') == 1", 13, "time zone"),
+        ("now.getHours(user) == 1", 13, "in quotes"),
+        ("user.getHours() == 1", 0, "a timestamp is needed"),
         ("request.address.inNetwork('x')", 26, "network"),
         ("1", 0, "bool is needed"),
         ("true # false", 5, "no meaning"),
@@ -142,12 +172,17 @@ fn what_an_expression_may_take_for_one_device_is_known_when_it_is_loaded() {
     let twice = "device.apps.exists(app, app in device.groups)";
     let chosen = "device.apps.exists(app, app in (device.managed ? device.apps : ['a']))";
     let many = vec!["device.apps.exists(x, x.startsWith('a') && x.size() > 3)"; 16].join("||");
-    for text in [twice, chosen, &many] {
+    // A large pattern looked for in each app.
+    let large =
+        "device.apps.exists(app, app.matches('(com|org)[.](example|sample)[.][a-z]{1,40}'))";
+    for text in [twice, chosen, &many, large] {
         let error = Expression::parse(text).unwrap_err();
         assert!(error.message.contains("steps for one device"), "{error:?}");
     }
     for text in [
         "device.apps.exists(app, app in ['com.a', 'com.b', 'com.c'])",
+        "device.apps.exists(app, app.matches('^com[.]example'))",
+        "request.agent.matches('(Apple|Samsung)-[A-Za-z0-9]{1,40}/[0-9.]+')",
         "device.groups.all(group, group.startsWith('Mobile') || group in ['A', 'B'])",
         "device.apps.exists(a, a == 'x') && device.apps.exists(b, b == 'y') && 'A' in device.groups",
         &vec!["!(device.platform in ['ios'])"; 30].join("||"),
@@ -169,6 +204,12 @@ fn it_tells_when_time_will_change_it() {
             Some("2026-12-24T18:00:00Z"),
         ),
         ("device.last_seen < timestamp('2026-12-24T18:00:00Z')", None),
+        ("now.getHours() < 7", Some("2026-11-22T12:01:00Z")),
+        (
+            "(now + duration('50s')).getHours() < 7",
+            Some("2026-11-22T12:00:10Z"),
+        ),
+        ("device.last_seen.getHours() < 7", None),
     ] {
         let expression = Expression::parse(text).unwrap();
         let noted = with(Some(RECORD), |subject, moment| {
@@ -184,7 +225,7 @@ fn it_tells_when_time_will_change_it() {
 
 proptest! {
     #[test]
-    fn any_text_is_an_expression_or_an_error(text in r#"[ a-z.()\[\]'"!&|=<>?:,+-]{0,60}"#) {
+    fn any_text_is_an_expression_or_an_error(text in r#"[ a-z.()\[\]'"!&|=<>?:,+*/%-]{0,60}"#) {
         crate::fuzz::policy_expression(text.as_bytes());
     }
 
@@ -194,6 +235,7 @@ proptest! {
             Just("device.apps"), Just("device.managed"), Just("now"), Just("&&"), Just("||"),
             Just("=="), Just("("), Just(")"), Just("'a'"), Just("1"), Just("!"), Just(".exists(x,"),
             Just("x"), Just("-"), Just("duration('1h')"), Just("in"), Just("?"), Just(":"),
+            Just("*"), Just("/"), Just("%"), Just(".matches("), Just(".exists_one(x,"), Just(".getHours()"),
         ], 0..12),
     ) {
         crate::fuzz::policy_expression(words.join(" ").as_bytes());
