@@ -10,6 +10,7 @@ use seg_tests::gateway::free_address;
 use seg_tests::{Gateway, GatewayBuilder, eventually};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use crate::decision::deciding;
 use crate::sandbox::{self, folder_sync, is_served};
 
 /// A service that answers every question with the same words, or with none.
@@ -178,4 +179,48 @@ async fn without_an_answer_in_time_and_in_its_words_the_configured_one_holds() {
             assert_eq!(is_served(&answered), !served, "{failure} {says:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn the_gateway_itself_asks_and_fails_as_configured() {
+    let sandbox = sandbox::start();
+    let (_other, address) = deciding(&sandbox).await;
+    let start = |url: String, failure: &str| {
+        Gateway::before(&sandbox)
+            .set("callout.url", url)
+            .set("callout.failure", failure)
+            .start()
+    };
+    let url = format!("http://{address}/services/ActiveSync/Authorize");
+    let gateway = start(url, "block").await;
+    assert!(is_served(&gateway.ask(&folder_sync("GOOD1")).await));
+    assert!(!is_served(&gateway.ask(&folder_sync("BAD1")).await));
+    let gone = format!("http://{}/x", free_address());
+    let closed = start(gone.clone(), "block").await;
+    assert!(!is_served(&closed.ask(&folder_sync("GOOD1")).await));
+    let open = start(gone, "allow").await;
+    assert!(is_served(&open.ask(&folder_sync("GOOD1")).await));
+}
+
+#[tokio::test]
+async fn who_only_observes_is_told_what_the_other_service_would_refuse() {
+    let sandbox = sandbox::start();
+    let (_other, address) = deciding(&sandbox).await;
+    let gateway = Gateway::before(&sandbox)
+        .set(
+            "callout.url",
+            format!("http://{address}/services/ActiveSync/Authorize"),
+        )
+        .set("compliance.mode", "observe")
+        .start()
+        .await;
+    assert!(is_served(&gateway.ask(&folder_sync("BAD1")).await));
+    let event = gateway
+        .event("the request that would have been refused", |event| {
+            event["rule"] == "callout"
+        })
+        .await;
+    assert_eq!(event["verdict"], "block");
+    assert_eq!(event["enforced"], false);
+    assert_eq!(event["verdict_reason"], "callout_denied");
 }

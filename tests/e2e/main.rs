@@ -58,6 +58,7 @@ mod revocation;
 mod sandbox;
 mod sogo;
 mod sources;
+mod trail;
 mod upstream_nonsense;
 mod upstreams;
 mod webhooks;

@@ -297,3 +297,50 @@ async fn a_slow_disk_delays_the_answer_and_not_the_cut() {
     let (status, said) = told.await.expect("an answer");
     assert!(status == 200 && said.contains("\"cut\":1"), "{said}");
 }
+
+#[tokio::test]
+async fn a_signed_webhook_cuts_an_open_ping_once() {
+    let sandbox = sandbox::start();
+    let webhook = free_address();
+    let builder = Gateway::before(&sandbox).set("webhook.listen", webhook.to_string());
+    let secret = builder.file("secret", "a-secret-of-the-test\n");
+    builder.file(
+        "sources.toml",
+        format!("[[source]]\nname=\"uem\"\ntype=\"csv\"\npath=\"none.csv\"\nwebhook_secret=\"file:{}\"\n", secret.display()),
+    );
+    let gateway = builder.start().await;
+    let line = "{\"device_id\":\"HOOKED\",\"user\":\"alice@sandbox.example\",\"compliant\":true}\n";
+    gateway
+        .admin
+        .write("POST", "/v1/devices:import?source=uem", line)
+        .await;
+    let mut wire = gateway.connect().await;
+    wire.send(ping("HOOKED").bytes()).await;
+    holds_poll(&sandbox, "HOOKED").await;
+
+    let body = r#"{"device_id":"HOOKED","compliant":false}"#;
+    let now = jiff::Timestamp::now().as_second();
+    let script = format!(
+        "printf '%s.%s' {now} '{body}' | openssl dgst -sha256 -hmac a-secret-of-the-test | sed 's/.* //'"
+    );
+    let hex = Command::new("sh")
+        .args(["-c", &script])
+        .output()
+        .expect("openssl runs");
+    let hex = String::from_utf8(hex.stdout).expect("hex");
+    let call = |signature: &str| {
+        format!(
+            "POST /webhook/uem HTTP/1.1\r\nHost: a\r\nX-Seg-Timestamp: {now}\r\nX-Seg-Signature: sha256={signature}\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    assert_eq!(sent(webhook, &call(&"0".repeat(64))).await.0, 401);
+    let (status, answer) = sent(webhook, &call(hex.trim())).await;
+    assert_eq!(status, 200, "{answer}");
+    assert!(answer.contains("\"cut\":1"), "{answer}");
+    assert_eq!(&wire.answer().await.body[..], PING_REFUSED);
+    assert_eq!(sent(webhook, &call(hex.trim())).await.0, 401, "a replay");
+    let trail = gateway.admin.text("/v1/audit").await;
+    assert!(trail.contains("\"action\":\"webhook\""), "{trail}");
+}
