@@ -21,7 +21,7 @@ impl Engine {
     /// The verdict, without a lease.
     #[must_use]
     pub fn decide(&self, ask: &Ask<'_>) -> Decision {
-        self.shared.decide(ask, &self.shared.moment())
+        self.shared.decide_now(ask)
     }
 
     /// The verdict and every step to it.
@@ -81,28 +81,37 @@ impl Shared {
         says
     }
 
+    /// The verdict at this moment. Most are of a device of which there is nothing to say, asked for
+    /// while nothing is said of any user; for those nothing else is made, not even the moment.
     #[inline(always)]
-    pub(super) fn decide(&self, ask: &Ask<'_>, moment: &Moment<'_>) -> Decision {
-        if self.is_anyone_spoken_of() {
-            return self.decide_saying(ask, &self.says_of(ask.user), moment);
-        }
-        // Most verdicts are of this kind, and what is not made needs not be looked through.
-        self.decide_in_place(ask, &NOTHING_SAID, moment)
+    fn decide_now(&self, ask: &Ask<'_>) -> Decision {
+        let (Some(device), false) = (ask.device, self.is_anyone_spoken_of()) else {
+            return self.decide(ask, &self.moment());
+        };
+        self.devices.read_ruled(device, |rules, entry| {
+            let plain = entry.and_then(Entry::plain);
+            match plain.and_then(|plain| plain.judged(rules, ask)) {
+                Some(decision) => {
+                    debug_assert_eq!(decision, self.judge_now(rules, ask, entry));
+                    decision
+                }
+                None => self.judge_now(rules, ask, entry),
+            }
+        })
     }
 
-    #[cold]
     #[inline(never)]
-    fn decide_saying(&self, ask: &Ask<'_>, says: &UserSays, moment: &Moment<'_>) -> Decision {
-        self.decide_in_place(ask, says, moment)
+    fn judge_now(&self, rules: &Rules, ask: &Ask<'_>, entry: Option<&Entry>) -> Decision {
+        self.judge_whole(rules, ask, entry, &NOTHING_SAID, &self.moment())
     }
 
-    #[inline(always)]
-    fn decide_in_place(&self, ask: &Ask<'_>, says: &UserSays, moment: &Moment<'_>) -> Decision {
+    pub(super) fn decide(&self, ask: &Ask<'_>, moment: &Moment<'_>) -> Decision {
+        let says = self.says(ask.user);
         match ask.device {
             Some(device) => self.devices.read_ruled(device, |rules, entry| {
-                self.judge_entry(rules, ask, entry, says, moment)
+                self.judge_entry(rules, ask, entry, &says, moment)
             }),
-            None => self.decide_as(ask, says, moment),
+            None => self.decide_as(ask, &says, moment),
         }
     }
 

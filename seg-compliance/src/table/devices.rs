@@ -187,7 +187,7 @@ pub(crate) struct Mark(u64);
 
 /// The table of devices.
 pub(crate) struct Devices {
-    shards: Box<[Locked]>,
+    shards: Box<[Locked; SHARDS]>,
     hasher: RandomState,
 }
 
@@ -210,14 +210,14 @@ impl Devices {
             }))
         };
         Self {
-            shards: (0..SHARDS).map(|_| shard()).collect(),
+            shards: Box::new(std::array::from_fn(|_| shard())),
             hasher: RandomState::new(),
         }
     }
 
     /// From the return on, these rules are in force wherever a device is judged.
     pub(crate) fn rule(&self, rules: &Arc<Rules>) {
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             shard.0.write().rules = Arc::clone(rules);
         }
     }
@@ -273,7 +273,7 @@ impl Devices {
 
     /// Walks all entries, one shard locked at a time.
     pub(crate) fn each(&self, mut look: impl FnMut(&DeviceKey, &Entry)) {
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             for row in shard.0.read().rows.iter() {
                 look(&row.key, &row.entry);
             }
@@ -303,6 +303,7 @@ impl Devices {
         });
     }
 
+    #[inline(always)]
     fn hash(&self, key: &DeviceKey) -> u64 {
         self.hasher.hash_one(key)
     }

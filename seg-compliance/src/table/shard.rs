@@ -7,6 +7,8 @@
 //! cache line: a look-up reads a line of the index and then the row. Few instructions lie between
 //! one row and the next, so that the processor looks for the next while it waits for this one.
 
+/// A place that no row has.
+const NOWHERE: usize = i32::MAX as usize;
 /// Slots of a group.
 const SLOTS: usize = 12;
 /// Slots whose tags lie in the first word.
@@ -70,7 +72,7 @@ impl Group {
     fn place(&self, slot: u32) -> usize {
         self.places
             .get(slot as usize)
-            .map_or(usize::MAX, |place| *place as usize)
+            .map_or(NOWHERE, |place| *place as usize)
     }
 
     /// Puts the row at `place` into a slot; tag 0 empties it.
@@ -287,20 +289,17 @@ impl<R> Default for Rows<R> {
     }
 }
 
-/// Rows of each of the first chunks: the shards of a small fleet hold a few each.
+/// Rows of the first chunk: the shards of a small fleet hold a few each.
 const FEW: usize = 4;
-/// Rows before chunks double.
-const DOUBLE_FROM: usize = 16;
 
 /// Chunk of a place, the place there, and the size of the chunk.
 #[inline]
 fn locate(place: usize) -> (usize, usize, usize) {
-    if place < DOUBLE_FROM {
-        return (place / FEW, place % FEW, FEW);
-    }
-    let doubled = place.ilog2();
-    let chunk = DOUBLE_FROM / FEW + (doubled - DOUBLE_FROM.ilog2()) as usize;
-    (chunk, place - (1 << doubled), 1 << doubled)
+    let from_few = place + FEW;
+    // `| 1` changes nothing but that the compiler sees that it is never 0.
+    let chunk = ((from_few | 1).ilog2() - FEW.ilog2()) as usize;
+    let size = FEW << chunk;
+    (chunk, from_few - size, size)
 }
 
 impl<R> Rows<R> {
@@ -425,7 +424,7 @@ mod tests {
         for place in 0..5_000 {
             let (chunk, at, size) = locate(place);
             assert_eq!((chunk, at), expected, "{place}");
-            assert!(size <= place.max(4), "{size} at {place}");
+            assert!(size <= place + FEW, "{size} at {place}");
             expected = if at + 1 == size {
                 (chunk + 1, 0)
             } else {
