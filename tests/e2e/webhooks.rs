@@ -256,18 +256,9 @@ async fn a_certificate_does_not_replace_a_signature() {
 async fn a_slow_disk_delays_the_answer_and_not_the_cut() {
     let (sandbox, webhook) = (sandbox::start(), free_address());
     let builder = hooked(&sandbox, webhook);
-    let source = builder.file("hold.c", HOLD);
-    let library = source.with_extension("so");
-    let compiled = Command::new("cc")
-        .args(["-shared", "-fPIC", "-O1", "-o"])
-        .args([&library, &source])
-        .args(["-ldl"])
-        .status()
-        .expect("a C compiler, as Rust itself needs one");
-    assert!(compiled.success(), "{compiled}");
     let (hold, held) = (builder.path("hold"), builder.path("held"));
     let gateway = builder
-        .environment("LD_PRELOAD", library.display().to_string())
+        .preload("hold.c", HOLD)
         .environment("HOLD_WHILE", hold.display().to_string())
         .environment("HOLD_TOLD", held.display().to_string())
         .start()

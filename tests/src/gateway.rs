@@ -86,6 +86,24 @@ impl GatewayBuilder {
         self
     }
 
+    /// Puts a piece of C between it and the C library, for every start of it.
+    ///
+    /// # Panics
+    /// When it can't be compiled.
+    #[must_use]
+    pub fn preload(self, name: &str, source: &str) -> Self {
+        let source = self.file(name, source);
+        let library = source.with_extension("so");
+        let compiled = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", "-o"])
+            .args([&library, &source])
+            .args(["-ldl"])
+            .status()
+            .expect("a C compiler, as Rust itself needs one");
+        assert!(compiled.success(), "{compiled}");
+        self.environment("LD_PRELOAD", library.display().to_string())
+    }
+
     /// Passes it a listening socket, as a service manager does, for phones to connect to.
     ///
     /// # Panics

@@ -88,16 +88,14 @@ impl Shared {
         let (Some(device), false) = (ask.device, self.is_anyone_spoken_of()) else {
             return self.decide(ask, &self.moment());
         };
-        self.devices.read_ruled(device, |rules, entry| {
-            let plain = entry.and_then(Entry::plain);
-            match plain.and_then(|plain| plain.judged(rules, ask)) {
+        self.devices
+            .read_ruled(device, |rules, entry| match at_once(rules, ask, entry) {
                 Some(decision) => {
                     debug_assert_eq!(decision, self.judge_now(rules, ask, entry));
                     decision
                 }
                 None => self.judge_now(rules, ask, entry),
-            }
-        })
+            })
     }
 
     #[inline(never)]
@@ -208,9 +206,7 @@ impl Shared {
         moment: &Moment<'_>,
     ) -> Decision {
         if says.is_nothing()
-            && let Some(decision) = entry
-                .and_then(Entry::plain)
-                .and_then(|plain| plain.judged(rules, ask))
+            && let Some(decision) = at_once(rules, ask, entry)
         {
             debug_assert_eq!(decision, self.judge_whole(rules, ask, entry, says, moment));
             return decision;
@@ -356,6 +352,12 @@ impl Shared {
             version,
         }
     }
+}
+
+/// The verdict for a device of which there is nothing to say; `None`: there may be something.
+#[inline(always)]
+fn at_once(rules: &Rules, ask: &Ask<'_>, entry: Option<&Entry>) -> Option<Decision> {
+    entry?.plain()?.judged(rules, ask)
 }
 
 /// What is known as it will be when everything is durable.

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use seg_tests::Gateway;
 
@@ -16,19 +15,7 @@ const KEEP: &str = include_str!("keep.c");
 async fn a_power_cut_loses_no_acknowledged_change() {
     let sandbox = sandbox::start();
     let builder = Gateway::before(&sandbox);
-    let source = builder.file("keep.c", KEEP);
-    let library = source.with_extension("so");
-    let compiled = Command::new("cc")
-        .args(["-shared", "-fPIC", "-O1", "-o"])
-        .args([&library, &source])
-        .args(["-ldl"])
-        .status()
-        .expect("a C compiler, as Rust itself needs one");
-    assert!(compiled.success(), "{compiled}");
-    let mut gateway = builder
-        .environment("LD_PRELOAD", library.display().to_string())
-        .start()
-        .await;
+    let mut gateway = builder.preload("keep.c", KEEP).start().await;
     let journal = gateway.path("data/journal");
     let mut blocked = Vec::new();
     let mut large_values = false;
